@@ -1,0 +1,83 @@
+"""From a configuration to built objects: beyond this room nobody sees a DictConfig."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+
+from iin_lightning.app.ranks import is_main_process
+from iin_lightning.data.module import DataModule
+from iin_lightning.encoders.base import Encoder
+from iin_lightning.errors import ConfigError, FactorError, choices
+from iin_lightning.factors import RESIDUAL, Factors
+
+
+def class_concept(config: DictConfig, data: DataModule) -> str:
+    """The concept that a classifier tells apart: ``model.concept``, or the data's first one with classes.
+
+    Raises:
+        ConfigError: the data have no classes, or not for that concept.
+    """
+    name = config.model.get("concept") or next(iter(data.classes), None)
+    if name not in data.classes:
+        raise ConfigError(
+            f"A classifier needs a concept with classes; model.concept={name} is none of this data's: "
+            f"{choices(str(name), data.classes)}."
+        )
+    return str(name)
+
+
+def build_encoder(config: DictConfig, data: DataModule) -> Encoder:
+    """A fresh network for the data's images and classes, of which its yaml says nothing."""
+    channels, size = data.image_shape[0], data.image_shape[-1]
+    known: dict[str, Any] = {"channels": channels, "image_size": size}
+    if data.classes:
+        known["n_classes"] = len(data.classes[class_concept(config, data)])
+    wanted = inspect.signature(get_class(config.encoder._target_)).parameters
+    network: Encoder = instantiate(config.encoder, **{k: v for k, v in known.items() if k in wanted})
+    return network
+
+
+def build_factors(config: DictConfig, latent_dim: int, data: DataModule) -> Factors:
+    """The factors that ``model.factors`` asks for; where it is null, half residual, half shared by the concepts.
+
+    Raises:
+        FactorError: a name that is no concept of the data, or dimensions that do not sum to the latent's.
+    """
+    dims = config.model.factors
+    if dims is None:
+        if not data.concepts:
+            raise FactorError("These data have no concepts to learn from pairs: train without (model=unsup).")
+        each = latent_dim // 2 // len(data.concepts)
+        named = dict.fromkeys(data.concepts, each)
+        return Factors({RESIDUAL: latent_dim - sum(named.values())} | named, latent_dim)
+    factors = Factors(OmegaConf.to_container(dims, resolve=True), latent_dim)  # type: ignore[arg-type]
+    for name in factors.concepts:
+        if name not in data.concepts:
+            raise FactorError(f"These data have no concept {name!r} for a factor; {choices(name, data.concepts)}.")
+    return factors
+
+
+def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
+    """All loggers of the group, writing into the run folder.
+
+    Lightning's CSV logger begins a new file; what a stopped run has logged is kept as ``metrics.<n>.csv``.
+    """
+    metrics = folder / "metrics.csv"
+    if metrics.exists() and is_main_process():
+        metrics.rename(folder / f"metrics.{len(list(folder.glob('metrics.*.csv'))) + 1}.csv")
+    return [instantiate(logger)(save_dir=str(folder)) for logger in config.logger.values()]
+
+
+def build_trainer(config: DictConfig, loggers: list[Logger], callbacks: Mapping[str, Callback]) -> Trainer:
+    """Lightning's trainer with the callbacks of the group and those given."""
+    chosen = [instantiate(callback) for callback in config.callbacks.values()]
+    trainer: Trainer = instantiate(
+        config.trainer, logger=loggers, callbacks=[*chosen, *callbacks.values()], enable_checkpointing=True
+    )
+    return trainer

@@ -1,0 +1,72 @@
+"""How a command starts and how it fails: Hydra around a function, errors as sentences."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from iin_lightning.app import schema
+from iin_lightning.app.paths import conf_folder, register_resolvers
+from iin_lightning.errors import IINError, StoppedByUser, choices
+
+
+def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Run a job on the configuration that the command line composes, and exit.
+
+    The process exits with 0; with 2 and one sentence for what a user can cure; with 130 if the user stopped it;
+    any other error is a mistake in this project and keeps its traceback.
+
+    Args:
+        job: takes the composed configuration.
+        config_name: the primary file in ``conf/``.
+    """
+    schema.register()
+    register_resolvers()
+    # Else Hydra prints a text of its own for any error and ends the process itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)()
+    except IINError as error:
+        _end(str(error), error.exit_code)
+    except (HydraException, OmegaConfBaseException) as error:
+        # What a constructor says of its arguments reaches us through Hydra's instantiate.
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, IINError):
+            cause = cause.__cause__
+        _end(str(cause) if cause else str(error).strip() + _hint(str(error)), IINError.exit_code)
+    except KeyboardInterrupt:
+        _end("Stopped.", StoppedByUser.exit_code)
+
+
+def _end(text: str, code: int) -> None:
+    print(f"\n{text}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _hint(text: str) -> str:
+    """Name the keys that exist where Hydra says that one does not."""
+    if "Could not override '" not in text:
+        return ""
+    parent, _, key = text.split("'")[1].rpartition(".")
+    # Groups (data=celeba) decide which keys there are; values (data.seed=1) do not.
+    groups = [a for a in sys.argv[1:] if "=" in a and "." not in a.split("=")[0] and a.split("=")[0] != key]
+    tree = compose_train(*groups)
+    node = OmegaConf.select(tree, parent) if parent else tree
+    return f"\nIn {parent or 'the configuration'} {choices(key, map(str, node))}." if node else ""
+
+
+def compose_train(*overrides: str) -> DictConfig:
+    """Compose ``conf/train.yaml`` with overrides, without running anything."""
+    schema.register()
+    register_resolvers()
+    if GlobalHydra.instance().is_initialized():
+        return compose("train", list(overrides))
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose("train", list(overrides))

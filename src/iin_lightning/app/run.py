@@ -1,0 +1,196 @@
+"""One run from configuration to results: require what must be trained before, fit, test, draw, write down."""
+
+import time
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor, nn
+
+from iin_lightning import serialization
+from iin_lightning.app import results
+from iin_lightning.app.build import build_loggers, build_trainer
+from iin_lightning.app.command import compose_train
+from iin_lightning.app.paths import last_checkpoint
+from iin_lightning.app.quiet import quiet
+from iin_lightning.app.ranks import is_main_process
+from iin_lightning.app.stages import Stage, build_stage
+from iin_lightning.app.store import ModelStore
+from iin_lightning.callbacks.graceful_stop import GracefulStop
+from iin_lightning.callbacks.pictures import Pictures, log_pictures
+from iin_lightning.data.module import DataModule
+from iin_lightning.errors import CheckpointError, ConfigError, StoppedByUser
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.plots.style import save
+
+# What a network that is trained for this run takes over from it. Its recipe is its own.
+SHARED = ("data", "trainer", "logger", "callbacks", "paths")
+
+
+def train(config: DictConfig) -> dict[str, Any]:
+    """Train what a composed configuration says, or go on with the run that ``resume`` names."""
+    if config.resume is not None:
+        config = _resumed(config)
+        folder = Path(config.resume)
+    else:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        choice = HydraConfig.get().runtime.choices
+        config.name = config.name or f"{choice['data']}_{choice['model']}"
+    try:
+        return run(config, folder)
+    except (StoppedByUser, KeyboardInterrupt) as stop:
+        raise StoppedByUser(f"{stop}\nGo on with: python -m iin_lightning.train resume={folder}") from stop
+
+
+def run(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Do everything that a run does, in its folder.
+
+    Returns:
+        What ``results.json`` holds.
+    """
+    started = time.monotonic()
+    quiet()
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_main_process():
+        OmegaConf.save(config, folder / "config.yaml")
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data: DataModule = instantiate(config.data)
+    # Built networks start from the seed, whatever was trained before.
+    stage = build_stage(config, data, partial(_require, config, data))
+    loggers = build_loggers(config, folder)
+    try:
+        trainer, images = _trainer(config, folder, stage, loggers, data)
+        checkpoint = last_checkpoint(folder)
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        # Our checkpoints hold plain values only, so nothing else need be unpickled.
+        trainer.fit(stage.task, stage.data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+        trainer.save_checkpoint(checkpoint)
+        metrics = _test(trainer, stage)
+        outcome: dict[str, Any] = {
+            "name": config.name,
+            "stage": config.model.stage,
+            "metrics": metrics,
+            "steps": trainer.global_step,
+            "seconds": round(time.monotonic() - started, 1),
+            "seed": config.seed,
+            **stage.provenance,
+            "versions": {name: version(name) for name in ("iin-lightning", "torch", "pytorch-lightning")},
+        }
+        if trainer.is_global_zero:
+            stage.save(folder / "model")
+            figures = _draw(trainer, stage, images, folder / "figures")
+            outcome["figures"] = [str(path) for path in figures.values()]
+            results.write(outcome, folder)
+            results.show(outcome, folder)
+        trainer.strategy.barrier("results")
+        return outcome
+    finally:
+        # Else the next job of a sweep would write into this one's W&B run.
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
+
+
+def _trainer(
+    config: DictConfig, folder: Path, stage: Stage, loggers: list[Any], data: DataModule
+) -> tuple[Trainer, Tensor]:
+    checkpoint = last_checkpoint(folder)
+    held_out = data.source("val")
+    images = held_out.draw(torch.arange(min(len(held_out), 24)), None)
+    callbacks: dict[str, pl.Callback] = {
+        "stop": GracefulStop(checkpoint),
+        "checkpoint": ModelCheckpoint(
+            checkpoint.parent,
+            checkpoint.stem,
+            every_n_train_steps=config.model.val_every,
+            enable_version_counter=False,
+        ),
+    }
+    if stage.draw is not None:
+        callbacks["pictures"] = Pictures(stage.draw, images, folder / "figures")
+    return build_trainer(config, loggers, callbacks), images
+
+
+def _test(trainer: Trainer, stage: Stage) -> dict[str, float]:
+    metrics = dict(trainer.test(stage.task, datamodule=stage.data, verbose=False)[0])
+    for task, loader in stage.evaluations:
+        metrics |= trainer.test(task, loader, verbose=False)[0]
+    return metrics
+
+
+def _draw(trainer: Trainer, stage: Stage, images: Tensor, folder: Path) -> dict[str, Path]:
+    if stage.draw is None:
+        return {}
+    stage.task.cpu().eval()
+    paths = {name: save(figure, folder / f"{name}.png") for name, figure in stage.draw(images).items()}
+    log_pictures(trainer, paths)
+    return paths
+
+
+def _require(config: DictConfig, data: DataModule, role: str) -> nn.Module:
+    """The encoder or the judge of a run: from a folder, from the store, or trained now."""
+    wish = OmegaConf.to_container(config.first_stage if role == "encoder" else config.judge)
+    assert isinstance(wish, dict)
+    path, recipe = wish.pop("path", None), wish.pop("recipe", None)
+    if path is not None:
+        return _load(Path(path))
+    if recipe is None:
+        raise ConfigError(
+            f"This run needs a trained {role}, but says neither how to train it (first_stage.recipe) nor where it lies "
+            "(first_stage.path=<model folder>)."
+        )
+    needed = compose_train(f"model={recipe}")
+    for key in SHARED:
+        needed[key] = config[key]
+    if role == "encoder":
+        needed.encoder = config.encoder
+    needed.seed, needed.name = config.seed, f"{config.name}/{role}"
+    needed.merge_with(wish)  # a key that does not exist is an error here
+    store = ModelStore(Path(config.paths.models))
+    folder = store.folder(f"{type(data).__name__.lower()}-{recipe}", needed)
+    if not store.is_complete(folder):
+        print(f"Training the {role} first ({folder}).")
+    return serialization.load(store.get(folder, lambda place: run(needed, place)))
+
+
+def _load(folder: Path) -> nn.Module:
+    """A network from a model folder: its own, or the encoder of an interpreter."""
+    if "parts" in serialization.read_structure(folder):
+        return Interpreter.from_pretrained(folder).encoder
+    return serialization.load(folder)
+
+
+def _resumed(config: DictConfig) -> DictConfig:
+    """The configuration of the run to continue, with values from the command line on top.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+        ConfigError: the command line asks for another group.
+    """
+    folder = Path(config.resume)
+    if not (folder / "config.yaml").is_file():
+        raise CheckpointError(f"resume={folder} is no run folder: it holds no config.yaml. Name outputs/<name>/<time>.")
+    saved = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(saved, DictConfig)
+    OmegaConf.set_struct(saved, True)
+    for override in HydraConfig.get().overrides.task:
+        key, _, _ = override.partition("=")
+        if key == "resume":
+            continue
+        if "." not in key and key != "seed":
+            raise ConfigError(
+                f"A resumed run keeps its groups, so {override} cannot be changed: leave it out, or start a new run. "
+                "Values such as trainer.max_steps=5000 may change."
+            )
+        OmegaConf.update(saved, key, OmegaConf.select(config, key))
+    saved.resume = str(folder)
+    return saved

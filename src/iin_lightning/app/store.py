@@ -1,0 +1,84 @@
+"""The model store: frozen encoders and judges, trained once and used by every run that needs them."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from omegaconf import DictConfig, OmegaConf
+
+from iin_lightning.app.ranks import is_main_process
+from iin_lightning.serialization import STRUCTURE
+
+# What a model depends on. Paths, loggers and workers change where it is made, not what it is.
+INGREDIENTS = ("data", "model", "encoder", "optimizer", "scheduler", "seed")
+TRAINER_INGREDIENTS = ("max_steps", "precision", "gradient_clip_val", "limit_train_batches")
+ELSEWHERE = ("root", "num_workers", "download", "eval_batch_size")
+
+
+def recipe_key(config: DictConfig) -> str:
+    """12 hexadecimal digits that change with anything that the trained model depends on."""
+    recipe: dict[str, Any] = {}
+    for name in INGREDIENTS:
+        value = OmegaConf.select(config, name)
+        recipe[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ELSEWHERE}
+    recipe["trainer"] = {k: OmegaConf.select(config.trainer, k) for k in TRAINER_INGREDIENTS}
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class ModelStore:
+    """Folders of finished models by name and recipe.
+
+    Args:
+        root: ``paths.models``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, name: str, config: DictConfig) -> Path:
+        """Where the model of a recipe lies, or will lie."""
+        return self.root / f"{name}-{recipe_key(config)}"
+
+    @staticmethod
+    def is_complete(folder: Path) -> bool:
+        """Whether a model was written to its end; its structure is written last."""
+        return (folder / "model" / STRUCTURE).is_file()
+
+    def get(self, folder: Path, train: Callable[[Path], Any]) -> Path:
+        """The model folder, trained first if it is not complete; jobs that need the same wait for one another.
+
+        Args:
+            folder: from ``folder``.
+            train: makes the model in a run folder; continues where an earlier call was stopped.
+        """
+        if not self.is_complete(folder):
+            self.root.mkdir(parents=True, exist_ok=True)
+            # The other ranks of a distributed job train along with the one that holds the lock.
+            if not is_main_process():
+                train(folder)
+            else:
+                with FileLock(f"{folder}.lock"):
+                    if not self.is_complete(folder):
+                        train(folder)
+        return folder / "model"
+
+    def publish(self, run: Path, folder: Path) -> None:
+        """Copy a finished run's model into the store, unless its recipe is there."""
+        if self.is_complete(folder):
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            shutil.copytree(run / "model", partial / "model")
+            for name in ("config.yaml", "results.json"):
+                shutil.copy(run / name, partial / name)
+            if not self.is_complete(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.replace(folder)

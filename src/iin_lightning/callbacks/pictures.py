@@ -1,0 +1,84 @@
+"""Pictures while training: the same images every time, in the run folder and in the logger."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+
+from iin_lightning.analysis.edit import swap_grid
+from iin_lightning.encoders.base import Encoder
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.plots.grids import reconstruction_figure, sample_figure, swap_figure, walk_figure
+from iin_lightning.plots.style import save
+
+ROWS, COLUMNS = 6, 8
+
+
+@torch.no_grad()
+def interpreter_figures(interpreter: Interpreter, images: Tensor) -> dict[str, Figure]:
+    """What an interpreter of an image decoder can show of held-out images.
+
+    Args:
+        interpreter: whose network decodes to images.
+        images: at least 14 held-out images (B,C,H,W) in [-1,1]: 6 targets, 8 sources.
+
+    Returns:
+        ``swap`` (a grid for each factor), ``reconstructions``, ``samples`` and ``interpolations``.
+    """
+    targets, sources = images[:ROWS], images[ROWS : ROWS + COLUMNS]
+    concepts = interpreter.factors.concepts
+    names = [*concepts, *(name for name in interpreter.factors if name not in concepts)]
+    walk = interpreter.interpolate(images[:ROWS], images[ROWS : 2 * ROWS], steps=12)
+    figures = {
+        "reconstructions": reconstruction_figure(images, interpreter.reconstruct(images)),
+        "samples": sample_figure(interpreter.sample(72, torch.Generator().manual_seed(0))),
+        "interpolations": walk_figure(walk),
+    }
+    if concepts:
+        grids = {name: swap_grid(interpreter, targets, sources, name) for name in names}
+        figures["swap"] = swap_figure(targets, sources, grids)
+    return figures
+
+
+@torch.no_grad()
+def autoencoder_figures(network: Encoder, images: Tensor) -> dict[str, Figure]:
+    """What an autoencoder can show before it is explained: reconstructions of held-out images."""
+    device = next(network.parameters()).device
+    return {"reconstructions": reconstruction_figure(images, network.decode(network.encode(images.to(device)).mean))}
+
+
+class Pictures(Callback):
+    """Draw after each validation, and log the figures.
+
+    Args:
+        draw: images -> figures by name.
+        images: fixed held-out images (B,C,H,W) in [-1,1].
+        folder: where ``{name}.png`` is written; each validation replaces the last one's, W&B keeps all.
+    """
+
+    def __init__(self, draw: Callable[[Tensor], Mapping[str, Figure]], images: Tensor, folder: Path) -> None:
+        self.draw = draw
+        self.images = images
+        self.folder = folder
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, unless it is the check before training."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        training = pl_module.training
+        pl_module.eval()
+        paths = {name: save(figure, self.folder / f"{name}.png") for name, figure in self.draw(self.images).items()}
+        pl_module.train(training)
+        log_pictures(trainer, paths)
+
+
+def log_pictures(trainer: Trainer, paths: Mapping[str, Path]) -> None:
+    """Hand pictures to W&B, if a run is logged there."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            for name, path in paths.items():
+                logger.log_image(f"figures/{name}", [str(path)], step=trainer.global_step)

@@ -1,0 +1,71 @@
+"""What the rest of the room agrees on: a source draws batches of images or latents, and knows their concepts.
+
+Symbols: n items, K concepts, B a batch. Images are float32 (B, C, H, W) in [-1, 1], latents float32 (B, N).
+"""
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Split = Literal["train", "val", "test"]
+
+
+class LabelledBatch(NamedTuple):
+    """Examples and the values of their concepts.
+
+    Attributes:
+        x: images (B, C, H, W) or latents (B, N).
+        labels: long (B, K), one column a concept, in the order of ``Source.concepts``.
+    """
+
+    x: Tensor
+    labels: Tensor
+
+
+class Source(Protocol):
+    """Items that are drawn by index, a whole batch in one call.
+
+    Attributes:
+        concepts: the names of the K concepts.
+        labels: long (n, K); two items share concept k where their columns k are equal.
+    """
+
+    @property
+    def concepts(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The items ``indices`` (B,); what is random in them comes from the generator.
+
+        Without a generator nothing is random: that is how a source is evaluated.
+        """
+
+
+class Posterior(Protocol):
+    """q(z|x) = N(mean, diag(scale²)), both (B, N)."""
+
+    @property
+    def mean(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def scale(self) -> Tensor: ...  # noqa: D102
+
+
+class Encoder(Protocol):
+    """The part of an encoder that this room needs; any ``torch.nn.Module`` with these two names fits."""
+
+    training: bool
+
+    @property
+    def latent_dim(self) -> int: ...  # noqa: D102
+
+    def encode(self, x: Tensor) -> Posterior: ...  # noqa: D102
+
+    def to(self, device: torch.device) -> Any: ...  # noqa: D102
+
+    def train(self, mode: bool = True) -> Any: ...  # noqa: D102

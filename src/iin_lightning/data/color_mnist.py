@@ -1,0 +1,195 @@
+"""ColorMNIST: digit times colour, the data set with two known concepts (Sec. 4.1 of the paper)."""
+
+from collections.abc import Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from iin_lightning.data.base import Split
+from iin_lightning.data.images import render
+from iin_lightning.data.mnist import IMAGE_SIZE, find_mnist, read_split
+from iin_lightning.data.module import DataModule
+from iin_lightning.errors import ConfigError, choices
+from iin_lightning.seeding import generator as keyed_generator
+
+Background = Literal["black", "complement"]
+BACKGROUNDS: tuple[Background, ...] = ("black", "complement")
+
+# With fewer items a colour, most of a small split's items would have no partner of the same colour.
+ITEMS_PER_COLOR = 8
+
+
+def draw_palette(n: int, min_brightness: float, generator: torch.Generator) -> Tensor:
+    """Draw n colours (n, 3), uniform on [0, 1]³ under the condition max(R, G, B) >= min_brightness.
+
+    A darker colour would erase the digit that it paints.
+
+    Example:
+        >>> draw_palette(4, 0.5, torch.Generator().manual_seed(0)).amax(1).ge(0.5).all().item()
+        True
+    """
+    palette = torch.empty(0, 3)
+    while len(palette) < n:
+        candidates = torch.rand(n, 3, generator=generator)
+        palette = torch.cat([palette, candidates[candidates.amax(1) >= min_brightness]])
+    return palette[:n]
+
+
+class ColoredDigits:
+    """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i.
+
+    The views are shared out evenly and at random over the palette, and an item keeps its colour. The stroke
+    has the colour s and the background b; a pixel of grey level g in [0, 1] becomes g·s + (1 - g)·b, rounded
+    to 256 levels as a file would be. The background is black, b = 0, or the complement of the stroke,
+    b = 1 - s with s = (1 + c)/2: this equals multiplying an image that is already in [-1, 1] by c.
+
+    Args:
+        images: uint8 (n, H, W), strokes white on black.
+        digits: long (n,).
+        palette: (P, 3) in [0, 1], the colours c.
+        views: coloured views an image.
+        background: "black" or "complement".
+        generator: shares out the colours.
+    """
+
+    concepts = ("digit", "color")
+
+    def __init__(
+        self,
+        images: Tensor,
+        digits: Tensor,
+        palette: Tensor,
+        *,
+        views: int = 1,
+        background: Background = "black",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.images = images
+        self.background = background
+        self.strokes = palette if background == "black" else (1 + palette) / 2
+        color = torch.randperm(views * len(digits), generator=generator) % len(palette)
+        self.labels = torch.stack([digits.repeat(views), color], dim=1)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def colors(self, indices: Tensor) -> Tensor:
+        """The true stroke colours (B, 3) of items, RGB in [0, 1]."""
+        return self.strokes[self.labels[indices, 1]]
+
+    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Coloured images (B, 3, H, W) in [-1, 1], dequantised by the generator if there is one."""
+        grey = self.images[indices % len(self.images), None].float()
+        stroke = self.colors(indices)[:, :, None, None]
+        pixels = grey * stroke
+        if self.background == "complement":
+            pixels += (255 - grey) * (1 - stroke)
+        return render(pixels.round_().byte(), generator)
+
+
+class ColorMNIST(DataModule):
+    """MNIST's digits, each painted in random colours.
+
+    * 60,000 training digits, of which the last ``val_fraction`` validate, and 10,000 test digits
+    * 3x32x32, a coloured stroke on black
+    * concepts: digit (10 classes) and color (a palette a split; a label is a place in its split's palette)
+    * held-out images have colours that no training image has
+
+    Args:
+        root: as for ``MNIST``.
+        views: coloured views of each training digit; validation and test have one.
+        palette: number of colours in a split's palette, or fewer in a split with under 8 items a colour.
+        min_brightness: the least max(R, G, B) of a colour, in [0, 1).
+        background: "black", or "complement" as in the authors' code.
+        download: fetch MNIST with torchvision if it is absent.
+        val_fraction: part of the training file that is kept for validation, in (0, 1).
+        seed: of palettes, colours and batches.
+        **loading: see ``DataModule``.
+
+    Raises:
+        ConfigError: an argument is out of its range.
+        DataNotFoundError: when the data are first used: MNIST is absent and cannot be downloaded.
+    """
+
+    license: ClassVar[str] = "CC BY-SA 3.0"
+    concepts: ClassVar[tuple[str, ...]] = ColoredDigits.concepts
+    kinds: ClassVar[dict[str, str]] = {"digit": "class", "color": "color"}
+    classes: ClassVar[dict[str, Sequence[str]]] = {"digit": "0123456789"}
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        views: int = 4,
+        palette: int = 512,
+        min_brightness: float = 0.5,
+        background: Background = "black",
+        download: bool = True,
+        val_fraction: float = 0.05,
+        seed: int = 0,
+        **loading: Any,
+    ) -> None:
+        if views < 1 or palette < 1:
+            raise ConfigError(f"views={views} and palette={palette} must both be at least 1.")
+        if not 0 <= min_brightness < 1:
+            raise ConfigError(f"min_brightness={min_brightness} must be in [0, 1): it bounds max(R, G, B).")
+        if background not in BACKGROUNDS:
+            raise ConfigError(f"There is no background {background!r}; {choices(background, BACKGROUNDS)}.")
+        super().__init__(val_fraction=val_fraction, seed=seed, **loading)
+        self.root = Path(root)
+        self.views = views
+        self.palette = palette
+        self.min_brightness = min_brightness
+        self.background: Background = background
+        self.download = download
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return 3, IMAGE_SIZE, IMAGE_SIZE
+
+    def folder(self) -> Path | Traversable:
+        """Where the four IDX files are."""
+        return find_mnist(self.root, self.download)
+
+    def prepare_data(self) -> None:
+        """Download, if necessary and allowed."""
+        self.folder()
+
+    def load(self, split: Split) -> ColoredDigits:
+        """Read a split into memory and give its views their colours."""
+        images, digits = read_split(self.folder(), split, self.val_fraction)
+        views = self.views if split == "train" else 1
+        n_colors = min(self.palette, max(1, views * len(digits) // ITEMS_PER_COLOR))
+        return ColoredDigits(
+            images,
+            digits,
+            draw_palette(n_colors, self.min_brightness, keyed_generator(self.seed, "palette", split)),
+            views=views,
+            background=self.background,
+            generator=keyed_generator(self.seed, "color", split),
+        )
+
+
+class ColorMNISTMini(ColorMNIST):
+    """ColorMNIST from MNIST's first 10,000 training and first 2,000 test digits, which the package contains.
+
+    Args:
+        **options: those of ``ColorMNIST``, without ``root`` and ``download``.
+
+    Example:
+        >>> data = ColorMNISTMini(views=2)
+        >>> {split: len(data.source(split)) for split in ("train", "val", "test")}
+        {'train': 19000, 'val': 500, 'test': 2000}
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(root="", download=False, **options)
+
+    def folder(self) -> Traversable:
+        """The package's own files."""
+        return resources.files("iin_lightning.data") / "assets" / "mnist_mini"

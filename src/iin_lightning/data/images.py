@@ -1,0 +1,39 @@
+"""Labelled images that fit into memory."""
+
+import torch
+from torch import Tensor
+
+from iin_lightning.data.transforms import dequantize, to_range
+
+
+class ImageTensor:
+    """A source of images that are kept as uint8, a quarter of their size as float32.
+
+    Args:
+        images: uint8 (n, C, H, W).
+        labels: long (n, K).
+        concepts: the K names of the columns of ``labels``.
+
+    Example:
+        >>> black = torch.zeros(5, 1, 4, 4, dtype=torch.uint8)
+        >>> source = ImageTensor(black, torch.zeros(5, 1).long(), ("digit",))
+        >>> source.draw(torch.tensor([0, 3]), None).shape
+        torch.Size([2, 1, 4, 4])
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, concepts: tuple[str, ...]) -> None:
+        self.images = images
+        self.labels = labels
+        self.concepts = concepts
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1], dequantised by the generator if there is one."""
+        return render(self.images[indices], generator)
+
+
+def render(pixels: Tensor, generator: torch.Generator | None) -> Tensor:
+    """uint8 to [-1, 1]: dequantised in training, exact in evaluation (no generator)."""
+    return to_range(pixels) if generator is None else dequantize(pixels, generator)

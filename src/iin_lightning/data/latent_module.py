@@ -1,0 +1,146 @@
+"""Latents as the training data of a translator: cached once, or encoded again at every step."""
+
+from hashlib import sha256
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress as ProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from iin_lightning.data.base import Encoder, Split
+from iin_lightning.data.latents import LatentCache, fingerprint
+from iin_lightning.data.module import DataModule, StreamModule
+from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.factors import Factors, PairBatch
+from iin_lightning.seeding import generator
+
+
+class LatentData(StreamModule):
+    """Batches of latents z ~ q(z|x) of a data set's images under a frozen encoder.
+
+    Without factors a batch is z (B, N), for the likelihood of Eq. 12; with them it is a ``PairBatch`` of
+    latents, for Eq. 7-9. Training draws new posterior samples at every step; validation and test use one
+    sample of each image, fixed by seed, so that likelihoods of different translators compare.
+
+    Args:
+        images: the data set.
+        encoder: frozen; used in evaluation mode.
+        factors: of the pairs, or None for single latents.
+        cache: folder in which latents are kept and found again; None encodes training images at each step,
+            with new dequantisation noise, and held-out images once.
+        cache_key: names the encoder and its weights; latents are reused under the same key and data only.
+        encode_batch_size: images encoded at a time for the cache.
+        **loading: see ``StreamModule``.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly over the processes.
+        FactorError: when loaders are made: a factor's concept is not one of the data's.
+        NonFiniteError: in setup: the encoder gives latents that are not finite.
+    """
+
+    def __init__(
+        self,
+        images: DataModule,
+        encoder: Encoder,
+        factors: Factors | None = None,
+        *,
+        cache: str | Path | None = None,
+        cache_key: str = "",
+        encode_batch_size: int = 512,
+        **loading: Any,
+    ) -> None:
+        super().__init__(**loading)
+        self.images = images
+        self.encoder = encoder
+        self.factors = factors
+        self.cache = None if cache is None else Path(cache)
+        self.cache_key = cache_key
+        self.encode_batch_size = encode_batch_size
+        self._latents: dict[Split, LatentCache] = {}
+
+    def prepare_data(self) -> None:
+        """Download the images, if necessary."""
+        self.images.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Encode what the stage needs."""
+        if stage == "fit" and self.cache is None:
+            self.encoder.to(self._device)
+        elif stage == "fit":
+            self.latents("train")
+        self.latents("test" if stage in ("test", "predict") else "val")
+
+    def latents(self, split: Split) -> LatentCache:
+        """The posteriors of a split's images; of held-out ones, a sample of each."""
+        if split not in self._latents:
+            posterior = self._build(split) if self.cache is None else self._load_or_build(split, self.cache)
+            self._latents[split] = posterior if split == "train" else posterior.sampled(self.seed)
+        return self._latents[split]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training latents, or the images to encode when there is no cache."""
+        source = self.latents("train") if self.cache is not None else self.images.source("train")
+        if self.factors is None:
+            singles = Singles(source, self.batch_size, self.seed, **self.ranks)
+            return self.train_loader(singles, len(source), attrgetter("x"))
+        return self.train_loader(Pairs(source, self.factors, self.batch_size, self.seed, **self.ranks), len(source))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every validation latent once."""
+        return self._fixed("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Every test latent once."""
+        return self._fixed("test")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Encode training images on the device when there is no cache."""
+        if self.cache is not None or self.trainer is None or not self.trainer.training:
+            return batch
+        noise = generator(self.seed, "posterior", self.steps_done(), self.trainer.global_rank, device=self._device)
+        if isinstance(batch, PairBatch):
+            z_a, z_b = self._sample(torch.cat([batch.a, batch.b]), noise).chunk(2)
+            return PairBatch(z_a, z_b, batch.shared)
+        return self._sample(batch, noise)
+
+    def _fixed(self, split: Split) -> DataLoader[Any]:
+        source = self.latents(split)
+        if self.factors is None:
+            return self.eval_loader(FixedSingles(source, self.eval_batch_size, **self.ranks), attrgetter("x"))
+        return self.eval_loader(FixedPairs(source, self.factors, self.eval_batch_size, self.seed, **self.ranks))
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _sample(self, images: Tensor, noise: torch.Generator) -> Tensor:
+        if self.encoder.training:
+            self.encoder.train(False)
+        with torch.no_grad():
+            posterior = self.encoder.encode(images)
+            eps = torch.randn(posterior.mean.shape, generator=noise, device=images.device)
+            return posterior.mean + posterior.scale * eps
+
+    def _build(self, split: Split) -> LatentCache:
+        source = self.images.source(split)
+        with ProgressBar(transient=True, disable=self.ranks["rank"] > 0) as bar:
+            task = bar.add_task(f"Encoding {split} images", total=len(source))
+            return LatentCache.build(
+                source,
+                self.encoder,
+                training=split == "train",
+                seed=self.images.seed,
+                device=self._device,
+                batch_size=self.encode_batch_size,
+                progress=lambda done, _: bar.update(task, completed=done),
+            )
+
+    def _load_or_build(self, split: Split, folder: Path) -> LatentCache:
+        # The images' own seed, so that translators of several seeds share one file.
+        noise = f"noise of seed {self.images.seed}" if split == "train" else "no noise"
+        key = f"{self.cache_key}, {split}, {noise}, images {fingerprint(self.images.source(split))}"
+        file = folder / f"{split}-{sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        return LatentCache.load_or_build(file, key, lambda: self._build(split))

@@ -1,0 +1,145 @@
+"""MNIST: handwritten digits, read from the official IDX files."""
+
+from collections.abc import Sequence
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from iin_lightning.data.base import Split
+from iin_lightning.data.idx import read_idx
+from iin_lightning.data.images import ImageTensor
+from iin_lightning.data.module import DataModule
+from iin_lightning.data.transforms import pad_to
+from iin_lightning.errors import ConfigError, DataNotFoundError
+
+IMAGE_SIZE = 32  # 28 padded: four halvings need a multiple of 16
+FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+
+
+def find_mnist(root: Path | Traversable, download: bool = False) -> Path | Traversable:
+    """The folder that holds MNIST's four files, plain or ``.gz``: root/MNIST/raw, root/raw or root.
+
+    Args:
+        root: where to look; torchvision downloads to root/MNIST/raw.
+        download: let torchvision fetch the files if they are in none of the folders.
+
+    Raises:
+        DataNotFoundError: they are in none of the folders and could not be downloaded.
+    """
+    folders = [root / "MNIST" / "raw", root / "raw", root]
+    for folder in folders:
+        if all(_file(folder, name) is not None for name in FILES):
+            return folder
+    reason, cause = "Downloading was not asked for (download=false).", None
+    if download and isinstance(root, Path):
+        from torchvision.datasets import MNIST as Torchvision  # noqa: PLC0415  slow to import, seldom needed
+
+        try:
+            Torchvision(root, download=True)
+            return find_mnist(root)
+        except (OSError, RuntimeError) as error:
+            reason, cause = f"Downloading failed ({error}).", error
+    raise DataNotFoundError(
+        f"MNIST was not found in {', '.join(map(str, folders))}. {reason} Put the four "
+        f"files {', '.join(FILES)}, each plain or .gz, into one of these folders, or point "
+        "paths.data to the folder that has them; data=color_mnist_mini needs no files."
+    ) from cause
+
+
+def read_mnist(folder: Path | Traversable, part: Literal["train", "t10k"]) -> tuple[Tensor, Tensor]:
+    """The digits of one of MNIST's two parts, in the order of the file.
+
+    Returns:
+        images uint8 (n, 32, 32), padded with background; labels long (n,).
+
+    Raises:
+        DataNotFoundError: a file is missing, damaged, or does not belong to its partner.
+    """
+    images, labels = (_read(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    if images.dim() != 3 or labels.shape != images.shape[:1]:
+        raise DataNotFoundError(
+            f"In {folder}, the {part} images have the sizes {tuple(images.shape)} and the labels "
+            f"{tuple(labels.shape)}; expected are (n, 28, 28) and (n,). Fetch both files again."
+        )
+    return pad_to(images, IMAGE_SIZE), labels.long()
+
+
+def read_split(folder: Path | Traversable, split: Split, val_fraction: float) -> tuple[Tensor, Tensor]:
+    """The digits of a split; validation ends the training file, so that nothing is selected on test."""
+    images, labels = read_mnist(folder, "t10k" if split == "test" else "train")
+    if split == "test":
+        return images, labels
+    n_train = len(labels) - max(1, round(val_fraction * len(labels)))
+    part = slice(n_train) if split == "train" else slice(n_train, None)
+    return images[part], labels[part]
+
+
+def _file(folder: Path | Traversable, name: str) -> Path | Traversable | None:
+    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+
+
+def _read(folder: Path | Traversable, name: str) -> Tensor:
+    file = _file(folder, name)
+    if file is None:
+        raise DataNotFoundError(f"There is neither {name} nor {name}.gz in {folder}.")
+    return read_idx(file)
+
+
+class MNIST(DataModule):
+    """Handwritten digits on black.
+
+    * 60,000 training images, of which the last ``val_fraction`` validate, and 10,000 test images
+    * 28x28 grey, padded with black to 32x32
+    * concept: digit (10 classes)
+
+    Reference:
+        Gradient-based learning applied to document recognition (LeCun, Bottou, Bengio & Haffner, 1998).
+
+    Args:
+        root: folder with MNIST/raw/, raw/ or the four IDX files themselves.
+        channels: 1, or 3 to repeat the grey level for networks that read RGB.
+        download: fetch the files with torchvision if they are absent.
+        val_fraction: part of the training file that is kept for validation, in (0, 1).
+        **loading: see ``DataModule``.
+
+    Raises:
+        ConfigError: channels is neither 1 nor 3.
+        DataNotFoundError: when the data are first used: the files are absent and cannot be downloaded.
+    """
+
+    license: ClassVar[str] = "CC BY-SA 3.0"
+    concepts: ClassVar[tuple[str, ...]] = ("digit",)
+    kinds: ClassVar[dict[str, str]] = {"digit": "class"}
+    classes: ClassVar[dict[str, Sequence[str]]] = {"digit": "0123456789"}
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        channels: int = 1,
+        download: bool = True,
+        val_fraction: float = 0.05,
+        **loading: Any,
+    ) -> None:
+        if channels not in (1, 3):
+            raise ConfigError(f"channels={channels}: MNIST is grey; allowed are 1, or 3 to repeat it.")
+        super().__init__(val_fraction=val_fraction, **loading)
+        self.root = Path(root)
+        self.channels = channels
+        self.download = download
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, IMAGE_SIZE, IMAGE_SIZE
+
+    def prepare_data(self) -> None:
+        """Download, if necessary and allowed."""
+        find_mnist(self.root, self.download)
+
+    def load(self, split: Split) -> ImageTensor:
+        """Read a split into memory."""
+        images, labels = read_split(find_mnist(self.root, self.download), split, self.val_fraction)
+        return ImageTensor(images[:, None].expand(-1, self.channels, -1, -1), labels[:, None], self.concepts)

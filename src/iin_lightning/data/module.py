@@ -1,0 +1,157 @@
+"""The one base of all Lightning data modules: it turns sources into loaders that resume exactly."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from iin_lightning.data.base import LabelledBatch, Source, Split
+from iin_lightning.data.order import StepSampler
+from iin_lightning.data.stream import FixedSingles, Singles
+from iin_lightning.errors import ConfigError
+
+
+class StepLoader(DataLoader[Any]):
+    """A loader whose position is the trainer's: Lightning asks for a state, and there is none to keep."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the sampler asks the trainer where training stands."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Accept what ``state_dict`` gave."""
+
+
+class StreamModule(LightningDataModule):
+    """Loaders over streams: a training loader over steps, an evaluation loader over fixed batches.
+
+    A pass of training is the whole run where its length is known (the trainer's max_steps), otherwise an epoch.
+    The trainer must have use_distributed_sampler=False, since streams share
+    out the rows of a batch themselves.
+
+    Args:
+        batch_size: rows of a training step, over all processes.
+        eval_batch_size: most rows of an evaluation batch, in each process.
+        num_workers: loader processes; batches do not depend on it.
+        seed: of all that is random.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """This process among all, as streams want it; without a trainer it is the only one."""
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+
+    def steps_done(self) -> int:
+        """Training batches behind us, in this run and in those that it resumes."""
+        # Not global_step, which counts optimizer steps. "processed" is exact in a checkpoint, whether one is
+        # written at the end of a batch ("completed" lags) or in the middle ("ready" is ahead).
+        if self.trainer is None:
+            return 0
+        total: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total  # typed as its base class
+        return int(total.processed)
+
+    def train_loader(
+        self, stream: Dataset[Any], n_items: int, collate: Callable[[Any], Any] | None = None
+    ) -> StepLoader:
+        """A loader over the steps of a training stream, from the one that training has reached."""
+        sampler = StepSampler(self._pass_length(n_items), self.steps_done)
+        return StepLoader(stream, sampler=sampler, collate_fn=collate, **self._loading())
+
+    def eval_loader(self, batches: Dataset[Any], collate: Callable[[Any], Any] | None = None) -> DataLoader[Any]:
+        """A loader over all batches of a fixed data set."""
+        return DataLoader(batches, collate_fn=collate, **self._loading())
+
+    def _pass_length(self, n_items: int) -> int:
+        if self.trainer is not None and self.trainer.max_steps > 0:
+            return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+        return -(-n_items // self.batch_size)
+
+    def _loading(self) -> dict[str, Any]:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return {
+            "batch_size": None,  # an item is a batch already
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": on_gpu,
+        }
+
+
+class DataModule(StreamModule, ABC):
+    """A data set of labelled images: its splits as sources, and what a task must know about it.
+
+    A subclass says the five attributes and ``load``.
+
+    Args:
+        val_fraction: part of the training data that is kept for validation where there is no official split.
+        **loading: see ``StreamModule``.
+
+    Attributes:
+        concepts: names of the K concepts, in the order of a label's columns.
+        kinds: concept -> "class" or "color".
+        classes: concept of kind "class" -> names of its labels 0, 1, ...
+        image_shape: (C, H, W).
+        license: of the data.
+
+    Raises:
+        ConfigError: val_fraction is not in (0, 1).
+    """
+
+    concepts: ClassVar[tuple[str, ...]]
+    kinds: ClassVar[dict[str, str]]
+    classes: ClassVar[dict[str, Sequence[str]]]
+    license: ClassVar[str]
+
+    def __init__(self, *, val_fraction: float = 0.05, **loading: Any) -> None:
+        if not 0 < val_fraction < 1:
+            raise ConfigError(
+                f"val_fraction={val_fraction} must lie between 0 and 1: it is a part of the training data."
+            )
+        super().__init__(**loading)
+        self.val_fraction = val_fraction
+        self._sources: dict[Split, Source] = {}
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+
+    @abstractmethod
+    def load(self, split: Split) -> Source:
+        """Read a split."""
+
+    def source(self, split: Split) -> Source:
+        """A split, read once."""
+        if split not in self._sources:
+            self._sources[split] = self.load(split)
+        return self._sources[split]
+
+    def train_dataloader(self) -> DataLoader[LabelledBatch]:
+        """Shuffled training batches."""
+        source = self.source("train")
+        return self.train_loader(Singles(source, self.batch_size, self.seed, **self.ranks), len(source))
+
+    def val_dataloader(self) -> DataLoader[LabelledBatch]:
+        """Every validation image once."""
+        return self.eval_loader(FixedSingles(self.source("val"), self.eval_batch_size, **self.ranks))
+
+    def test_dataloader(self) -> DataLoader[LabelledBatch]:
+        """Every test image once."""
+        return self.eval_loader(FixedSingles(self.source("test"), self.eval_batch_size, **self.ranks))

@@ -1,0 +1,90 @@
+"""Which items a step gets: an endless shuffled order for training, every item once for evaluation."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from iin_lightning.errors import ConfigError
+from iin_lightning.seeding import generator
+
+
+class EpochOrder:
+    """The endless sequence of items 0...n-1, a new permutation an epoch, cut into batches of one size.
+
+    Args:
+        n: number of items.
+        batch_size: B; step t has the places [t·B, (t+1)·B) of the sequence, across epochs where they meet.
+        seed: permutation e is a function of (seed, e).
+
+    Raises:
+        ConfigError: n or B is below 1.
+
+    Example:
+        >>> order = EpochOrder(4, batch_size=3, seed=0)
+        >>> torch.cat([order.step(t) for t in range(4)]).bincount().tolist()
+        [3, 3, 3, 3]
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+        if n < 1 or batch_size < 1:
+            raise ConfigError(f"Batches of {batch_size} from {n} items: both must be at least 1.")
+        self.n = n
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epoch = -1
+        self._permutation = torch.empty(0, dtype=torch.long)
+
+    def step(self, step: int) -> Tensor:
+        """Items (B,) of a step."""
+        first, last = step * self.batch_size, (step + 1) * self.batch_size - 1
+        epochs = range(first // self.n, last // self.n + 1)
+        offset = first % self.n
+        return torch.cat([self._epoch_order(epoch) for epoch in epochs])[offset : offset + self.batch_size]
+
+    def _epoch_order(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            key = generator(self.seed, "order", epoch)
+            self._epoch, self._permutation = epoch, torch.randperm(self.n, generator=key)
+        return self._permutation
+
+
+def shards(n: int, batch_size: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, ...]:
+    """The items rank, rank + world_size, ... below n, in batches of at most ``batch_size``.
+
+    No item is repeated to fill a batch, and all ranks get the same number of batches, which collective
+    operations need; so the sizes of batches may differ by one.
+
+    Example:
+        >>> [batch.tolist() for batch in shards(7, batch_size=2, rank=1, world_size=2)]
+        [[1, 3], [5]]
+    """
+    longest = -(-n // world_size)
+    return torch.arange(rank, n, world_size).tensor_split(max(1, -(-longest // batch_size)))
+
+
+class StepSampler(Sampler[int]):
+    """The steps of one pass, from the step that training has reached to the end of the pass.
+
+    Args:
+        length: steps of a pass; pass e has the steps [e·length, (e+1)·length).
+        reached: says how many steps have been made. It is asked at the start of each pass, so that a resumed
+            run begins in the middle of one.
+
+    Example:
+        >>> list(StepSampler(5, reached=lambda: 3)), list(StepSampler(5, reached=lambda: 5))
+        ([3, 4], [5, 6, 7, 8, 9])
+    """
+
+    def __init__(self, length: int, reached: Callable[[], int]) -> None:
+        self.length = length
+        self.reached = reached
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.reached()
+        return iter(range(first, (first // self.length + 1) * self.length))
+
+    def __len__(self) -> int:
+        """Steps of the whole pass: Lightning adds those that a resumed run has behind it itself."""
+        return self.length

@@ -1,0 +1,209 @@
+"""Streams: map-style data sets whose item t is the whole batch of step t, a pure function of (seed, t, rank).
+
+So a resumed run continues exactly, workers and ranks share no noise, and a batch is drawn in one vectorised
+call. Training streams (``Singles``, ``Pairs``) never end; ``FixedSingles`` and ``FixedPairs`` show every item
+of a split once, always the same.
+"""
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from iin_lightning.data.base import LabelledBatch, Source
+from iin_lightning.data.order import EpochOrder, shards
+from iin_lightning.data.pairs import PairIndex
+from iin_lightning.errors import ConfigError, FactorError, choices
+from iin_lightning.factors import Factors, PairBatch
+from iin_lightning.seeding import generator
+
+
+class Singles(Dataset[LabelledBatch]):
+    """Training batches of single examples.
+
+    Args:
+        source: where the items come from.
+        batch_size: rows of a step over all ranks, a multiple of ``world_size``.
+        seed: of the order and the noise.
+        rank: of this process; it gets the rows rank, rank + world_size, ... of each step's batch.
+        world_size: number of processes.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly.
+    """
+
+    def __init__(self, source: Source, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+        _check_divisible(batch_size, world_size)
+        self.source = source
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._order = EpochOrder(len(source), batch_size, seed)
+
+    def indices(self, step: int) -> Tensor:
+        """The items (B / world_size,) of a step on this rank."""
+        return self._order.step(step)[self.rank :: self.world_size]
+
+    def __getitem__(self, step: int) -> LabelledBatch:
+        items = self.indices(step)
+        noise = generator(self.seed, "noise", step, self.rank)
+        return LabelledBatch(self.source.draw(items, noise), self.source.labels[items])
+
+
+class FixedSingles(Dataset[LabelledBatch]):
+    """Evaluation batches of single examples: every item once over all ranks, nothing random.
+
+    Args:
+        source: where the items come from.
+        batch_size: most rows of a batch on one rank.
+        rank: of this process; it gets the items rank, rank + world_size, ...
+        world_size: number of processes.
+    """
+
+    def __init__(self, source: Source, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.source = source
+        self._items = shards(len(source), batch_size, rank, world_size)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def indices(self, batch: int) -> Tensor:
+        """The items of a batch on this rank."""
+        return self._items[batch]
+
+    def __getitem__(self, batch: int) -> LabelledBatch:
+        items = self.indices(batch)
+        return LabelledBatch(self.source.draw(items, None), self.source.labels[items])
+
+
+class ConceptPairs:
+    """The pairs of a source in terms of factors: who is a partner of whom, and what both share.
+
+    Args:
+        source: where the items come from; its concepts that are not among the factors play no part.
+        factors: K concepts, each one of the source's; they name the columns of the mask.
+
+    Raises:
+        FactorError: no concept, or one that the source does not know.
+    """
+
+    def __init__(self, source: Source, factors: Factors) -> None:
+        if not factors.concepts:
+            raise FactorError(
+                f"Pairs need a concept that both share, but {factors} has none: name a factor after one of "
+                f"the data's concepts ({', '.join(source.concepts)}), or train without pairs (model=unsup)."
+            )
+        for name in factors.concepts:
+            if name not in source.concepts:
+                raise FactorError(f"The data know no concept {name!r}; {choices(name, source.concepts)}.")
+        columns = [source.concepts.index(name) for name in factors.concepts]
+        self.source = source
+        self.n_concepts = len(columns)
+        self.index = PairIndex(source.labels[:, columns])
+
+    def partners(self, anchors: Tensor, key: torch.Generator) -> Tensor:
+        """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly."""
+        concepts = torch.randint(self.n_concepts, anchors.shape, generator=key)
+        return self.index.draw(anchors, concepts, key)
+
+    def batch(self, a: Tensor, b: Tensor, noise: torch.Generator | None) -> PairBatch:
+        """The examples of pairs of items, drawn in one call, and the mask that their labels say."""
+        x_a, x_b = self.source.draw(torch.cat([a, b]), noise).chunk(2)
+        return PairBatch(x_a, x_b, self.index.shared(a, b))
+
+
+class Pairs(Dataset[PairBatch]):
+    """Training batches of pairs that share a concept, the training data of Eq. 6-9.
+
+    Anchors come in the order of ``Singles``; each gets a concept, drawn uniformly, and a partner from
+    ``PairIndex``. The mask is what the labels of the two say, whichever concept was drawn.
+
+    Args:
+        source: where the items come from.
+        factors: K concepts, each one of the source's; they name the columns of the mask.
+        batch_size: pairs of a step over all ranks, a multiple of ``world_size``.
+        seed: of the order, the partners and the noise.
+        rank: of this process; it gets the pairs rank, rank + world_size, ... of each step's batch.
+        world_size: number of processes.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly.
+        FactorError: no concept, or one that the source does not know.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        factors: Factors,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        _check_divisible(batch_size, world_size)
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._pairs = ConceptPairs(source, factors)
+        self._order = EpochOrder(len(source), batch_size, seed)
+
+    def indices(self, step: int) -> tuple[Tensor, Tensor]:
+        """Anchors and partners (B / world_size,) of a step on this rank."""
+        # Drawn for all ranks, so that the number of processes does not change who meets whom.
+        anchors = self._order.step(step)
+        partners = self._pairs.partners(anchors, generator(self.seed, "pairs", step))
+        return anchors[self.rank :: self.world_size], partners[self.rank :: self.world_size]
+
+    def __getitem__(self, step: int) -> PairBatch:
+        a, b = self.indices(step)
+        return self._pairs.batch(a, b, generator(self.seed, "noise", step, self.rank))
+
+
+class FixedPairs(Dataset[PairBatch]):
+    """Evaluation batches of pairs: every item is an anchor once over all ranks, with a partner fixed by seed.
+
+    Args:
+        source: where the items come from.
+        factors: K concepts, each one of the source's; they name the columns of the mask.
+        batch_size: most pairs of a batch on one rank.
+        seed: of the partners, which depend on nothing else.
+        rank: of this process; it gets the anchors rank, rank + world_size, ...
+        world_size: number of processes.
+
+    Raises:
+        FactorError: no concept, or one that the source does not know.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        factors: Factors,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._pairs = ConceptPairs(source, factors)
+        self._anchors = shards(len(source), batch_size, rank, world_size)
+        self._partners = self._pairs.partners(torch.arange(len(source)), generator(seed, "fixed pairs"))
+
+    def __len__(self) -> int:
+        return len(self._anchors)
+
+    def indices(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Anchors and partners of a batch on this rank."""
+        anchors = self._anchors[batch]
+        return anchors, self._partners[anchors]
+
+    def __getitem__(self, batch: int) -> PairBatch:
+        a, b = self.indices(batch)
+        return self._pairs.batch(a, b, None)
+
+
+def _check_divisible(batch_size: int, world_size: int) -> None:
+    if batch_size % world_size:
+        raise ConfigError(
+            f"A batch of {batch_size} cannot be shared out evenly over {world_size} processes: batch_size "
+            f"counts the rows of all, make it a multiple of {world_size}."
+        )

@@ -1,0 +1,67 @@
+"""Targets and sources for swaps of factors: who gives, who takes, fixed by seed."""
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from iin_lightning.data.base import LabelledBatch, Source
+from iin_lightning.data.order import shards
+from iin_lightning.seeding import generator
+
+
+def differing_partners(labels: Tensor, seed: int, rounds: int = 100) -> Tensor:
+    """For each item a random other one that differs from it in every concept, where there is one.
+
+    With a partner of the same class a swap that does nothing would look like one that works.
+
+    Args:
+        labels: long (n, K).
+        seed: of the choice.
+        rounds: draws until an item that has found none keeps the last one; each misses with the share of items that
+            agree in a concept, so 100 leave nobody behind unless a concept has a single value.
+
+    Returns:
+        Items (n,).
+
+    Example:
+        >>> labels = torch.arange(6)[:, None] % 2
+        >>> bool((labels[differing_partners(labels, seed=0)] != labels).all())
+        True
+    """
+    key = generator(seed, "swaps")
+    partners = torch.randint(len(labels), (len(labels),), generator=key)
+    for _ in range(rounds):
+        alike = (labels == labels[partners]).any(1)
+        if not alike.any():
+            break
+        partners = torch.where(alike, torch.randint(len(labels), partners.shape, generator=key), partners)
+    return partners
+
+
+class FixedSwaps(Dataset[tuple[LabelledBatch, LabelledBatch]]):
+    """Evaluation batches (targets, sources): every item is a target once over all ranks.
+
+    Args:
+        source: where the items come from.
+        batch_size: most targets of a batch on one rank.
+        seed: of the partners, so that every model is asked for the same swaps.
+        rank: of this process; it gets the targets rank, rank + world_size, ...
+        world_size: number of processes.
+    """
+
+    def __init__(self, source: Source, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
+        self.source = source
+        self._targets = shards(len(source), batch_size, rank, world_size)
+        self._partners = differing_partners(source.labels, seed)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, batch: int) -> tuple[LabelledBatch, LabelledBatch]:
+        targets = self._targets[batch]
+        sources = self._partners[targets]
+        labels = self.source.labels
+        return (
+            LabelledBatch(self.source.draw(targets, None), labels[targets]),
+            LabelledBatch(self.source.draw(sources, None), labels[sources]),
+        )

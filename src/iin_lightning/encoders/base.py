@@ -1,0 +1,106 @@
+"""The network to be explained: an encoder E and what follows it, G.
+
+Symbols (Sec. 3 of the paper): a network f(x) = G(z), z = E(x), is cut at its hidden representation z. x is an
+image (B, C, H, W) in [-1, 1], z (B, N) a sample of the posterior N(mean, scale^2), G(z) an image or logits.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from iin_lightning.errors import ShapeError
+
+Output = Literal["image", "logits"]
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """The posterior q(z|x) = N(mean, diag(scale^2)) of a batch; a scale of 0 is a deterministic encoder.
+
+    Attributes:
+        mean: (B, N).
+        scale: standard deviations (B, N), not negative.
+
+    Example:
+        >>> posterior = DiagonalGaussian.from_logvar(torch.zeros(2, 3), torch.zeros(2, 3))
+        >>> posterior.sample().shape, posterior.kl().tolist()
+        (torch.Size([2, 3]), [0.0, 0.0])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def from_logvar(cls, mean: Tensor, logvar: Tensor) -> "DiagonalGaussian":
+        """Build it from log-variances, clamped to [-30, 10] as the authors do, in at least float32."""
+        mean, logvar = _at_least_float32(mean), _at_least_float32(logvar)
+        return cls(mean, torch.exp(0.5 * logvar.clamp(-30.0, 10.0)))
+
+    @classmethod
+    def deterministic(cls, mean: Tensor) -> "DiagonalGaussian":
+        """The point mass at ``mean``."""
+        mean = _at_least_float32(mean)
+        return cls(mean, torch.zeros_like(mean))
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw z = mean + scale * eps (B, N), differentiably; the noise comes from ``generator`` if given."""
+        device = self.mean.device if generator is None else generator.device
+        eps = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
+        return self.mean + self.scale * eps.to(self.mean.device)
+
+    def kl(self) -> Tensor:
+        """KL(q || N(0, 1)) (B,) in nats, summed over dimensions; 0 where the scale is 0.
+
+        The divergence of a point mass is infinite; a deterministic encoder simply has no such term.
+        """
+        random = self.scale > 0
+        # The inner `where` keeps log 0 out of the backward pass, where 0 * inf would be NaN.
+        log_scale = torch.where(random, self.scale, 1.0).log()
+        kl = 0.5 * (self.mean.square() + self.scale.square() - 1.0) - log_scale
+        return torch.where(random, kl, 0.0).sum(-1)
+
+
+class Encoder(nn.Module, ABC):
+    """E and G of one network.
+
+    Attributes:
+        latent_dim: N, the dimension of z.
+        output: what ``decode`` returns: "image" (B, C, H, W) in [-1, 1], or "logits" (B, classes).
+    """
+
+    latent_dim: int
+    output: Output
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """E: the distribution of z (B, N) given images (B, C, H, W) in [-1, 1]."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """G: the image or the logits that the network makes of z (B, N)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """f(x) = G(E(x)) with the mean of E: a reconstruction, or the logits of a classifier."""
+        return self.decode(self.encode(x).mean)
+
+    def _check_images(self, x: Tensor, channels: int, size: int) -> None:
+        if x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):
+            raise ShapeError(
+                f"{type(self).__name__} expects images (B, C, H, W) = (B, {channels}, {size}, {size}), got "
+                f"{tuple(x.shape)}: resize or pad the images, or build it with their image_size and channels."
+            )
+
+    def _check_latents(self, z: Tensor) -> None:
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ShapeError(
+                f"{type(self).__name__} decodes latents (B, N) = (B, {self.latent_dim}), got "
+                f"{tuple(z.shape)}: flatten them, or build it with their latent_dim."
+            )
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    # Under mixed precision the convolutions return half; a likelihood of z needs more digits.
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,64 @@
+"""The classifier of the paper, whose hidden representation is to be explained (Tab. 1, right)."""
+
+from torch import Tensor, nn
+
+from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output
+from iin_lightning.encoders.trunk import Norm, Trunk, init_weights
+
+
+class Classifier(Encoder):
+    """The trunk of the autoencoder, a dense convolution to z, and a linear head: logits = W z + b.
+
+    z is deterministic, so ``encode(x).scale`` is 0; ``forward(x)`` gives the logits (B, n_classes). z enters
+    the head without an activation between, as in the authors' experiments (Esser, Rombach, Ommer, CVPR 2020).
+
+    Args:
+        n_classes: number of logits.
+        image_size: height and width of x; divisible by 2^n_down.
+        channels: channels of x.
+        latent_dim: N, the dimension of z.
+        width: channels after the first convolution; they double with each further one, up to 16 * width.
+        n_down: number of convolutions of stride 2.
+        norm: "actnorm" (the authors' choice), "batch" or "instance".
+
+    Raises:
+        ConfigError: the image cannot be halved n_down times, or the norm is unknown.
+        ShapeError: ``encode`` or ``decode`` is given another shape than it was built for.
+
+    Example:
+        >>> classifier = Classifier(n_classes=10, image_size=32, latent_dim=8, width=8)
+        >>> classifier(torch.rand(2, 3, 32, 32) * 2 - 1).shape
+        torch.Size([2, 10])
+    """
+
+    output: Output = "logits"
+
+    def __init__(
+        self,
+        n_classes: int,
+        image_size: int = 32,
+        channels: int = 3,
+        latent_dim: int = 64,
+        *,
+        width: int = 64,
+        n_down: int = 4,
+        norm: Norm = "actnorm",
+    ) -> None:
+        super().__init__()
+        self.n_classes, self.image_size, self.channels = n_classes, image_size, channels
+        self.latent_dim, self.width, self.n_down, self.norm = latent_dim, width, n_down, norm
+
+        self.trunk = Trunk(image_size, channels, width, n_down, norm)
+        self.to_latent = nn.Conv2d(self.trunk.widths[-1], latent_dim, kernel_size=self.trunk.out_size)
+        self.head = nn.Linear(latent_dim, n_classes)
+        self.apply(init_weights)
+
+    def encode(self, x: Tensor) -> DiagonalGaussian:
+        """The point z (B, N) that the images (B, C, H, W) in [-1, 1] are mapped to."""
+        self._check_images(x, self.channels, self.image_size)
+        return DiagonalGaussian.deterministic(self.to_latent(self.trunk(x)).flatten(1))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The logits (B, n_classes) of z (B, N)."""
+        self._check_latents(z)
+        return self.head(z)

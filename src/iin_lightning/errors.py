@@ -1,0 +1,73 @@
+"""Named exceptions whose text says what came, what is allowed, and the cure.
+
+A user meets these before any training starts. Each is also the built-in exception that fits it, so that
+``except ValueError`` keeps working in a notebook.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class IINError(Exception):
+    """Base of all errors that a user can cure; commands print the text alone, without a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(IINError, ValueError):
+    """A configuration asks for what does not exist or does not fit together."""
+
+
+class FactorError(IINError, ValueError):
+    """Factor names or dimensions do not fit the latent or the data."""
+
+
+class ShapeError(IINError, ValueError):
+    """A tensor has another shape than the network was built for."""
+
+
+class DataNotFoundError(IINError, FileNotFoundError):
+    """A data set does not lie where it was looked for."""
+
+
+class CheckpointError(IINError, ValueError):
+    """A checkpoint or model folder does not belong to what it is loaded into."""
+
+
+class NonFiniteError(IINError, ArithmeticError):
+    """NaN or infinity came out of a network or went into it."""
+
+
+class StoppedByUser(IINError):
+    """Training ended at the end of a step because the user asked for it; a checkpoint was written."""
+
+    exit_code = 130  # as a shell says of Ctrl-C
+
+
+class MissingExtraError(IINError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f'{purpose} needs the package "{package}", which is not installed: pip install "iin-lightning[{extra}]"'
+        )
+
+
+def choices(came: str, allowed: Iterable[str]) -> str:
+    """Say what is allowed, and what was probably meant.
+
+    Args:
+        came: the name that is not among the allowed ones.
+        allowed: the names that are.
+
+    Returns:
+        The end of a sentence: the allowed names, and the nearest one if there is one.
+
+    Example:
+        >>> choices("diigt", ["residual", "digit"])
+        'allowed are: residual, digit (did you mean digit?)'
+    """
+    allowed = list(allowed)
+    near = get_close_matches(came, allowed, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"allowed are: {', '.join(allowed)}{hint}"

@@ -1,0 +1,197 @@
+"""The interpreter: a frozen network, its translator, and what one does with them.
+
+    x (B,C,H,W) -> E -> z (B,N) -> T -> z̃ = z̃_0 | z̃_1 | ... | z̃_K -> edit -> T^-1 -> z* -> G -> x* or logits
+
+E and G are the two halves of the network f = G ∘ E that is explained, T is a bijection, so the network is neither
+changed nor degraded: G(T^-1(T(E(x)))) = f(x). Source: Esser, Rombach, Ommer, CVPR 2020, arXiv 2004.13166.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iin_lightning import serialization
+from iin_lightning.encoders.base import Encoder
+from iin_lightning.encoders.frozen import Frozen
+from iin_lightning.errors import CheckpointError, FactorError, ShapeError
+from iin_lightning.factors import Factors
+from iin_lightning.flows.base import Bijector
+
+
+class Interpreter(nn.Module):
+    """A frozen encoder E, a translator T, a decoder G and the factors: ask it and edit with it.
+
+    Args:
+        encoder: E, and G as its ``decode``; it is frozen here and stays so.
+        translator: T, a bijection of R^N.
+        factors: names and dimensions of the parts of z̃, the residual first.
+        decoder: G, if it is another network than ``encoder.decode``.
+
+    Raises:
+        FactorError: the factors do not sum to the latent's dimension.
+        ShapeError: the translator works on another dimension than the encoder.
+
+    Example:
+        >>> from iin_lightning.encoders.autoencoder import Autoencoder
+        >>> from iin_lightning.flows.translator import Translator
+        >>> network = Autoencoder(image_size=16, latent_dim=8, width=4, norm="batch")
+        >>> factors = Factors({"residual": 4, "digit": 4}, latent_dim=8)
+        >>> interpreter = Interpreter(network, Translator(8, n_blocks=2, hidden=16), factors)
+        >>> a, b = torch.rand(2, 5, 3, 16, 16) * 2 - 1
+        >>> interpreter.swap(a, b, ["digit"]).shape
+        torch.Size([5, 3, 16, 16])
+        >>> {name: tuple(part.shape) for name, part in interpreter.factors_of(a).items()}
+        {'residual': (5, 4), 'digit': (5, 4)}
+    """
+
+    def __init__(
+        self, encoder: Encoder, translator: Bijector, factors: Factors, decoder: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        if factors.latent_dim != encoder.latent_dim:
+            raise FactorError(
+                f"{factors} sum to {factors.latent_dim}, but the encoder's latent has {encoder.latent_dim} dimensions."
+            )
+        dim = getattr(translator, "dim", encoder.latent_dim)
+        if dim != encoder.latent_dim:
+            raise ShapeError(
+                f"The translator works on {dim} dimensions, the encoder's latent has {encoder.latent_dim}: "
+                f"build it with dim={encoder.latent_dim}."
+            )
+        self.encoder = encoder if isinstance(encoder, Frozen) else Frozen(encoder)
+        self.translator = translator
+        self.factors = factors
+        self.decoder = decoder
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lives; the processor if nothing in it has a place."""
+        return next((t.device for t in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images (B,C,H,W) in [-1,1] to latents z (B,N): the mean of E's distribution."""
+        return self.encoder.encode(x.to(self.device)).mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents z (B,N) through G: images in [-1,1], or logits, as ``encoder.output`` says."""
+        return self.encoder.decode(z) if self.decoder is None else self.decoder(z)
+
+    def translate(self, z: Tensor) -> Tensor:
+        """Latents to factors: z̃ = T(z), both (B,N)."""
+        return self.translator(z)[0]
+
+    def untranslate(self, z_tilde: Tensor) -> Tensor:
+        """Factors to latents: z = T^-1(z̃), both (B,N)."""
+        return self.translator.inverse(z_tilde)[0]
+
+    def factors_of(self, x: Tensor) -> dict[str, Tensor]:
+        """Images (B,C,H,W) to their factors by name, each (B,N_k)."""
+        return self.factors.split(self.translate(self.encode(x)))
+
+    def replace(self, z: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        """Latents z* (B,N) whose named factors are the given ones (B,N_k), all others those of z.
+
+        z* = T^-1(T(z)*), where * replaces parts: the one edit of which all others are made.
+        """
+        for name in parts:
+            self.factors[name]
+        return self.untranslate(self.factors.merge(self.factors.split(self.translate(z)) | dict(parts)))
+
+    @torch.no_grad()
+    def edit(self, x: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        """Give images x new values of the named factors, keep the rest, and decode."""
+        return self.decode(self.replace(self.encode(x), parts))
+
+    @torch.no_grad()
+    def swap(self, target: Tensor, source: Tensor, names: Iterable[str]) -> Tensor:
+        """Images of the targets with the named factors of the sources (Figs. 2, 5, 6), pair by pair.
+
+        Args:
+            target: (B,C,H,W) images that keep all other factors.
+            source: (B,C,H,W) images that give the named factors.
+            names: factors to take over; none gives the target's reconstruction, all the source's.
+        """
+        parts = self.factors_of(source)
+        for name in (names := list(names)):
+            self.factors[name]
+        return self.edit(target, {name: parts[name] for name in names})
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """f(x) = G(T^-1(T(E(x)))): what the edit that changes nothing shows."""
+        return self.edit(x, {})
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """New outputs x = G(T^-1(z̃)) of z̃ ~ N(0, 1) (Eq. 13).
+
+        Args:
+            count: how many.
+            generator: on the CPU, so that a seed gives the same samples on every device.
+        """
+        z_tilde = torch.randn(count, self.factors.latent_dim, generator=generator)
+        return self.decode(self.untranslate(z_tilde.to(self.device)))
+
+    @torch.no_grad()
+    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
+        """Straight walks in z̃ from images a to images b, decoded (Fig. 4).
+
+        Args:
+            a: (B,C,H,W) first images.
+            b: (B,C,H,W) last images.
+            steps: at least 2, both ends counted in.
+
+        Returns:
+            Outputs (steps, B, ...).
+        """
+        z_tilde_a, z_tilde_b = self.translate(self.encode(a)), self.translate(self.encode(b))
+        weights = torch.linspace(0, 1, steps, device=self.device)[:, None, None]
+        path = torch.lerp(z_tilde_a, z_tilde_b, weights)
+        return self.decode(self.untranslate(path.flatten(0, 1))).unflatten(0, (steps, len(z_tilde_a)))
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-likelihood log p(z) = log N(T(z) | 0, 1) + log |det T'(z)| at z = E(x), in nats, (B,)."""
+        z_tilde, logdet = self.translator(self.encode(x))
+        return logdet - 0.5 * (z_tilde.square().sum(-1) + self.factors.latent_dim * math.log(2 * math.pi))
+
+    def save_pretrained(self, folder: str | Path, **extra: Any) -> None:
+        """Write the whole interpreter into a folder: ``model.safetensors`` and ``model.json``, no pickle.
+
+        Args:
+            folder: is made if it does not exist.
+            extra: plain values that ``model.json`` holds too (results, provenance).
+        """
+        parts = {"encoder": self.encoder, "translator": self.translator, "decoder": self.decoder}
+        structure = {
+            "parts": {k: None if v is None else serialization.describe(v) for k, v in parts.items()},
+            "factors": dict(self.factors),
+            "latent_dim": self.factors.latent_dim,
+        }
+        serialization.save(self, Path(folder), structure | extra)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "Interpreter":
+        """Read the interpreter that ``save_pretrained`` wrote.
+
+        Raises:
+            CheckpointError: the folder holds no interpreter, or a damaged one.
+        """
+        structure = serialization.read_structure(Path(folder))
+        if "parts" not in structure:
+            raise CheckpointError(f"{folder} holds a {structure['network']['class']}, not an interpreter.")
+        parts: dict[str, Any] = {
+            k: None if v is None else serialization.build(v) for k, v in structure["parts"].items()
+        }
+        interpreter = cls(factors=Factors(structure["factors"], structure["latent_dim"]), **parts)
+        serialization.load_weights(interpreter, Path(folder))
+        return interpreter.eval()
+
+    def extra_repr(self) -> str:
+        """The factors, for ``print``."""
+        return repr(self.factors)

@@ -1,0 +1,1 @@
+"""Scalars from tensors; no optimizer inside."""

@@ -1,0 +1,1 @@
+"""Accumulators in the manner of torchmetrics: round trip, factor transfer."""

@@ -1,0 +1,125 @@
+"""Readings: how one tells from an image, without the network that is explained, which concept it shows.
+
+A reading compares decoded images with what they should show, and gives one score an example. It is independent of
+the translator: a classifier that was trained on images, or a measurement on the pixels.
+"""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+class Reading(Protocol):
+    """How well decoded images show a concept that was asked for."""
+
+    unit: str
+    higher_is_better: bool
+
+    def __call__(self, decoded: Tensor, image: Tensor, label: Tensor) -> Tensor:
+        """Score (B,) of ``decoded`` outputs, wanted to show the concept of ``image``, whose label is ``label`` (B,)."""
+
+
+class ClassReading(nn.Module):
+    """Whether an independent classifier sees the wanted class: 1 or 0.
+
+    Args:
+        judge: images (B,C,H,W) in [-1,1] -> logits (B, classes).
+
+    Example:
+        >>> reading = ClassReading(nn.Flatten())
+        >>> image = torch.tensor([[[[0.0, 1.0]]], [[[1.0, 0.0]]]])
+        >>> reading(image, image, torch.tensor([1, 1])).tolist()
+        [1.0, 0.0]
+    """
+
+    unit = "share"
+    higher_is_better = True
+
+    def __init__(self, judge: nn.Module) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, decoded: Tensor, image: Tensor, label: Tensor) -> Tensor:
+        """See ``Reading``."""
+        return (self.judge(decoded).argmax(1) == label).float()
+
+
+class PredictionReading(nn.Module):
+    """Whether the explained classifier's own logits name the wanted class: for networks that decode to logits.
+
+    Example:
+        >>> PredictionReading()(torch.tensor([[0.1, 0.9]]), torch.zeros(1), torch.tensor([1])).tolist()
+        [1.0]
+    """
+
+    unit = "share"
+    higher_is_better = True
+
+    def forward(self, decoded: Tensor, image: Tensor, label: Tensor) -> Tensor:
+        """See ``Reading``; ``decoded`` are logits (B, classes)."""
+        return (decoded.argmax(1) == label).float()
+
+
+def stroke_color(images: Tensor, pixels: int = 16) -> Tensor:
+    """The colour of a bright stroke on black: the mean of the brightest pixels.
+
+    Args:
+        images: (B,3,H,W) in [-1,1].
+        pixels: how many of the brightest (by their largest channel) are averaged. Strokes of MNIST have far more
+            saturated pixels than 16, whose colour is exactly the stroke's.
+
+    Returns:
+        Colours (B,3) in [0,1].
+
+    Example:
+        >>> image = torch.full((1, 3, 8, 8), -1.0)
+        >>> image[0, 0, 2:6, 2:6] = 0.5
+        >>> stroke_color(image).tolist()
+        [[0.75, 0.0, 0.0]]
+    """
+    flat = ((images + 1) / 2).flatten(2)
+    brightest = flat.amax(1).topk(min(pixels, flat.shape[-1]), dim=-1).indices
+    return flat.gather(2, brightest[:, None].expand(-1, flat.shape[1], -1)).mean(-1)
+
+
+class ColorReading(nn.Module):
+    """Mean absolute RGB difference between the stroke's colour and the wanted one, in [0,1].
+
+    Example:
+        >>> white, black = torch.ones(1, 3, 8, 8), -torch.ones(1, 3, 8, 8)
+        >>> ColorReading()(white, black, torch.zeros(1)).tolist()
+        [1.0]
+    """
+
+    unit = "RGB difference"
+    higher_is_better = False
+
+    def forward(self, decoded: Tensor, image: Tensor, label: Tensor) -> Tensor:
+        """See ``Reading``; both sides are measured in the same way."""
+        return (stroke_color(decoded) - stroke_color(image)).abs().mean(1)
+
+
+def readings_for(kinds: dict[str, str], output: str, judges: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Choose a reading for each concept that can be read.
+
+    Args:
+        kinds: concept -> ``class`` or ``color``, as the data says.
+        output: what the network decodes to, ``image`` or ``logits``.
+        judges: concept -> classifier of images for it.
+
+    Returns:
+        Concept -> reading. A concept without a judge, or a colour of logits, cannot be read and is left out.
+
+    Example:
+        >>> list(readings_for({"digit": "class", "color": "color"}, "logits", {}))
+        ['digit']
+    """
+    readings: dict[str, nn.Module] = {}
+    for concept, kind in kinds.items():
+        if kind == "color" and output == "image":
+            readings[concept] = ColorReading()
+        elif kind == "class" and output == "logits":
+            readings[concept] = PredictionReading()
+        elif kind == "class" and concept in judges:
+            readings[concept] = ClassReading(judges[concept])
+    return readings

@@ -1,0 +1,1 @@
+"""LightningModules: autoencode, classify, interpret, evaluate."""

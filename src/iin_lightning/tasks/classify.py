@@ -1,0 +1,45 @@
+"""Train a classifier: to be explained, or to judge images."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from iin_lightning.encoders.classifier import Classifier
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, first_non_finite_output
+
+
+class Classify(Task):
+    """Minimise the cross entropy of one concept's classes.
+
+    Args:
+        network: images (B,C,H,W) in [-1,1] -> logits (B, classes).
+        column: the label column of the concept.
+        optimizer: parameters -> optimizer.
+        scheduler: optimizer -> schedule.
+    """
+
+    def __init__(
+        self, network: Classifier, column: int, optimizer: OptimizerFactory, scheduler: SchedulerFactory
+    ) -> None:
+        super().__init__(optimizer, scheduler)
+        self.network: nn.Module = network
+        self.column = column
+
+    def _terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        images, labels = batch
+        logits, wanted = self.network(images), labels[:, self.column]
+        accuracy = (logits.detach().argmax(1) == wanted).float().mean()
+        return {"loss": F.cross_entropy(logits, wanted), "accuracy": accuracy}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """One step."""
+        terms = self._terms(batch)
+        self.log_terms("train", terms | {"loss": terms["loss"].detach()}, len(batch[0]))
+        return self.require_finite(terms["loss"], lambda: first_non_finite_output(self.network, batch[0]))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Held-out loss and accuracy."""
+        self.log_terms("val", self._terms(batch), len(batch[0]))
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """As validation, on the test split."""
+        self.log_terms("test", self._terms(batch), len(batch[0]))

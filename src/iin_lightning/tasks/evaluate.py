@@ -1,0 +1,34 @@
+"""Evaluate an interpreter on held-out images, on as many devices as the trainer has."""
+
+from typing import Any
+
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.transfer import FactorTransfer
+
+
+class Evaluate(LightningModule):
+    """Swap factors between held-out images and log what comes of it as ``test/transfer/...``.
+
+    Args:
+        interpreter: what is evaluated.
+        transfer: the metric.
+    """
+
+    def __init__(self, interpreter: Interpreter, transfer: FactorTransfer) -> None:
+        super().__init__()
+        self.interpreter = interpreter
+        self.transfer = transfer
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """One batch of targets and sources with their labels."""
+        (target, target_labels), (source, source_labels) = batch
+        self.transfer.update(self.interpreter, target, target_labels, source, source_labels)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means over all batches and ranks."""
+        scores: dict[str, Tensor] = self.transfer.compute()
+        self.log_dict({f"test/transfer/{name}": score for name, score in scores.items()})
+        self.transfer.reset()

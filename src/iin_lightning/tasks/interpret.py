@@ -1,0 +1,133 @@
+"""Train a translator on latents. Supervised and unsupervised differ by their loss alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iin_lightning.errors import CheckpointError
+from iin_lightning.factors import PairBatch
+from iin_lightning.flows.diagnose import first_non_finite
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
+from iin_lightning.metrics.round_trip import RoundTrip
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
+
+
+class Interpret(Task):
+    """Maximise the likelihood of latents (Eq. 12) or of pairs of latents (Eq. 7-10) under the translator.
+
+    It sees latents only: the data module encodes. What is logged is nats per dimension, constants counted in, so
+    that runs compare. A checkpoint holds the translator and a fingerprint of the encoder, not the encoder itself.
+
+    Args:
+        interpreter: holds the frozen encoder and the translator to train.
+        loss: (translator, batch) -> nats an example.
+        encoder_id: fingerprint of the encoder, which a checkpoint must agree with.
+        optimizer: parameters -> optimizer.
+        scheduler: optimizer -> schedule.
+    """
+
+    # The encoder's weights are left out of the checkpoint on purpose.
+    strict_loading = False
+
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        loss: MarginalLikelihood | PairLikelihood,
+        encoder_id: str,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+    ) -> None:
+        super().__init__(optimizer, scheduler)
+        self.interpreter = interpreter
+        self.loss = loss
+        self.encoder_id = encoder_id
+        self.round_trip = RoundTrip()
+
+    def nats_per_dimension(self, batch: Tensor | PairBatch) -> tuple[Tensor, int]:
+        """The mean negative log-likelihood of a batch in nats per dimension, and how many examples it holds."""
+        nll = self.loss(self.interpreter.translator, batch)
+        return nll.mean() / self.loss.dims_per_example(self.interpreter.factors.latent_dim), len(nll)
+
+    def training_step(self, batch: Tensor | PairBatch, batch_idx: int) -> Tensor:
+        """One step on the sum over dimensions, so that clipping and rates do not depend on what is logged."""
+        nats, count = self.nats_per_dimension(batch)
+        self.log_terms("train", {"nll": nats.detach()}, count)
+        dims = self.loss.dims_per_example(self.interpreter.factors.latent_dim)
+        return self.require_finite(nats * dims, lambda: self._diagnose(batch))
+
+    def validation_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
+        """Held-out likelihood, and the worst round trip."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
+        """As validation, on the test split."""
+        self._evaluate("test", batch)
+
+    def _evaluate(self, stage: str, batch: Tensor | PairBatch) -> None:
+        nats, count = self.nats_per_dimension(batch)
+        self.log_terms(stage, {"nll": nats}, count)
+        self.round_trip.update(self.interpreter.translator, _latents(batch))
+        self.log(f"{stage}/round_trip_error", self.round_trip, batch_size=count)
+
+    def _diagnose(self, batch: Tensor | PairBatch) -> str:
+        z = _latents(batch)
+        where = first_non_finite(self.interpreter.translator, z)
+        if where == "input":
+            rows = int((~torch.isfinite(z)).any(1).sum())
+            return f"{rows} of {len(z)} latents in the batch are not finite"
+        if where is None:
+            return "every layer of the translator is finite, so the loss itself overflowed"
+        return f"layer {where!r} of the translator is the first that is not finite"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the encoder out, and say which one it was."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("interpreter.encoder.")}
+        checkpoint["encoder"] = self.encoder_id
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another encoder or of another translator.
+
+        Raises:
+            CheckpointError: names what differs.
+        """
+        if checkpoint.get("encoder") != self.encoder_id:
+            raise CheckpointError(
+                f"The checkpoint's translator was trained on encoder {checkpoint.get('encoder')}, this run explains "
+                f"{self.encoder_id}: resume with the run's own model store (paths.models), or start anew."
+            )
+        own = {k: v for k, v in self.state_dict().items() if not k.startswith("interpreter.encoder.")}
+        check_state(own, checkpoint["state_dict"])
+
+
+def check_state(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> None:
+    """Compare the names and shapes of two sets of weights.
+
+    Raises:
+        CheckpointError: lists up to three differences and the cure.
+
+    Example:
+        >>> check_state({"a": torch.zeros(2)}, {"a": torch.zeros(3)})
+        Traceback (most recent call last):
+        ...
+        iin_lightning.errors.CheckpointError: The checkpoint is of another architecture: a is (3,), here (2,). Build ...
+    """
+    wrong = [f"{k} is missing" for k in own.keys() - loaded.keys()]
+    wrong += [f"{k} is not known here" for k in loaded.keys() - own.keys()]
+    wrong += [
+        f"{k} is {tuple(loaded[k].shape)}, here {tuple(v.shape)}"
+        for k, v in own.items()
+        if k in loaded and loaded[k].shape != v.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(
+            f"The checkpoint is of another architecture: {'; '.join(sorted(wrong)[:3])}{more}. "
+            "Build the network as it was trained: its config.yaml says how (encoder.latent_dim, flow, model.factors)."
+        )
+
+
+def _latents(batch: Tensor | PairBatch) -> Tensor:
+    return torch.cat([batch.a, batch.b]) if isinstance(batch, PairBatch) else batch

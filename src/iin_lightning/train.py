@@ -1,0 +1,21 @@
+"""Train a network to be explained, or its translator: ``python -m iin_lightning.train data=celeba model=unsup``."""
+
+from omegaconf import DictConfig
+
+from iin_lightning.app.command import command
+
+
+def job(config: DictConfig) -> None:
+    """Train; imported late, so that ``--help`` answers at once."""
+    from iin_lightning.app.run import train  # noqa: PLC0415
+
+    train(config)
+
+
+def main() -> None:
+    """The command."""
+    command(job, "train")
+
+
+if __name__ == "__main__":
+    main()

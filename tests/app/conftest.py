@@ -1,0 +1,62 @@
+"""Commands run as a user runs them: in a process of their own, in a folder of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# The smallest networks that still do everything.
+TINY = (
+    "trainer=cpu",
+    "data=color_mnist",
+    "encoder.width=4",
+    "encoder.latent_dim=8",
+    "flow.n_blocks=2",
+    "flow.hidden=8",
+    "model.steps=6",
+    "model.val_every=3",
+    "model.batch_size=16",
+    "+first_stage.model.steps=4",
+    "+judge.model.steps=4",
+    "+judge.encoder.width=4",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Arguments of the smallest run; ``without`` leaves those out that begin so."""
+
+    def arguments(*without):
+        return [argument for argument in TINY if not argument.startswith(without)]
+
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory, mnist_root):
+    """A folder with fake MNIST where runs of the session share their model store."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "data").symlink_to(mnist_root)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def command(workplace):
+    """Run ``python -m iin_lightning.train`` there, and give back the finished process."""
+
+    def run(*arguments, ok=True, folder=workplace, **options):
+        process = subprocess.run(
+            [sys.executable, "-m", "iin_lightning.train", *arguments],
+            cwd=folder,
+            env={**os.environ, "WANDB_MODE": "offline", "COLUMNS": "200", "OMP_NUM_THREADS": "2"},
+            capture_output=True,
+            text=True,
+            check=False,
+            **options,
+        )
+        if ok:
+            assert process.returncode == 0, process.stdout + process.stderr
+        return process
+
+    return run

@@ -1,0 +1,60 @@
+"""Every yaml is a test by existing: it composes, and what it describes can be built."""
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from iin_lightning.app.command import compose_train
+from iin_lightning.app.paths import conf_folder, run_folder
+from iin_lightning.app.store import recipe_key
+
+GROUPS = sorted(
+    f"{path.parent.relative_to(conf_folder())}={path.stem}"
+    for path in conf_folder().rglob("*.yaml")
+    if path.parent != conf_folder()
+)
+BUILT = ("data", "optimizer", "scheduler", "callbacks")
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_choice_of_every_group_composes_and_is_built(choice):
+    config = compose_train(choice)
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert resolved["model"]["stage"] in ("autoencode", "classify", "interpret")
+    for name in BUILT:
+        assert instantiate(config[name]) is not None
+    translator = instantiate(config.flow, dim=8, hidden=4)
+    assert translator.dim == 8
+
+
+def test_the_paper_preset_has_the_papers_size():
+    translator = instantiate(compose_train("flow=paper").flow, dim=64)
+    assert sum(p.numel() for p in translator.parameters()) == 26_815_488
+
+
+def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made():
+    here = compose_train("model=autoencoder")
+    assert recipe_key(here) == recipe_key(
+        compose_train("model=autoencoder", "paths.models=elsewhere", "data.num_workers=3")
+    )
+    for change in (
+        "model.steps=7",
+        "encoder.width=16",
+        "seed=1",
+        "data.views=2",
+        "trainer.max_steps=5",
+        "optimizer.lr=1",
+    ):
+        assert recipe_key(here) != recipe_key(compose_train("model=autoencoder", change)), change
+
+
+def test_a_run_folder_is_the_resumed_one_or_a_new_one():
+    assert run_folder("outputs/a/b", "outputs", None, "d", "m", "now") == "outputs/a/b"
+    assert run_folder(None, "outputs", "name", "d", "m", "now") == "outputs/name/now"
+
+
+def test_the_wheel_holds_conf():
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert '"conf" = "iin_lightning/conf"' in project

@@ -1,0 +1,219 @@
+"""The command ``train``: what it leaves behind, what it reuses, what it refuses, and that stopping loses nothing."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from iin_lightning.interpreter import Interpreter
+
+
+def outcome(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def supervised(command, tiny, workplace):
+    """One supervised run from nothing: first stage, judge, translator."""
+    return workplace / "runs" / "sup", command(*tiny(), "model=sup", "hydra.run.dir=runs/sup").stdout
+
+
+def test_a_run_leaves_everything_in_its_folder(supervised):
+    folder, printed = supervised
+    for name in (
+        "config.yaml",
+        "results.json",
+        "metrics.csv",
+        "run.log",
+        "checkpoints/last.ckpt",
+        "model/model.safetensors",
+    ):
+        assert (folder / name).is_file(), name
+    pictures = {path.name for path in (folder / "figures").glob("*.png")}
+    assert pictures == {"swap.png", "reconstructions.png", "samples.png", "interpolations.png"}
+    assert "swap.png" in printed
+    assert "swapped factor" in printed
+    result = outcome(folder)
+    assert result["steps"] == 6
+    assert result["factors"] == {"residual": 4, "digit": 2, "color": 2}
+    expected = {
+        f"test/transfer/{c}/{f}"
+        for c in ("digit", "color")
+        for f in ("residual", "digit", "color", "reconstruction", "images")
+    }
+    assert expected | {"test/nll", "test/round_trip_error"} == set(result["metrics"])
+    assert result["metrics"]["test/round_trip_error"] < 1e-4
+
+
+def test_a_finished_run_is_an_interpreter(supervised):
+    folder, _ = supervised
+    interpreter = Interpreter.from_pretrained(folder / "model")
+    x = torch.zeros(2, 3, 32, 32)
+    assert interpreter.swap(x, x, ["digit"]).shape == x.shape
+
+
+def test_the_first_stage_is_trained_once(supervised, command, workplace):
+    _, first = supervised
+    assert "Training the encoder first" in first
+    assert "Training the judge first" in first
+    second = command(*tiny(), "model=unsup", "hydra.run.dir=runs/unsup").stdout
+    assert "first" not in second
+    assert outcome(workplace / "runs/unsup")["encoder"] == outcome(workplace / "runs/sup")["encoder"]
+    assert not any("transfer" in name for name in outcome(workplace / "runs/unsup")["metrics"])
+
+
+def test_a_classifier_is_explained_by_its_own_predictions(command, tiny, workplace):
+    command(*tiny(), "model=sup", "encoder=classifier", "hydra.run.dir=runs/clf")
+    metrics = outcome(workplace / "runs/clf")["metrics"]
+    assert "test/transfer/digit/color" in metrics
+    assert not any(name.startswith("test/transfer/color") for name in metrics)
+    assert not (workplace / "runs/clf/figures").exists()
+
+
+def test_latents_can_be_encoded_at_every_step(command, tiny, workplace):
+    command(*tiny(), "model=sup", "latents=online", "hydra.run.dir=runs/online")
+    assert outcome(workplace / "runs/online")["steps"] == 6
+
+
+@pytest.mark.parametrize("model", ["autoencoder", "classifier"])
+def test_a_network_to_be_explained_is_trained_alone_and_reused(command, tiny, workplace, model, tmp_path):
+    arguments = tiny("+", "encoder.latent_dim", "flow")
+    command(*arguments, f"model={model}", f"paths.models={tmp_path}", f"hydra.run.dir={tmp_path}/run")
+    assert (tmp_path / "run" / "model" / "model.json").is_file()
+    second = command(
+        *arguments,
+        f"encoder={model}",
+        "model=unsup",
+        "flow.hidden=8",
+        "flow.n_blocks=1",
+        f"paths.models={tmp_path}",
+    )
+    assert "first" not in second.stdout
+
+
+def test_the_adversarial_game_runs(command, tiny, workplace, tmp_path):
+    game = (
+        "+model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 2,"
+        " discriminator: {_target_: iin_lightning.encoders.discriminator.PatchDiscriminator, _partial_: true, width: 4}}"
+    ).replace("+", "")
+    command(
+        *tiny("+", "flow"),
+        "model=autoencoder",
+        game,
+        f"paths.models={tmp_path}",
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    assert outcome(tmp_path / "run")["steps"] == 6
+    assert "train/adversarial_weight" in (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def test_wandb_takes_scalars_and_pictures_without_network(command, tiny, workplace, tmp_path):
+    command(*tiny(), "model=sup", "logger=wandb", f"hydra.run.dir={tmp_path}/run")
+    media = {path.name.rsplit("_", 2)[0] for path in (tmp_path / "run").rglob("media/images/figures/*.png")}
+    assert {"swap", "samples"} <= media
+    assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_a_sweep_is_one_command_and_one_folder_a_job(command, tiny, workplace, tmp_path):
+    command(*tiny(), "-m", "model=unsup", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+first_stage.seed=0")
+    assert [outcome(tmp_path / job)["seed"] for job in "01"] == [0, 1]
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def assert_same_state(a, b):
+    for key, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][key]), key
+    for one, other in zip(a["optimizer_states"], b["optimizer_states"]):
+        for parameter, state in one["state"].items():
+            for key, value in state.items():
+                assert torch.equal(value, other["state"][parameter][key]), (parameter, key)
+    assert a["lr_schedulers"] == b["lr_schedulers"]
+
+
+@pytest.mark.parametrize("model", ["sup", "autoencoder"])
+def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(command, tiny, workplace, tmp_path, model):
+    arguments = [
+        f"model={model}",
+        "model.steps=400",
+        "model.val_every=100",
+        *tiny("model.steps", "model.val_every"),
+    ]
+    if model == "autoencoder":
+        arguments = [a for a in arguments if not a.startswith("+")] + [f"paths.models={tmp_path}/models"]
+    command(*arguments, f"hydra.run.dir={tmp_path}/whole")
+    stopped = tmp_path / "stopped"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "iin_lightning.train", *arguments, f"hydra.run.dir={stopped}"],
+        cwd=workplace,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # The first validation writes a checkpoint: training is then well under way.
+    deadline = time.monotonic() + 120
+    while not (stopped / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert f"resume={stopped}" in error
+    step = weights(stopped)["global_step"]
+    assert 0 < step < 400, "the run was over before it could be stopped"
+    command(f"resume={stopped}")
+    assert_same_state(weights(tmp_path / "whole"), weights(stopped))
+    assert outcome(stopped)["metrics"] == outcome(tmp_path / "whole")["metrics"]
+    assert (stopped / "metrics.1.csv").is_file(), "what was logged before is kept"
+
+
+BAD = {
+    "an unknown group": (["data=celebba"], "Could not find 'data/celebba'.*color_mnist"),
+    "an unknown key": (
+        ["data.batchsize=3"],
+        r"'data.batchsize'.*allowed are: .*batch_size.*did you mean batch_size",
+    ),
+    "an unknown key at the root": (["sed=1"], "allowed are: .*did you mean seed"),
+    "an unknown key of the first stage": (["+first_stage.model.stebs=3"], "stebs"),
+    "factors that do not sum": (
+        ["model.factors={residual: 9, digit: 9}"],
+        "sum to 18, but the latent has 64.*model.factors.residual=55",
+    ),
+    "a factor that the data do not know": (
+        ["model.factors={residual: 60, smile: 4}"],
+        "no concept 'smile'.*digit, color",
+    ),
+    "a missing data folder": (
+        ["data=color_mnist", "paths.data=/nowhere", "data.download=false"],
+        "/nowhere.*train-images-idx3-ubyte",
+    ),
+    "a classifier's recipe with an autoencoder": (
+        ["model=classifier", "encoder=autoencoder"],
+        "choose encoder=classifier",
+    ),
+    "a run folder that is none": (["resume=nowhere"], "nowhere is no run folder"),
+    "a model folder that is none": (["first_stage.path=nowhere"], "nowhere is no model folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_a_sentence_before_any_training(command, tiny, workplace, case, tmp_path):
+    arguments, text = BAD[case]
+    process = command(*arguments, f"hydra.run.dir={tmp_path}/run", f"paths.models={tmp_path}/models", ok=False)
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    assert "Training" not in process.stdout
+    assert re.search(text, process.stderr.replace("\n", " ")), process.stderr
+
+
+def test_resuming_keeps_the_groups(command, supervised):
+    folder, _ = supervised
+    process = command(f"resume={folder}", "flow=paper", ok=False)
+    assert process.returncode == 2
+    assert "keeps its groups, so flow=paper" in process.stderr

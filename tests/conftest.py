@@ -1,0 +1,41 @@
+"""A fake MNIST of real names, which all tests share."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+
+# Tensors here are so small that threads wait for each other longer than they work.
+torch.set_num_threads(1)
+
+N_TRAIN, N_TEST = 60, 24
+
+
+def write_idx(path: Path, values: torch.Tensor) -> None:
+    content = struct.pack(f">HBB{values.dim()}I", 0, 8, values.dim(), *values.shape) + values.numpy().tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def _write_mnist(folder: Path, suffix: str = "") -> None:
+    """Digits are random grey blobs whose middle pixel is white; labels go round 0...9."""
+    folder.mkdir(parents=True)
+    for part, n in (("train", N_TRAIN), ("t10k", N_TEST)):
+        images = torch.randint(1, 256, (n, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(n))
+        images[:, :8] = 0
+        images[:, 14, 14] = 255
+        write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", (torch.arange(n) % 10).byte())
+
+
+@pytest.fixture(scope="session")
+def write_mnist():
+    return _write_mnist
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    _write_mnist(root / "MNIST" / "raw")
+    return root

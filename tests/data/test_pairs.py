@@ -1,0 +1,76 @@
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from iin_lightning.data.pairs import PairIndex
+from iin_lightning.errors import ShapeError
+from iin_lightning.seeding import generator
+
+
+def random_labels(n: int, cardinalities: list[int], seed: int = 0) -> torch.Tensor:
+    key = generator(seed)
+    return torch.stack([torch.randint(c, (n,), generator=key) for c in cardinalities], dim=1)
+
+
+def allowed_partners(labels: torch.Tensor, anchor: int, concept: int) -> set[int]:
+    """The same law, item by item: same label and otherwise different, else another, else itself."""
+    group = [i for i in range(len(labels)) if labels[i, concept] == labels[anchor, concept]]
+    different = {i for i in group if not torch.equal(labels[i], labels[anchor])}
+    return different or set(group) - {anchor} or {anchor}
+
+
+WORLDS = {
+    "one concept": random_labels(30, [4]),
+    "two concepts": random_labels(40, [3, 5]),
+    "labels with gaps and signs": random_labels(40, [3, 5]) * 7 - 3,
+    "four concepts": random_labels(50, [2, 3, 2, 4]),
+    "concepts that go together": torch.arange(12).div(3, rounding_mode="floor")[:, None].repeat(1, 2),
+    "nothing shared": torch.arange(6)[:, None].repeat(1, 2),
+    "a single item": torch.zeros(1, 3, dtype=torch.long),
+}
+
+
+@pytest.mark.parametrize("labels", WORLDS.values(), ids=WORLDS.keys())
+def test_exactly_the_allowed_partners_are_drawn(labels):
+    index = PairIndex(labels)
+    n, n_concepts = labels.shape
+    for concept in range(n_concepts):
+        anchors = torch.arange(n).repeat(600)
+        partners = index.draw(anchors, torch.full_like(anchors, concept), generator(concept))
+        for anchor in range(n):
+            assert set(partners[anchors == anchor].tolist()) == allowed_partners(labels, anchor, concept)
+
+
+@pytest.mark.parametrize("concept", [0, 1])
+@pytest.mark.parametrize("anchor", [0, 17, 59])
+def test_partners_are_uniform(anchor, concept):
+    labels = random_labels(60, [3, 4], seed=5)
+    n_draws = 20_000
+    drawn = PairIndex(labels).draw(
+        torch.full((n_draws,), anchor), torch.full((n_draws,), concept), generator(anchor, concept)
+    )
+    counts = drawn.bincount(minlength=60)[sorted(allowed_partners(labels, anchor, concept))]
+    assert counts.sum() == n_draws
+    assert chisquare(counts.numpy()).pvalue > 1e-4
+
+
+def test_each_row_may_ask_for_another_concept():
+    labels = random_labels(500, [5, 6])
+    anchors, concepts = torch.arange(500), torch.arange(500) % 2
+    index = PairIndex(labels)
+    partners = index.draw(anchors, concepts, generator(0))
+    shared = index.shared(anchors, partners)
+    assert shared[anchors, concepts + 1].all()
+    assert not shared[:, 1:].all(dim=1).any()
+
+
+def test_the_mask_is_what_the_labels_say_and_the_residual_is_never_shared():
+    labels = torch.tensor([[1, 5], [1, 6], [2, 6], [1, 5]])
+    mask = PairIndex(labels).shared(torch.tensor([0, 1, 0, 0]), torch.tensor([1, 2, 2, 3]))
+    assert mask.tolist() == [[False, True, False], [False, False, True], [False] * 3, [False, True, True]]
+
+
+@pytest.mark.parametrize("shape", [(4,), (0, 2), (4, 0)])
+def test_labels_of_another_shape_are_refused(shape):
+    with pytest.raises(ShapeError, match="items, concepts"):
+        PairIndex(torch.zeros(shape, dtype=torch.long))

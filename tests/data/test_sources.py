@@ -1,0 +1,136 @@
+"""Laws that every data set keeps; a new one adds a row."""
+
+import pytest
+import torch
+
+from iin_lightning.data.color_mnist import ColorMNIST, ColorMNISTMini
+from iin_lightning.data.mnist import MNIST
+from iin_lightning.errors import ConfigError, DataNotFoundError
+from iin_lightning.seeding import generator
+
+DATASETS = {
+    "mnist": lambda root: MNIST(root, download=False),
+    "mnist in RGB": lambda root: MNIST(root, channels=3, download=False),
+    "color_mnist": lambda root: ColorMNIST(root, views=2, download=False),
+    "color_mnist with complement": lambda root: ColorMNIST(root, background="complement", download=False),
+    "color_mnist_mini": lambda root: ColorMNISTMini(views=1),
+}
+every_dataset = pytest.mark.parametrize("make", DATASETS.values(), ids=DATASETS.keys())
+every_split = pytest.mark.parametrize("split", ["train", "val", "test"])
+HALF_LEVEL = 0.5 / 127.5 + 1e-6
+
+
+@every_dataset
+@every_split
+def test_images_are_float32_in_range_and_of_the_stated_shape(make, split, mnist_root):
+    data = make(mnist_root)
+    source = data.source(split)
+    for key in (None, generator(0)):
+        x = source.draw(torch.tensor([0, len(source) - 1, 0]), key)
+        assert x.dtype == torch.float32
+        assert x.shape == (3, *data.image_shape)
+        assert x.abs().max() <= 1
+        assert x.min() < -0.5
+        assert x.max() > -0.1  # the darkest stroke has a channel of at least 1/2
+
+
+@every_dataset
+@every_split
+def test_labels_are_one_column_a_concept_and_classes_have_names(make, split, mnist_root):
+    data = make(mnist_root)
+    source = data.source(split)
+    assert source.concepts == data.concepts == tuple(data.kinds)
+    assert source.labels.dtype == torch.long
+    assert source.labels.shape == (len(source), len(data.concepts))
+    for column, concept in enumerate(data.concepts):
+        assert data.kinds[concept] in ("class", "color")
+        if data.kinds[concept] == "class":
+            assert source.labels[:, column].max() < len(data.classes[concept])
+
+
+@every_dataset
+def test_an_item_is_the_same_again_and_training_adds_noise_of_half_a_level(make, mnist_root):
+    source = make(mnist_root).source("train")
+    items = torch.arange(10)
+    exact = source.draw(items, None)
+    assert torch.equal(exact, make(mnist_root).source("train").draw(items, None))
+    noisy = source.draw(items, generator(1))
+    assert torch.equal(noisy, source.draw(items, generator(1)))
+    assert not torch.equal(noisy, source.draw(items, generator(2)))
+    assert 0 < (noisy - exact).abs().max() <= HALF_LEVEL
+    assert torch.equal(exact.add(1).mul(127.5).round(), exact.add(1).mul(127.5).round().clamp(0, 255))
+
+
+@every_dataset
+def test_an_item_does_not_depend_on_its_batch(make, mnist_root):
+    source = make(mnist_root).source("val")
+    items = torch.arange(len(source))
+    torch.testing.assert_close(source.draw(items, None)[-1:], source.draw(items[-1:], None), rtol=0, atol=0)
+
+
+@every_dataset
+def test_a_split_is_read_once(make, mnist_root):
+    data = make(mnist_root)
+    assert data.source("val") is data.source("val")
+
+
+def test_validation_digits_are_the_end_of_the_training_file_and_never_trained_on(mnist_root):
+    data = MNIST(mnist_root, val_fraction=0.2, download=False)
+    train, val, test = (data.source(split) for split in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (48, 12, 24)
+    everything = torch.cat([train.images, val.images, test.images]).flatten(1)
+    assert len(everything.unique(dim=0)) == len(everything)
+    assert torch.equal(val.labels[:, 0], torch.arange(48, 60) % 10)
+
+
+@pytest.mark.parametrize("folder", ["MNIST/raw", "raw", "."])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_mnist_is_found_in_each_usual_layout(tmp_path, mnist_root, write_mnist, folder, suffix):
+    write_mnist(tmp_path / "root" / folder, suffix)
+    found = MNIST(tmp_path / "root", download=False).source("train")
+    assert torch.equal(found.images, MNIST(mnist_root, download=False).source("train").images)
+
+
+def test_a_missing_folder_says_where_was_looked_for_which_files_and_the_cure(tmp_path):
+    data = MNIST(tmp_path, download=False)
+    with pytest.raises(DataNotFoundError) as error:
+        data.prepare_data()
+    for text in (
+        str(tmp_path / "MNIST" / "raw"),
+        "t10k-labels-idx1-ubyte",
+        "train-images-idx3-ubyte",
+        "download=false",
+        "paths.data",
+        "data=color_mnist_mini needs no files",
+    ):
+        assert text in str(error.value)
+
+
+def test_a_failed_download_says_why(tmp_path, monkeypatch):
+    def no_network(root, download):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
+    with pytest.raises(DataNotFoundError, match=r"Downloading failed \(Error downloading train-images"):
+        ColorMNIST(tmp_path).prepare_data()
+
+
+def test_a_download_is_read(tmp_path, monkeypatch, write_mnist):
+    monkeypatch.setattr("torchvision.datasets.MNIST", lambda root, download: write_mnist(root / "MNIST" / "raw"))
+    data = MNIST(tmp_path)
+    data.prepare_data()
+    assert len(data.source("test")) == 24
+
+
+def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path, write_mnist):
+    write_mnist(tmp_path / "raw")
+    (tmp_path / "raw" / "train-labels-idx1-ubyte").write_bytes(
+        (tmp_path / "raw" / "t10k-labels-idx1-ubyte").read_bytes()
+    )
+    with pytest.raises(DataNotFoundError, match=r"sizes \(60, 28, 28\) and the labels \(24,\)"):
+        MNIST(tmp_path).source("train")
+
+
+def test_only_grey_or_rgb_is_offered():
+    with pytest.raises(ConfigError, match="channels=2"):
+        MNIST("nowhere", channels=2)

@@ -1,0 +1,200 @@
+import pickle
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.order import EpochOrder, StepSampler, shards
+from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.errors import ConfigError, FactorError
+from iin_lightning.factors import Factors
+
+FACTORS = Factors({"residual": 3, "color": 1, "digit": 2}, latent_dim=6)  # another order than the data's
+STREAMS = {
+    "singles": lambda source, **ranks: Singles(source, 12, 5, **ranks),
+    "pairs": lambda source, **ranks: Pairs(source, FACTORS, 12, 5, **ranks),
+}
+every_stream = pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS.keys())
+FIXED = {
+    "singles": lambda source, **ranks: FixedSingles(source, 7, **ranks),
+    "pairs": lambda source, **ranks: FixedPairs(source, FACTORS, 7, 5, **ranks),
+}
+every_fixed = pytest.mark.parametrize("make", FIXED.values(), ids=FIXED.keys())
+
+
+@pytest.fixture(scope="module")
+def source(mnist_root):
+    return ColorMNIST(mnist_root, views=2).source("train")
+
+
+@pytest.fixture(scope="module")
+def held_out(mnist_root):
+    return ColorMNIST(mnist_root).source("test")
+
+
+def assert_same(a, b):
+    for left, right in zip(a, b, strict=True):
+        assert torch.equal(left, right)
+
+
+def items(indices):
+    """The items of a batch of singles (B,) or pairs (2, B)."""
+    return indices if isinstance(indices, torch.Tensor) else torch.stack(indices)
+
+
+@every_stream
+def test_a_batch_is_a_function_of_the_step_whatever_came_before(make, source):
+    stream = make(source)
+    batches = [stream[t] for t in range(25)]
+    assert_same(make(source)[24], batches[24])
+    assert_same(stream[3], batches[3])
+    assert len({batch[0].sum().item() for batch in batches}) == 25
+
+
+@every_stream
+def test_the_same_image_has_other_noise_at_another_step(make, source):
+    stream = make(source)
+    seen = {}
+    for t in range(30):
+        batch, indices = stream[t], items(stream.indices(t)).reshape(-1, 12)[0]
+        for item, x in zip(indices.tolist(), batch[0]):
+            assert item not in seen or not torch.equal(seen[item], x)
+            seen[item] = x
+    assert len(seen) == len(source)
+
+
+@every_stream
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_share_out_the_batch_of_a_single_process(make, source, world_size):
+    for step in (0, 9, 10):
+        alone = items(make(source).indices(step))
+        ranks = [make(source, rank=rank, world_size=world_size) for rank in range(world_size)]
+        together = torch.stack([items(stream.indices(step)) for stream in ranks], dim=-1).flatten(-2)
+        assert torch.equal(together, alone)
+        assert len({stream[step][0].sum().item() for stream in ranks}) == world_size
+
+
+@every_stream
+def test_a_batch_that_cannot_be_shared_out_is_refused(make, source):
+    with pytest.raises(ConfigError, match=r"batch of 12 .* 5 processes.*multiple of 5"):
+        make(source, rank=0, world_size=5)
+
+
+@every_stream
+def test_workers_give_the_batches_of_the_main_process(make, source):
+    def batches(**workers):
+        return list(DataLoader(make(source), sampler=range(4, 9), batch_size=None, **workers))
+
+    for alone, worked in zip(batches(), batches(num_workers=2), strict=True):
+        assert_same(alone, worked)
+
+
+@every_stream
+def test_a_stream_can_be_sent_to_a_spawned_worker(make, source):
+    stream = make(source)
+    assert_same(pickle.loads(pickle.dumps(stream))[7], stream[7])
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (10, 10), (10, 25), (1, 4), (7, 1)])
+def test_batches_run_on_across_epochs_and_every_epoch_has_every_item(n, batch_size):
+    order = EpochOrder(n, batch_size, seed=1)
+    steps = [order.step(t) for t in range(8 * n)]
+    assert {len(step) for step in steps} == {batch_size}
+    epochs = torch.cat(steps)[: 8 * n].reshape(8, n)
+    assert torch.equal(epochs.sort(dim=1).values, torch.arange(n).expand(8, n))
+    assert n == 1 or len(epochs.unique(dim=0)) > 1
+
+
+def test_other_seeds_give_another_order():
+    assert not torch.equal(EpochOrder(100, 50, 0).step(0), EpochOrder(100, 50, 1).step(0))
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(0, 3), (3, 0)])
+def test_an_empty_order_is_refused(n, batch_size):
+    with pytest.raises(ConfigError, match="at least 1"):
+        EpochOrder(n, batch_size, seed=0)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("n", [6, 20, 21, 22])
+def test_shards_hold_every_item_once_in_equally_many_batches(n, world_size):
+    ranks = [shards(n, 4, rank, world_size) for rank in range(world_size)]
+    assert sorted(torch.cat([torch.cat(batches) for batches in ranks]).tolist()) == list(range(n))
+    assert len({len(batches) for batches in ranks}) == 1
+    assert all(0 < len(batch) <= 4 for batches in ranks for batch in batches)
+
+
+def test_a_pass_starts_where_training_stands():
+    sampler = StepSampler(10, reached=lambda: 27)
+    assert list(sampler) == [27, 28, 29]
+    assert len(sampler) == 10
+
+
+@every_fixed
+def test_fixed_batches_show_every_item_once_and_are_always_the_same(make, held_out):
+    data, again = make(held_out), make(held_out)
+    anchors = torch.cat([items(data.indices(i)).reshape(-1, len(data[i][0]))[0] for i in range(len(data))])
+    assert torch.equal(anchors.sort().values, torch.arange(len(held_out)))
+    for i in range(len(data)):
+        assert_same(data[i], again[i])
+    assert torch.equal(torch.cat([data[i][0] for i in range(len(data))]), held_out.draw(anchors, None))
+
+
+@every_fixed
+def test_fixed_batches_do_not_depend_on_the_number_of_processes(make, held_out):
+    def all_items(world_size):
+        ranks = [make(held_out, rank=rank, world_size=world_size) for rank in range(world_size)]
+        return {
+            tuple(column.tolist())
+            for data in ranks
+            for i in range(len(data))
+            for column in items(data.indices(i)).reshape(-1, len(data[i][0])).T
+        }
+
+    assert all_items(1) == all_items(3)
+
+
+def test_pairs_say_in_the_columns_of_the_factors_what_both_share(source):
+    pairs = Pairs(source, FACTORS, 48, 0)
+    shared = []
+    for step in range(40):
+        a, b = pairs.indices(step)
+        mask = pairs[step].shared
+        agree = source.labels[a] == source.labels[b]
+        assert torch.equal(mask[:, FACTORS.index("digit")], agree[:, 0])
+        assert torch.equal(mask[:, FACTORS.index("color")], agree[:, 1])
+        assert not mask[:, FACTORS.index("residual")].any()
+        assert mask.any(dim=1).all()
+        assert not mask[:, 1:].all(dim=1).any()
+        shared.append(mask)
+    # Each concept is asked for half of the time.
+    assert torch.cat(shared).float().mean(dim=0)[1:].sub(0.5).abs().max() < 0.05
+
+
+def test_both_halves_of_a_pair_are_drawn_with_noise_of_their_own(source):
+    same = source.labels[:, 1].argsort()[:1]
+    x_a, x_b = source.draw(torch.cat([same, same]), torch.Generator().manual_seed(0))
+    assert not torch.equal(x_a, x_b)
+
+
+def test_a_concept_of_the_data_that_is_no_factor_plays_no_part(source):
+    factors = Factors({"residual": 4, "color": 2}, latent_dim=6)
+    pairs = Pairs(source, factors, 60, 0)
+    a, b = pairs.indices(0)
+    assert pairs[0].shared.shape == (60, 2)
+    assert torch.equal(source.labels[a, 1], source.labels[b, 1])
+    assert (source.labels[a, 0] != source.labels[b, 0]).any()
+    assert (a != b).all()
+
+
+@pytest.mark.parametrize("make", [Pairs, FixedPairs])
+def test_a_factor_that_the_data_do_not_know_is_refused_with_the_choices(make, source):
+    with pytest.raises(FactorError, match=r"no concept 'colour'; allowed are: digit, color \(did you mean color"):
+        make(source, Factors({"residual": 4, "colour": 2}, 6), 10, 0)
+
+
+@pytest.mark.parametrize("make", [Pairs, FixedPairs])
+def test_pairs_without_a_concept_are_refused_with_the_cure(make, source):
+    with pytest.raises(FactorError, match=r"residual=6.* has none.*digit, color.*model=unsup"):
+        make(source, Factors.unsupervised(6), 10, 0)

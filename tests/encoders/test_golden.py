@@ -1,0 +1,294 @@
+"""The numbers of the authors' code: with their weights, networks and losses agree.
+
+Large weights are no files: both sides drew them from the same seeds (``recipe``).
+"""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from iin_lightning.encoders import Autoencoder, Classifier, DiagonalGaussian, PatchDiscriminator
+from iin_lightning.losses.adversarial import (
+    Adversarial,
+    adaptive_weight,
+    discriminator_loss,
+    generator_loss,
+)
+from iin_lightning.losses.autoencoding import AutoencodingLoss
+
+GOLDEN = Path(__file__).parents[1] / "assets" / "golden"
+DISCRIMINATOR = "discriminator.main."
+
+
+def close(actual, expected, rtol=1e-4, atol=2e-5):
+    torch.testing.assert_close(actual.detach().double(), torch.as_tensor(expected).double(), rtol=rtol, atol=atol)
+
+
+def load(name):
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
+
+
+def recipe(name, shape, batch_norm=False):
+    w = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+    return torch.from_numpy((batch_norm + 0.02 * w).astype(np.float32))
+
+
+def ours(name):
+    """Where a tensor of the authors' trunk, decoder or heads lies in our networks; None for the flags."""
+    part, *rest = name.split(".")
+    if part in ("feature_layers", "decoder_layers"):
+        index, _, sub, kind = rest
+        # Their decoder layers are stored from the image to z.
+        layer = f"trunk.layers.{index}" if part == "feature_layers" else f"decoder.{2 - int(index)}"
+        return f"{layer}.{sub}.{kind.replace('scale', 'log_scale')}"
+    where = {
+        "dense_encode": "to_moments",
+        "dense_decode": "from_latent",
+        "image_layer": "decoder.3",
+        "classifier": "head",
+    }
+    return f"{where[part]}.{rest[-1]}"
+
+
+def fill(network, keys, golden, rename=ours):
+    """Give a network the authors' weights."""
+    state = {}
+    for name, (_, shape) in keys.items():
+        value = golden.get(f"sd/{name}")
+        if value is None:
+            value = recipe(name, shape)
+        if name.endswith(".scale"):
+            value = value.log()
+        if name.endswith((".loc", ".scale")):
+            value = value.flatten()
+        state[rename(name)] = value.bool() if name.endswith("initialized") else value
+    assert state.keys() == network.state_dict().keys()
+    network.load_state_dict(state)
+    return network
+
+
+def check_gradients(network, keys, golden, case):
+    """Sum and norm of each gradient; theirs is with respect to the scale, ours to its logarithm."""
+    parameters = dict(network.named_parameters())
+    checked = 0
+    for name in keys:
+        if f"{case}grad_sum_l2/{name}" not in golden:
+            continue
+        parameter = parameters[network_name(network, name)]
+        grad = parameter.grad.double()
+        if name.endswith(".scale"):
+            grad = grad / parameter.detach().double().exp()
+        total, norm = golden[f"{case}grad_sum_l2/{name}"]
+        close(grad.norm(), norm, rtol=1e-3)
+        # The sum cancels: its rounding goes with the norm and the number of terms.
+        close(grad.sum(), total, rtol=1e-3, atol=1e-5 * float(norm) * grad.numel() ** 0.5 + 1e-5)
+        checked += 1
+    return checked
+
+
+def network_name(network, name):
+    if isinstance(network, Classifier):
+        return ours(name).replace("to_moments", "to_latent")
+    return ours(name)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return load("c_autoencoder")
+
+
+@pytest.fixture(scope="module")
+def keys():
+    return json.loads((GOLDEN / "c_autoencoder_keys.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def autoencoder(golden, keys):
+    return fill(Autoencoder(latent_dim=16), keys["ae"], golden)
+
+
+@pytest.fixture(scope="module")
+def posterior(autoencoder, golden):
+    with torch.no_grad():
+        return autoencoder.encode(golden["images"])
+
+
+def discriminator(keys, golden, spectral_norm=False):
+    network = PatchDiscriminator(spectral_norm=spectral_norm)
+    state = network.state_dict()
+    for name, (_, shape) in keys["losspnd_spectral_norm" if spectral_norm else "losspnd"].items():
+        if not name.startswith(DISCRIMINATOR) or name.rpartition(".")[2] in ("running_mean", "running_var"):
+            continue
+        index, kind = name.removeprefix(DISCRIMINATOR).split(".")
+        parametrised = {"weight_orig": "original", "weight_u": "0._u", "weight_v": "0._v"}
+        target = f"parametrizations.weight.{parametrised[kind]}" if kind in parametrised else kind
+        batch_norm = kind == "weight" and isinstance(network.layers[int(index)], nn.BatchNorm2d)
+        if kind in ("weight_u", "weight_v"):
+            value = golden[f"pnd_active_calib_sn/sd/{name}"]
+        elif kind != "num_batches_tracked":
+            value = recipe(name, shape, batch_norm)
+        else:
+            continue
+        state[f"layers.{index}.{target}"].copy_(value)
+    return network
+
+
+def patch_logits(network, images):
+    """A training pass, whose power iteration starts with u as their torch did; ours starts with v."""
+    for module in network.layers:
+        if hasattr(module, "parametrizations"):
+            (norm,) = module.parametrizations.weight
+            w = module.parametrizations.weight.original.detach().flatten(1)
+            norm._v = nn.functional.normalize(w.T @ norm._u, dim=0)
+            norm._u = nn.functional.normalize(w @ norm._v, dim=0)
+            norm.eval()  # take these vectors as they are
+    return network(images)
+
+
+@pytest.fixture
+def reconstruction(autoencoder, golden):
+    """The training pass: z drawn with the authors' noise. Gradients start from zero."""
+    autoencoder.zero_grad()
+    posterior = autoencoder.encode(golden["images"])
+    z = posterior.mean + posterior.scale * golden["sample_noise"].flatten(1)
+    return autoencoder.decode(z), posterior
+
+
+def test_features_and_posterior_agree(autoencoder, posterior, golden):
+    features, moments = golden["images"], []
+    with torch.no_grad():
+        for layer in autoencoder.trunk.layers:
+            features = layer(features)
+            moments.append([features.mean(), features.std()])
+    close(torch.tensor(moments), golden["feature_layer_mean_std"])
+    close(features, golden["feature_layer3"])
+    close(posterior.mean, golden["posterior_mean"].flatten(1))
+    close(posterior.scale, golden["posterior_std"].flatten(1))
+    close(2 * posterior.scale.log(), golden["posterior_logvar"].flatten(1))
+    close(posterior.kl(), golden["kl"])
+
+
+def test_samples_and_decoded_images_agree(autoencoder, posterior, golden):
+    z = posterior.mean + posterior.scale * golden["sample_noise"].flatten(1)
+    close(z, golden["sample"].flatten(1))
+    close(autoencoder.decode(posterior.mean), golden["decode_mean"])
+    close(autoencoder.decode(z), golden["decode_sample"])
+
+
+def test_actnorm_starts_from_the_same_statistics(golden, keys, posterior):
+    fresh = fill(Autoencoder(latent_dim=16), keys["ae"], golden)
+    for layer in fresh.modules():
+        if hasattr(layer, "initialized"):
+            layer.load_state_dict(type(layer)(layer.num_features).state_dict())
+    with torch.no_grad():
+        # Data-dependent: each layer sees what the ones before make of the batch.
+        fresh.decode(fresh.encode(golden["images"]).mean)
+    for name in keys["ae"]:
+        if name.endswith(".loc"):
+            close(fresh.state_dict()[ours(name)], golden[f"sd/{name}"].flatten())
+        if name.endswith(".scale"):
+            close(fresh.state_dict()[ours(name)].exp(), golden[f"sd/{name}"].flatten())
+
+
+def test_distributions_beyond_the_clamp_agree(golden):
+    mean, logvar = golden["dist/params"].flatten(1).chunk(2, dim=1)
+    posterior = DiagonalGaussian.from_logvar(mean, logvar)
+    close(posterior.mean, golden["dist/mean"].flatten(1))
+    close(posterior.scale, golden["dist/std"].flatten(1))
+    close(posterior.kl(), golden["dist/kl"])
+    point = DiagonalGaussian.deterministic(mean)
+    close(point.sample(), golden["dist_det/sample"].flatten(1))
+    close(point.kl(), golden["dist_det/kl"].expand(len(mean)))
+
+
+@pytest.mark.parametrize("case", ["pnd_inactive_calib", "pnd_active_nocalib"])
+def test_likelihood_and_kl_agree_up_to_constants(case, golden, reconstruction):
+    x, (x_hat, posterior) = golden["images"], reconstruction
+    pixel = "l2" if case == "pnd_active_nocalib" else "l1"
+    terms = AutoencodingLoss(pixel, "learned")(x, x_hat, posterior)
+    dims = x[0].numel()
+    if pixel == "l1":
+        theirs = terms.nll - dims * np.log(2)
+        close(terms.abs_error, golden[f"{case}/rec_loss"])
+    else:
+        theirs = 2 * (terms.nll - dims * 0.5 * np.log(2 * np.pi))
+    close(theirs, golden[f"{case}/nll_loss"])
+    close(terms.kl, golden[f"{case}/kl_loss"])
+
+
+def test_gradients_of_the_autoencoder_agree(autoencoder, keys, golden, reconstruction):
+    x, (x_hat, posterior) = golden["images"], reconstruction
+    loss = AutoencodingLoss("l1", "learned")
+    loss(x, x_hat, posterior).total.backward()
+    case = "pnd_inactive_calib/"
+    close(loss.log_scale.grad, golden[f"{case}grad_logvar"])
+    close(autoencoder.last_layer.grad, golden[f"{case}grad_last_layer"], rtol=1e-3, atol=1e-2)
+    assert check_gradients(autoencoder, keys["ae"], golden, case) == 26
+
+
+CASES = ["pnd_active_calib", "pnd_active_calib_sn", "pnd_active_nocalib", "pnd_inactive_calib"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_adversarial_terms_agree(case, golden, keys, autoencoder, reconstruction):
+    x, (x_hat, posterior) = golden["images"], reconstruction
+    network = discriminator(keys, golden, spectral_norm=case.endswith("_sn"))
+    # One pass through the discriminator served both sides in their code; so it does here.
+    real, fake = (patch_logits(network, images) for images in (x, x_hat))
+    close(real.mean(), golden[f"{case}/logits_real"])
+    close(fake.mean(), golden[f"{case}/logits_fake"])
+    close(generator_loss(fake), golden[f"{case}/g_loss"])
+    if f"{case}/d_weight" in golden:
+        nll = AutoencodingLoss("l1", "learned")(x, x_hat, posterior).nll
+        weight = adaptive_weight(nll, generator_loss(fake), autoencoder.last_layer)
+        close(weight, golden[f"{case}/d_weight"])
+    if case == "pnd_inactive_calib":
+        return  # before its start, where their loss is 0
+    close(discriminator_loss(real, fake), golden[f"{case}/d_loss"])
+
+
+@pytest.mark.parametrize("case", ["pnd_active_calib", "pnd_inactive_calib"])
+def test_the_total_of_the_autoencoder_agrees(case, golden, keys, autoencoder, reconstruction):
+    x, (x_hat, posterior) = golden["images"], reconstruction
+    adversarial = Adversarial(discriminator(keys, golden), start=10)
+    terms = AutoencodingLoss("l1", "learned")(x, x_hat, posterior)
+    step = 20 if case == "pnd_active_calib" else 0
+    term = adversarial.generator_term(x_hat, terms.nll, autoencoder.last_layer, step)
+    total = terms.total + (0 if term is None else term.value)
+    close(total - x[0].numel() * np.log(2), golden[f"{case}/loss"])
+
+
+def test_gradients_of_the_discriminator_agree(golden, keys, reconstruction):
+    x, (x_hat, _) = golden["images"], reconstruction
+    adversarial = Adversarial(discriminator(keys, golden), start=10)
+    adversarial.discriminator_term(x, x_hat, step=20).value.backward()
+    checked = 0
+    for name, parameter in adversarial.discriminator.named_parameters():
+        total, norm = golden[f"pnd_active_calib/dgrad_sum_l2/{name.replace('layers', 'main')}"]
+        close(parameter.grad.double().norm(), norm, rtol=1e-3)
+        close(parameter.grad.double().sum(), total, rtol=1e-3, atol=1e-5 * parameter.numel() ** 0.5)
+        checked += 1
+    assert checked == 13
+
+
+def test_embedding_logits_and_gradients_of_the_classifier_agree():
+    golden, keys = load("d_classifier"), json.loads((GOLDEN / "d_classifier_keys.json").read_text())
+    classifier = Classifier(10, latent_dim=16)
+    fill(classifier, keys, golden, rename=lambda name: network_name(classifier, name))
+    posterior = classifier.encode(golden["images"])
+    close(posterior.mean, golden["embedding"].flatten(1))
+    assert not posterior.scale.any()
+    logits = classifier(golden["images"])
+    close(logits, golden["logits"])
+    # They train with one-hot labels and binary cross entropy.
+    one_hot = nn.functional.one_hot(golden["labels"], 10).float()
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, one_hot)
+    close(loss, golden["bce_mean"])
+    loss.backward()
+    assert check_gradients(classifier, keys, golden, "") == 16

@@ -1,0 +1,175 @@
+"""What every encoder promises, whatever its layout."""
+
+import inspect
+
+import pytest
+import torch
+
+from iin_lightning.encoders import Autoencoder, Classifier, PatchDiscriminator
+from iin_lightning.errors import ConfigError, ShapeError
+
+SMALL = {"image_size": 16, "channels": 1, "latent_dim": 6, "width": 4, "n_down": 3}
+ENCODERS = [
+    (Autoencoder, SMALL),
+    (Autoencoder, SMALL | {"norm": "batch"}),
+    (Autoencoder, SMALL | {"norm": "instance"}),
+    (Autoencoder, SMALL | {"posterior": "deterministic"}),
+    (Autoencoder, SMALL | {"channels": 3, "n_down": 1}),
+    (Autoencoder, SMALL | {"image_size": 24}),
+    (Autoencoder, SMALL | {"n_down": 4}),
+    (Classifier, SMALL | {"n_classes": 5}),
+    (Classifier, SMALL | {"n_classes": 2, "norm": "batch"}),
+    (Classifier, SMALL | {"n_classes": 5, "norm": "instance", "channels": 3}),
+]
+every_encoder = pytest.mark.parametrize(
+    ("cls", "kwargs"), ENCODERS, ids=[f"{cls.__name__}-{i}" for i, (cls, _) in enumerate(ENCODERS)]
+)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def images(encoder, n=4):
+    return torch.rand(n, encoder.channels, encoder.image_size, encoder.image_size) * 2 - 1
+
+
+def trained(cls, kwargs):
+    """An encoder whose normalisation has seen data, in evaluation mode."""
+    encoder = cls(**kwargs)
+    encoder(images(encoder, 16))
+    return encoder.eval()
+
+
+@every_encoder
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_latents_are_vectors_and_outputs_lie_in_range(cls, kwargs, batch):
+    encoder = trained(cls, kwargs)
+    x = images(encoder, batch)
+    posterior = encoder.encode(x)
+    for z in (posterior.mean, posterior.scale, posterior.sample()):
+        assert z.shape == (batch, encoder.latent_dim)
+    assert (posterior.scale >= 0).all()
+    assert posterior.kl().shape == (batch,)
+    out = encoder.decode(10 * posterior.sample())
+    if encoder.output == "image":
+        assert out.shape == x.shape
+        assert out.abs().max() <= 1
+    else:
+        assert out.shape == (batch, encoder.n_classes)
+
+
+@every_encoder
+def test_evaluation_is_deterministic_and_each_image_stands_alone(cls, kwargs):
+    encoder = trained(cls, kwargs)
+    x = images(encoder)
+    torch.testing.assert_close(encoder(x), encoder(x), rtol=0, atol=0)
+    torch.testing.assert_close(encoder(x)[:1], encoder(x[:1]), rtol=1e-4, atol=1e-5)
+
+
+@every_encoder
+def test_forward_decodes_the_mean(cls, kwargs):
+    encoder = trained(cls, kwargs)
+    x = images(encoder)
+    torch.testing.assert_close(encoder(x), encoder.decode(encoder.encode(x).mean), rtol=0, atol=0)
+
+
+@every_encoder
+def test_a_gradient_reaches_every_parameter(cls, kwargs):
+    encoder = cls(**kwargs)
+    posterior = encoder.encode(images(encoder, 8))
+    (encoder.decode(posterior.sample()).square().sum() + posterior.kl().sum()).backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@every_encoder
+def test_an_encoder_is_rebuilt_from_its_attributes_and_state(cls, kwargs):
+    encoder = trained(cls, kwargs)
+    arguments = {name: getattr(encoder, name) for name in inspect.signature(cls).parameters}
+    assert arguments | kwargs == arguments
+    again = cls(**arguments)
+    again.load_state_dict(encoder.state_dict())
+    x = images(encoder)
+    torch.testing.assert_close(again.eval()(x), encoder(x), rtol=0, atol=0)
+
+
+@every_encoder
+def test_another_shape_is_named_with_the_expected_one(cls, kwargs):
+    encoder = cls(**kwargs)
+    size, channels = encoder.image_size, encoder.channels
+    expected = rf"\(B, C, H, W\) = \(B, {channels}, {size}, {size}\)"
+    for shape in [(2, channels, size, size + 1), (2, channels + 1, size, size), (channels, size, size)]:
+        with pytest.raises(ShapeError, match=expected):
+            encoder.encode(torch.zeros(shape))
+    for shape in [(2, encoder.latent_dim + 1), (encoder.latent_dim,), (2, encoder.latent_dim, 1, 1)]:
+        with pytest.raises(ShapeError, match=rf"\(B, N\) = \(B, {encoder.latent_dim}\)"):
+            encoder.decode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("cls", [Autoencoder, Classifier])
+@pytest.mark.parametrize(
+    ("kwargs", "text"),
+    [
+        ({"image_size": 28}, "pad the images to 32"),
+        ({"image_size": 0}, "cannot be halved 4 times"),
+        ({"n_down": 0}, "at least 1, got 0"),
+        ({"norm": "bacth"}, "did you mean batch"),
+        ({"norm": "instance", "image_size": 16}, "n_down=3"),
+    ],
+)
+def test_a_layout_that_cannot_be_built_says_the_cure(cls, kwargs, text):
+    required = {"n_classes": 2} if cls is Classifier else {}
+    with pytest.raises(ConfigError, match=text):
+        cls(**required, **kwargs)
+
+
+def test_an_unknown_posterior_is_refused():
+    with pytest.raises(ConfigError, match="did you mean gaussian"):
+        Autoencoder(posterior="gausian")
+
+
+def test_the_paper_size_has_6_million_parameters():
+    autoencoder = Autoencoder(image_size=32, channels=1, latent_dim=64, width=64)
+    assert sum(parameter.numel() for parameter in autoencoder.parameters()) == 5_903_744
+
+
+def test_the_last_layer_makes_the_image():
+    autoencoder = Autoencoder(**SMALL)
+    assert autoencoder.last_layer.shape == (4, 1, 4, 4)
+    (gradient,) = torch.autograd.grad(autoencoder(images(autoencoder)).sum(), autoencoder.last_layer)
+    assert gradient.abs().sum() > 0
+
+
+def test_half_precision_keeps_the_posterior_in_float32():
+    autoencoder = Autoencoder(**SMALL)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        posterior = autoencoder.encode(images(autoencoder))
+    assert posterior.mean.dtype == posterior.scale.dtype == posterior.kl().dtype == torch.float32
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_a_discriminator_gives_logits_for_patches_and_learns_everywhere(spectral_norm):
+    discriminator = PatchDiscriminator(channels=1, width=4, n_layers=2, spectral_norm=spectral_norm)
+    logits = discriminator(torch.rand(3, 1, 32, 32) * 2 - 1)
+    assert logits.shape == (3, 1, 6, 6)
+    logits.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in discriminator.parameters())
+
+
+def test_spectral_norm_bounds_every_convolution():
+    discriminator = PatchDiscriminator(channels=1, width=4, spectral_norm=True)
+    for _ in range(30):
+        discriminator(torch.rand(2, 1, 32, 32))
+    weights = [m.weight for m in discriminator.layers if isinstance(m, torch.nn.Conv2d)]
+    assert len(weights) == 5
+    for weight in weights:
+        assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
+
+
+def test_a_discriminator_needs_a_layer():
+    with pytest.raises(ConfigError, match="at least 1"):
+        PatchDiscriminator(n_layers=0)

@@ -1,0 +1,109 @@
+"""Factor transfer in worlds whose answer is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from iin_lightning.encoders.base import DiagonalGaussian, Encoder
+from iin_lightning.factors import Factors
+from iin_lightning.flows.permutation import Permutation
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.readings import ClassReading, ColorReading, readings_for, stroke_color
+from iin_lightning.metrics.transfer import FactorTransfer
+
+# The world: an "image" 3x1x4 whose first three pixels hold the digit (one-hot, red), its last one a colour.
+FACTORS = Factors({"residual": 1, "digit": 3, "color": 8}, 12)
+CONCEPTS = ("digit", "color")
+
+
+class World(Encoder):
+    """z is the image, reordered so that the factors are its parts; so the identity is a perfect translator."""
+
+    latent_dim, output = 12, "image"
+    order = torch.tensor([4, 0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11])
+
+    def encode(self, x):
+        z = x.flatten(1)[:, self.order]
+        return DiagonalGaussian(z, torch.zeros_like(z))
+
+    def decode(self, z):
+        return z[:, self.order.argsort()].unflatten(1, (3, 1, 4))
+
+
+class Judge(nn.Module):
+    def forward(self, x):
+        return x[:, 0, 0, :3]
+
+
+def images(digits, colors):
+    x = torch.full((len(digits), 3, 1, 4), -1.0)
+    x[torch.arange(len(digits)), 0, 0, digits] = -0.5
+    x[:, :, 0, 3] = colors * 2 - 1
+    return x
+
+
+@pytest.fixture
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    digits = torch.arange(12) % 3
+    colors = torch.rand(12, 3, generator=generator) / 2 + 0.5
+    labels = torch.stack([digits, torch.arange(12)], 1)
+    x = images(digits, colors)
+    other = torch.arange(12).roll(1)
+    return x, labels, x[other], labels[other]
+
+
+def score(interpreter, batches, size=12):
+    readings = {"digit": ClassReading(Judge()), "color": ColorReading1()}
+    metric = FactorTransfer(FACTORS, readings, CONCEPTS)
+    for start in range(0, 12, size):
+        metric.update(interpreter, *(part[start : start + size] for part in batches))
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+class ColorReading1(ColorReading):
+    """Reads the one coloured pixel."""
+
+    def forward(self, decoded, image, label):
+        return (decoded[:, :, 0, 3] - image[:, :, 0, 3]).abs().mean(1) / 2
+
+
+class Shuffled(World):
+    """The same world, but the digit's and the colour's dimensions sit in each other's factor."""
+
+    order = torch.tensor([4, 3, 5, 6, 0, 1, 2, 7, 8, 9, 10, 11])
+
+
+def test_perfect_factors_transfer_and_keep(batches):
+    scores = score(Interpreter(World(), Permutation(torch.arange(12)), FACTORS), batches)
+    assert scores["digit/digit"] == 1
+    assert scores["digit/color"] == scores["digit/residual"] == scores["digit/reconstruction"] == 1
+    assert scores["color/color"] == pytest.approx(0, abs=1e-6)
+    assert scores["color/digit"] == pytest.approx(0, abs=1e-6)
+
+
+def test_concepts_in_the_wrong_factor_are_seen(batches):
+    scores = score(Interpreter(Shuffled(), Permutation(torch.arange(12)), FACTORS), batches)
+    assert scores["digit/digit"] == 0, "the digit stays when its factor is swapped"
+    assert scores["digit/color"] == 0, "and goes with the colour"
+    assert scores["digit/reconstruction"] == scores["digit/images"] == 1
+    assert scores["color/color"] > 0.05
+
+
+def test_the_batch_size_does_not_matter(batches):
+    interpreter = Interpreter(World(), Permutation(torch.arange(12)), FACTORS)
+    assert score(interpreter, batches, size=5) == pytest.approx(score(interpreter, batches))
+
+
+def test_the_stroke_color_is_that_of_the_brightest_pixels():
+    image = -torch.ones(1, 3, 32, 32)
+    image[0, :, 10:16, 10:14] = torch.tensor([0.2, -0.4, 1.0])[:, None, None]
+    image[0, :, 16:18, 10:14] = torch.tensor([-0.4, -0.7, 0.0])[:, None, None]
+    assert stroke_color(image)[0].tolist() == pytest.approx([0.6, 0.3, 1.0])
+
+
+def test_logits_are_read_by_the_network_itself_and_have_no_colour():
+    kinds = {"digit": "class", "color": "color"}
+    assert set(readings_for(kinds, "image", {"digit": Judge()})) == {"digit", "color"}
+    assert set(readings_for(kinds, "image", {})) == {"color"}
+    assert set(readings_for(kinds, "logits", {})) == {"digit"}
