@@ -57,7 +57,7 @@ def test_a_finished_run_is_an_interpreter(supervised):
     assert interpreter.swap(x, x, ["digit"]).shape == x.shape
 
 
-def test_the_first_stage_is_trained_once(supervised, command, workplace):
+def test_the_first_stage_is_trained_once(supervised, command, tiny, workplace):
     _, first = supervised
     assert "Training the encoder first" in first
     assert "Training the judge first" in first

@@ -190,7 +190,7 @@ def check_encoder(encoder: Encoder, images: Tensor) -> None:
         bad = int((~torch.isfinite(z)).any(1).sum())
         raise NonFiniteError(
             f"The encoder's latents of {bad} of {len(images)} held-out images are not finite: its weights or the scale "
-            "of its input is wrong (images come as float32 in [-1, 1]). Train it anew, or name another first_stage.path."
+            "of its input is wrong (images come as float32 in [-1, 1]). Train it anew, or name another model folder."
         )
 
 

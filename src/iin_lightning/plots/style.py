@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long literal
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 9,

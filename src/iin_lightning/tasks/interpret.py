@@ -8,10 +8,11 @@ from torch import Tensor
 from iin_lightning.errors import CheckpointError
 from iin_lightning.factors import PairBatch
 from iin_lightning.flows.diagnose import first_non_finite
+from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
 from iin_lightning.metrics.round_trip import RoundTrip
-from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, first_non_finite_output
 
 
 class Interpret(Task):
@@ -73,7 +74,10 @@ class Interpret(Task):
 
     def _diagnose(self, batch: Tensor | PairBatch) -> str:
         z = _latents(batch)
-        where = first_non_finite(self.interpreter.translator, z)
+        translator = self.interpreter.translator
+        if not isinstance(translator, Translator):
+            return first_non_finite_output(translator, z)
+        where = first_non_finite(translator, z)
         if where == "input":
             rows = int((~torch.isfinite(z)).any(1).sum())
             return f"{rows} of {len(z)} latents in the batch are not finite"
