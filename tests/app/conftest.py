@@ -10,6 +10,7 @@ import pytest
 TINY = (
     "trainer=cpu",
     "data=color_mnist",
+    "data.val_fraction=0.5",
     "encoder.width=4",
     "encoder.latent_dim=8",
     "flow.n_blocks=2",

@@ -24,15 +24,16 @@ def interpreter_figures(interpreter: Interpreter, images: Tensor) -> dict[str, F
 
     Args:
         interpreter: whose network decodes to images.
-        images: at least 14 held-out images (B,C,H,W) in [-1,1]: 6 targets, 8 sources.
+        images: at least 2 held-out images (B,C,H,W) in [-1,1]; up to 6 are targets, up to 8 others sources.
 
     Returns:
         ``swap`` (a grid for each factor), ``reconstructions``, ``samples`` and ``interpolations``.
     """
-    targets, sources = images[:ROWS], images[ROWS : ROWS + COLUMNS]
+    rows = min(ROWS, len(images) // 2)
+    targets, sources = images[:rows], images[rows : rows + COLUMNS]
     concepts = interpreter.factors.concepts
     names = [*concepts, *(name for name in interpreter.factors if name not in concepts)]
-    walk = interpreter.interpolate(images[:ROWS], images[ROWS : 2 * ROWS], steps=12)
+    walk = interpreter.interpolate(targets, images[rows : 2 * rows], steps=12)
     figures = {
         "reconstructions": reconstruction_figure(images, interpreter.reconstruct(images)),
         "samples": sample_figure(interpreter.sample(72, torch.Generator().manual_seed(0))),
