@@ -89,6 +89,7 @@ def test_a_network_to_be_explained_is_trained_alone_and_reused(command, tiny, wo
         *arguments,
         f"encoder={model}",
         "model=unsup",
+        *(f"+first_stage.{same}" for same in ("model.steps=6", "model.val_every=3", "model.batch_size=16")),
         "flow.hidden=8",
         "flow.n_blocks=1",
         f"paths.models={tmp_path}",
@@ -98,9 +99,10 @@ def test_a_network_to_be_explained_is_trained_alone_and_reused(command, tiny, wo
 
 def test_the_adversarial_game_runs(command, tiny, workplace, tmp_path):
     game = (
-        "+model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 2,"
-        " discriminator: {_target_: iin_lightning.encoders.discriminator.PatchDiscriminator, _partial_: true, width: 4}}"
-    ).replace("+", "")
+        "model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 2,"
+        " discriminator: {_target_: iin_lightning.encoders.discriminator.PatchDiscriminator, _partial_: true,"
+        " width: 4}}"
+    )
     command(
         *tiny("+", "flow"),
         "model=autoencoder",
