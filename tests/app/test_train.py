@@ -107,6 +107,7 @@ def test_the_adversarial_game_runs(command, tiny, workplace, tmp_path):
         *tiny("+", "flow"),
         "model=autoencoder",
         game,
+        "trainer.log_every_n_steps=1",
         f"paths.models={tmp_path}",
         f"hydra.run.dir={tmp_path}/run",
     )

@@ -35,6 +35,9 @@ from iin_lightning.plots.style import save
 # What a network that is trained for this run takes over from it. Its recipe is its own.
 SHARED = ("data", "trainer", "logger", "callbacks", "paths")
 
+# Networks that a later run may need: they go into the model store.
+PUBLISHED = ("autoencode", "classify")
+
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Train what a composed configuration says, or go on with the run that ``resume`` names."""
@@ -46,9 +49,13 @@ def train(config: DictConfig) -> dict[str, Any]:
         choice = HydraConfig.get().runtime.choices
         config.name = config.name or f"{choice['data']}_{choice['model']}"
     try:
-        return run(config, folder)
+        outcome = run(config, folder)
     except (StoppedByUser, KeyboardInterrupt) as stop:
         raise StoppedByUser(f"{stop}\nGo on with: python -m iin_lightning.train resume={folder}") from stop
+    if config.model.stage in PUBLISHED and is_main_process():
+        store = ModelStore(Path(config.paths.models))
+        store.publish(folder, store.folder(config))
+    return outcome
 
 
 def run(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -65,7 +72,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: DataModule = instantiate(config.data)
     # Built networks start from the seed, whatever was trained before.
-    stage = build_stage(config, data, partial(_require, config, data))
+    stage = build_stage(config, data, partial(_require, config))
     loggers = build_loggers(config, folder)
     try:
         trainer, images = _trainer(config, folder, stage, loggers, data)
@@ -136,7 +143,7 @@ def _draw(trainer: Trainer, stage: Stage, images: Tensor, folder: Path) -> dict[
     return paths
 
 
-def _require(config: DictConfig, data: DataModule, role: str) -> nn.Module:
+def _require(config: DictConfig, role: str) -> nn.Module:
     """The encoder or the judge of a run: from a folder, from the store, or trained now."""
     wish = OmegaConf.to_container(config.first_stage if role == "encoder" else config.judge)
     assert isinstance(wish, dict)
@@ -156,7 +163,7 @@ def _require(config: DictConfig, data: DataModule, role: str) -> nn.Module:
     needed.seed, needed.name = config.seed, f"{config.name}/{role}"
     needed.merge_with(wish)  # a key that does not exist is an error here
     store = ModelStore(Path(config.paths.models))
-    folder = store.folder(f"{type(data).__name__.lower()}-{recipe}", needed)
+    folder = store.folder(needed)
     if not store.is_complete(folder):
         print(f"Training the {role} first ({folder}).")
     return serialization.load(store.get(folder, lambda place: run(needed, place)))

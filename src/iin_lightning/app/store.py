@@ -40,9 +40,10 @@ class ModelStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def folder(self, name: str, config: DictConfig) -> Path:
+    def folder(self, config: DictConfig) -> Path:
         """Where the model of a recipe lies, or will lie."""
-        return self.root / f"{name}-{recipe_key(config)}"
+        data = config.data._target_.rpartition(".")[2].lower()
+        return self.root / f"{data}-{config.model.stage}-{recipe_key(config)}"
 
     @staticmethod
     def is_complete(folder: Path) -> bool:
