@@ -123,7 +123,7 @@ def test_wandb_takes_scalars_and_pictures_without_network(command, tiny, workpla
 
 
 def test_a_sweep_is_one_command_and_one_folder_a_job(command, tiny, workplace, tmp_path):
-    command(*tiny(), "-m", "model=unsup", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+first_stage.seed=0")
+    command("-m", *tiny(), "model=unsup", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+first_stage.seed=0")
     assert [outcome(tmp_path / job)["seed"] for job in "01"] == [0, 1]
 
 
