@@ -43,14 +43,20 @@ def workplace(tmp_path_factory, mnist_root):
 
 
 @pytest.fixture(scope="session")
-def command(workplace):
+def environment():
+    """The same for all processes: sums in another number of threads differ in their last bits."""
+    return {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "200", "OMP_NUM_THREADS": "2"}
+
+
+@pytest.fixture(scope="session")
+def command(workplace, environment):
     """Run ``python -m iin_lightning.train`` there, and give back the finished process."""
 
     def run(*arguments, ok=True, folder=workplace, **options):
         process = subprocess.run(
             [sys.executable, "-m", "iin_lightning.train", *arguments],
             cwd=folder,
-            env={**os.environ, "WANDB_MODE": "offline", "COLUMNS": "200", "OMP_NUM_THREADS": "2"},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,

@@ -3,6 +3,7 @@ import torch
 from scipy.stats import chi2_contingency
 
 from iin_lightning.data.color_mnist import ColoredDigits, ColorMNIST, ColorMNISTMini, draw_palette
+from iin_lightning.data.transforms import deform
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import generator
 
@@ -94,10 +95,38 @@ def test_an_argument_out_of_range_is_refused_before_any_file_is_read(options, te
 
 def test_the_embedded_digits_are_mnist():
     source = ColorMNISTMini(views=1).source("train")
-    assert source.labels[:10, 0].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert source.labels[:10, 0].tolist() == [9, 3, 5, 4, 7, 4, 9, 6, 8, 8]
     counts = source.labels[:, 0].bincount(minlength=10)
     assert counts.min() > 800
     # The mean and standard deviation of MNIST's grey levels are widely known: 0.1307 and 0.3081.
     grey = source.images[:, 2:30, 2:30].double() / 255
     assert grey.mean().item() == pytest.approx(0.1307, abs=2e-3)
     assert grey.std().item() == pytest.approx(0.3081, abs=2e-3)
+
+
+def test_further_training_views_are_deformed_by_amounts_of_their_own_and_the_first_is_not(mnist_root):
+    plain, deformed = (ColorMNIST(mnist_root, views=3, deformation=d).source("train") for d in (0.0, 0.5))
+    n = len(plain) // 3
+    first, second, third = deformed.images.split(n)
+    assert torch.equal(first, plain.images)
+    assert torch.equal(deformed.labels, plain.labels)
+    changes = [(view != first).float().mean() for view in (second, third)] + [(second != third).float().mean()]
+    assert min(changes) > 0.1
+    again = ColorMNIST(mnist_root, views=3, deformation=0.5).source("train")
+    assert torch.equal(again.images, deformed.images)
+    assert len(ColorMNIST(mnist_root, views=3, deformation=0.5).source("test").images) == 24
+
+
+def test_a_deformation_stays_within_its_bounds():
+    square = torch.zeros(500, 32, 32, dtype=torch.uint8)
+    square[:, 12:20, 12:20] = 255
+    mass = deform(square, 1.0, generator(0)).float().sum((1, 2)) / square.float().sum((1, 2))
+    # The area changes by the two scales and little by shear: e^±0.24 and 4 %.
+    assert 0.7 < mass.min() < 0.85
+    assert 1.15 < mass.max() < 1.45
+    assert torch.equal(deform(square, 0.0, generator(0)), square)
+
+
+def test_a_negative_deformation_is_an_error(mnist_root):
+    with pytest.raises(ConfigError, match="deformation=-1"):
+        ColorMNIST(mnist_root, deformation=-1)

@@ -134,3 +134,16 @@ def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path, wri
 def test_only_grey_or_rgb_is_offered():
     with pytest.raises(ConfigError, match="channels=2"):
         MNIST("nowhere", channels=2)
+
+
+def test_a_limit_takes_some_items_of_each_split_by_seed(mnist_root):
+    whole, part, again = (ColorMNIST(mnist_root, val_fraction=0.5, limit=limit) for limit in (None, 10, 10))
+    for split in ("train", "val", "test"):
+        items = torch.arange(10)
+        source = part.source(split)
+        assert len(source) == 10
+        assert torch.equal(source.draw(items, None), again.source(split).draw(items, None))
+        assert torch.equal(source.draw(items, None), whole.source(split).draw(source.items, None))
+        assert torch.equal(source.labels, whole.source(split).labels[source.items])
+    with pytest.raises(ConfigError, match="limit=0"):
+        ColorMNIST(mnist_root, limit=0)

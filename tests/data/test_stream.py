@@ -5,10 +5,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.order import EpochOrder, StepSampler, shards
-from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.data.stream import ConceptPairs, FixedPairs, FixedSingles, Pairs, Singles
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
+from iin_lightning.seeding import generator
 
 FACTORS = Factors({"residual": 3, "color": 1, "digit": 2}, latent_dim=6)  # another order than the data's
 STREAMS = {
@@ -198,3 +200,13 @@ def test_a_factor_that_the_data_do_not_know_is_refused_with_the_choices(make, so
 def test_pairs_without_a_concept_are_refused_with_the_cure(make, source):
     with pytest.raises(FactorError, match=r"residual=6.* has none.*digit, color.*model=unsup"):
         make(source, Factors.unsupervised(6), 10, 0)
+
+
+def test_a_concept_that_cannot_be_shared_is_not_drawn_and_a_loner_meets_anybody():
+    # Items 0 and 1 share the first concept, 2 and 3 the second, 4 nothing.
+    labels = torch.tensor([[0, 0], [0, 1], [1, 2], [2, 2], [3, 3]])
+    source = ImageTensor(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), labels, ("digit", "color"))
+    pairs = ConceptPairs(source, Factors({"residual": 1, "digit": 1, "color": 1}, 3))
+    anchors = torch.arange(5).repeat(200)
+    partners = pairs.partners(anchors, generator(0))
+    assert [set(partners[anchors == i].tolist()) for i in range(5)] == [{1}, {0}, {3}, {2}, {0, 1, 2, 3}]

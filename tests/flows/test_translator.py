@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
-from iin_lightning.flows import Translator, first_non_finite
+from iin_lightning.flows import Translator
 
 
 def test_the_defaults_are_the_papers():
@@ -118,31 +118,8 @@ def test_compiled_training_initialises_with_the_first_batch():
     torch.testing.assert_close(first, second)
 
 
-class TestFirstNonFinite:
-    def test_names_the_input(self):
-        translator, z = Translator(5, n_blocks=2, hidden=8), torch.randn(4, 5)
-        z[2, 3] = torch.inf
-        assert first_non_finite(translator, z) == "input"
-
-    def test_names_the_layer_with_a_parameter(self):
-        for name in ("blocks.0.actnorm", "blocks.1.coupling_1", "blocks.3.coupling_2"):
-            translator = Translator(5, n_blocks=4, hidden=8)
-            next(translator.get_submodule(name).parameters()).data.view(-1)[-1] = torch.nan
-            assert first_non_finite(translator, torch.randn(4, 5)) == name
-
-    def test_names_the_layer_that_overflows(self):
-        translator = Translator(5, n_blocks=4, hidden=8)
-        translator.get_submodule("blocks.2.actnorm.layer").log_scale.data.fill_(100)
-        assert first_non_finite(translator, torch.randn(4, 5)) == "blocks.2.actnorm"
-
-    def test_leaves_the_translator_as_it_was(self):
-        translator = Translator(5, n_blocks=2, hidden=8)
-        assert first_non_finite(translator, torch.randn(64, 5)) is None
-        assert translator.training
-        assert not translator.ready
-
-    def test_a_batch_of_nan_stops_the_start(self):
-        translator, z = Translator(5, n_blocks=2, hidden=8), torch.randn(4, 5)
-        z[1] = torch.nan
-        with pytest.raises(NonFiniteError, match="5 of 20 values"):
-            translator.initialize(z)
+def test_a_batch_of_nan_stops_the_start():
+    translator, z = Translator(5, n_blocks=2, hidden=8), torch.randn(4, 5)
+    z[1] = torch.nan
+    with pytest.raises(NonFiniteError, match="5 of 20 values"):
+        translator.initialize(z)

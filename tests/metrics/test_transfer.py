@@ -104,6 +104,6 @@ def test_the_stroke_color_leaves_out_background_and_faint_edges():
 
 def test_logits_are_read_by_the_network_itself_and_have_no_colour():
     kinds = {"digit": "class", "color": "color"}
-    assert set(readings_for(kinds, "image", {"digit": Judge()})) == {"digit", "color"}
-    assert set(readings_for(kinds, "image", {})) == {"color"}
-    assert set(readings_for(kinds, "logits", {})) == {"digit"}
+    assert set(readings_for(kinds, {"digit": Judge()})) == {"digit", "color"}
+    assert set(readings_for(kinds, {})) == {"color"}
+    assert set(readings_for(kinds, {}, predicted="digit")) == {"digit"}

@@ -1,7 +1,6 @@
 """One run from configuration to results: require what must be trained before, fit, test, draw, write down."""
 
 import time
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,14 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
         OmegaConf.save(config, folder / "config.yaml")
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: DataModule = instantiate(config.data)
-    # Built networks start from the seed, whatever was trained before.
-    stage = build_stage(config, data, partial(_require, config))
+
+    def require(role: str, concept: str | None = None) -> nn.Module:
+        network = _require(config, role, concept)
+        # What is built next starts from the seed, whether that network was trained now or found in the store.
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        return network
+
+    stage = build_stage(config, data, require)
     loggers = build_loggers(config, folder)
     try:
         trainer, images = _trainer(config, folder, stage, loggers, data)
@@ -143,8 +148,8 @@ def _draw(trainer: Trainer, stage: Stage, images: Tensor, folder: Path) -> dict[
     return paths
 
 
-def _require(config: DictConfig, role: str) -> nn.Module:
-    """The encoder or the judge of a run: from a folder, from the store, or trained now."""
+def _require(config: DictConfig, role: str, concept: str | None = None) -> nn.Module:
+    """The encoder, or the judge of a concept, of a run: from a folder, from the store, or trained now."""
     wish = OmegaConf.to_container(config.first_stage if role == "encoder" else config.judge)
     assert isinstance(wish, dict)
     path, recipe = wish.pop("path", None), wish.pop("recipe", None)
@@ -160,12 +165,14 @@ def _require(config: DictConfig, role: str) -> nn.Module:
         needed[key] = config[key]
     if role == "encoder":
         needed.encoder = config.encoder
-    needed.seed, needed.name = config.seed, f"{config.name}/{role}"
+    else:
+        needed.model.concept = concept
+    needed.seed, needed.name = config.seed, "/".join(filter(None, (config.name, role, concept)))
     needed.merge_with(wish)  # a key that does not exist is an error here
     store = ModelStore(Path(config.paths.models))
     folder = store.folder(needed)
     if not store.is_complete(folder):
-        print(f"Training the {role} first ({folder}).")
+        print(f"Training the {role}{f' of {concept}' if concept else ''} first ({folder}).")
     return serialization.load(store.get(folder, lambda place: run(needed, place)))
 
 

@@ -33,8 +33,8 @@ from iin_lightning.tasks.evaluate import Evaluate
 from iin_lightning.tasks.interpret import Interpret
 
 Figures = Callable[[Tensor], Mapping[str, Figure]]
-Requirement = Callable[[str], nn.Module]
-"""Gives a network that must have been trained before: ``encoder`` or ``judge``."""
+Requirement = Callable[..., nn.Module]
+"""Gives a network that must have been trained before: ``("encoder")``, or ``("judge", concept)``."""
 
 
 @dataclass
@@ -139,33 +139,32 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         instantiate(config.optimizer),
         instantiate(config.scheduler),
     )
-    is_image = encoder.output == "image"
     stage = Stage(
         task,
         latents,
         interpreter.save_pretrained,
-        partial(interpreter_figures, interpreter) if is_image else None,
+        partial(interpreter_figures, interpreter) if encoder.output == "image" else None,
         provenance={"encoder": encoder_id, "factors": dict(factors)},
     )
     if factors.concepts:
-        stage.evaluations.append(_transfer(config, data, interpreter, factors, require if is_image else None))
+        stage.evaluations += _transfer(config, data, interpreter, factors, require)
     return stage
 
 
 def _transfer(
-    config: DictConfig,
-    data: DataModule,
-    interpreter: Interpreter,
-    factors: Factors,
-    require: Requirement | None,
-) -> tuple[LightningModule, DataLoader[Any]]:
-    judges: dict[str, nn.Module] = {}
-    if require is not None and data.classes:
-        judges[next(iter(data.classes))] = require("judge")
-    readings = readings_for(data.kinds, interpreter.encoder.output, judges)
+    config: DictConfig, data: DataModule, interpreter: Interpreter, factors: Factors, require: Requirement
+) -> list[tuple[LightningModule, DataLoader[Any]]]:
+    if interpreter.encoder.output == "image":
+        judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
+        readings = readings_for(data.kinds, judges)
+    else:
+        readings = readings_for(data.kinds, {}, predicted=class_concept(config, data))
     readings = {concept: reading for concept, reading in readings.items() if concept in factors.concepts}
+    if not readings:
+        return []
     swaps = FixedSwaps(data.source("test"), data.eval_batch_size, seed=0)  # the same swaps for every model
-    return Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts)), DataLoader(swaps, batch_size=None)
+    transfer = FactorTransfer(factors, readings, data.concepts)
+    return [(Evaluate(interpreter, transfer), DataLoader(swaps, batch_size=None))]
 
 
 @torch.no_grad()

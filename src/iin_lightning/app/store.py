@@ -16,7 +16,7 @@ from iin_lightning.serialization import STRUCTURE
 # What a model depends on. Paths, loggers and workers change where it is made, not what it is.
 INGREDIENTS = ("data", "model", "encoder", "optimizer", "scheduler", "seed")
 TRAINER_INGREDIENTS = ("max_steps", "precision", "gradient_clip_val", "limit_train_batches")
-ELSEWHERE = ("root", "num_workers", "download", "eval_batch_size")
+ELSEWHERE = ("root", "num_workers", "download", "eval_batch_size", "cache", "cache_dir")
 
 
 def recipe_key(config: DictConfig) -> str:

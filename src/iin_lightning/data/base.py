@@ -46,6 +46,28 @@ class Source(Protocol):
         """
 
 
+class Subset:
+    """Some items of a source.
+
+    Args:
+        source: any.
+        items: long (m,), which ones.
+    """
+
+    def __init__(self, source: Source, items: Tensor) -> None:
+        self.source = source
+        self.items = items
+        self.concepts = source.concepts
+        self.labels = source.labels[items]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
+        """See ``Source``."""
+        return self.source.draw(self.items[indices], generator)
+
+
 class Posterior(Protocol):
     """q(z|x) = N(mean, diag(scale²)), both (B, N)."""
 

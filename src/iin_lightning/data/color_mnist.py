@@ -1,6 +1,6 @@
 """ColorMNIST: digit times colour, the data set with two known concepts (Sec. 4.1 of the paper)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -13,6 +13,7 @@ from iin_lightning.data.base import Split
 from iin_lightning.data.images import render
 from iin_lightning.data.mnist import IMAGE_SIZE, find_mnist, read_split
 from iin_lightning.data.module import DataModule
+from iin_lightning.data.transforms import deform
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.seeding import generator as keyed_generator
 
@@ -42,10 +43,11 @@ def draw_palette(n: int, min_brightness: float, generator: torch.Generator) -> T
 class ColoredDigits:
     """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i.
 
-    The views are shared out evenly and at random over the palette, and an item keeps its colour. The stroke
-    has the colour s and the background b; a pixel of grey level g in [0, 1] becomes g·s + (1 - g)·b, rounded
-    to 256 levels as a file would be. The background is black, b = 0, or the complement of the stroke,
-    b = 1 - s with s = (1 + c)/2: this equals multiplying an image that is already in [-1, 1] by c.
+    View 0 has the digit as it was written; in further views it may be deformed. The views are shared out evenly and
+    at random over the palette, and an item keeps its colour. The stroke has the colour s and the background b; a
+    pixel of grey level g in [0, 1] becomes g·s + (1 - g)·b, rounded to 256 levels as a file would be. The background
+    is black, b = 0, or the complement of the stroke, b = 1 - s with s = (1 + c)/2: this equals multiplying an image
+    that is already in [-1, 1] by c.
 
     Args:
         images: uint8 (n, H, W), strokes white on black.
@@ -53,7 +55,8 @@ class ColoredDigits:
         palette: (P, 3) in [0, 1], the colours c.
         views: coloured views an image.
         background: "black" or "complement".
-        generator: shares out the colours.
+        deformation: strength of the deformation of further views; see ``transforms.deform``.
+        generator: shares out the colours, and deforms.
     """
 
     concepts = ("digit", "color")
@@ -66,13 +69,18 @@ class ColoredDigits:
         *,
         views: int = 1,
         background: Background = "black",
+        deformation: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.images = images
         self.background = background
         self.strokes = palette if background == "black" else (1 + palette) / 2
         color = torch.randperm(views * len(digits), generator=generator) % len(palette)
         self.labels = torch.stack([digits.repeat(views), color], dim=1)
+        if deformation > 0:
+            key = generator or torch.default_generator
+            # View by view, since a grid of float coordinates is eight times as large as the images that it makes.
+            images = torch.cat([images, *(deform(images, deformation, key) for _ in range(1, views))])
+        self.images = images
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -105,6 +113,8 @@ class ColorMNIST(DataModule):
         palette: number of colours in a split's palette, or fewer in a split with under 8 items a colour.
         min_brightness: the least max(R, G, B) of a colour, in [0, 1).
         background: "black", or "complement" as in the authors' code.
+        deformation: how much the digits of a training image's further views are turned, scaled, sheared and shifted,
+            at least 0 (none); see ``transforms.deform``. Few digits go further so.
         download: fetch MNIST with torchvision if it is absent.
         val_fraction: part of the training file that is kept for validation, in (0, 1).
         seed: of palettes, colours and batches.
@@ -115,10 +125,12 @@ class ColorMNIST(DataModule):
         DataNotFoundError: when the data are first used: MNIST is absent and cannot be downloaded.
     """
 
+    title: ClassVar[str] = "ColorMNIST: the digits of MNIST, each in a random colour on black"
     license: ClassVar[str] = "CC BY-SA 3.0"
-    concepts: ClassVar[tuple[str, ...]] = ColoredDigits.concepts
-    kinds: ClassVar[dict[str, str]] = {"digit": "class", "color": "color"}
-    classes: ClassVar[dict[str, Sequence[str]]] = {"digit": "0123456789"}
+    terms: ClassVar[str] = "Share and adapt with attribution, under the same licence."
+    concepts: tuple[str, ...] = ColoredDigits.concepts
+    kinds: Mapping[str, str] = {"digit": "class", "color": "color"}
+    classes: Mapping[str, Sequence[str]] = {"digit": "0123456789"}
 
     def __init__(
         self,
@@ -128,6 +140,7 @@ class ColorMNIST(DataModule):
         palette: int = 512,
         min_brightness: float = 0.5,
         background: Background = "black",
+        deformation: float = 0.0,
         download: bool = True,
         val_fraction: float = 0.05,
         seed: int = 0,
@@ -139,9 +152,12 @@ class ColorMNIST(DataModule):
             raise ConfigError(f"min_brightness={min_brightness} must be in [0, 1): it bounds max(R, G, B).")
         if background not in BACKGROUNDS:
             raise ConfigError(f"There is no background {background!r}; {choices(background, BACKGROUNDS)}.")
+        if not deformation >= 0:
+            raise ConfigError(f"deformation={deformation} must be at least 0: it is a strength, and 0 means none.")
         super().__init__(val_fraction=val_fraction, seed=seed, **loading)
         self.root = Path(root)
         self.views = views
+        self.deformation = deformation
         self.palette = palette
         self.min_brightness = min_brightness
         self.background: Background = background
@@ -171,12 +187,16 @@ class ColorMNIST(DataModule):
             draw_palette(n_colors, self.min_brightness, keyed_generator(self.seed, "palette", split)),
             views=views,
             background=self.background,
+            deformation=self.deformation,
             generator=keyed_generator(self.seed, "color", split),
         )
 
 
 class ColorMNISTMini(ColorMNIST):
-    """ColorMNIST from MNIST's first 10,000 training and first 2,000 test digits, which the package contains.
+    """ColorMNIST from 10,000 training and 2,000 test digits of MNIST, which the package contains.
+
+    They were drawn at random, since MNIST's test file is not in random order: the digits of its first half are
+    harder to tell than those of its second.
 
     Args:
         **options: those of ``ColorMNIST``, without ``root`` and ``download``.
@@ -186,6 +206,8 @@ class ColorMNISTMini(ColorMNIST):
         >>> {split: len(data.source(split)) for split in ("train", "val", "test")}
         {'train': 19000, 'val': 500, 'test': 2000}
     """
+
+    title: ClassVar[str] = "ColorMNIST from the 10,000 + 2,000 digits of MNIST inside this package"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(root="", download=False, **options)

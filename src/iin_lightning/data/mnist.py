@@ -1,6 +1,6 @@
 """MNIST: handwritten digits, read from the official IDX files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,31 +18,32 @@ IMAGE_SIZE = 32  # 28 padded: four halvings need a multiple of 16
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 
-def find_mnist(root: Path | Traversable, download: bool = False) -> Path | Traversable:
+def find_mnist(root: Path | Traversable, download: bool = False, name: str = "MNIST") -> Path | Traversable:
     """The folder that holds MNIST's four files, plain or ``.gz``: root/MNIST/raw, root/raw or root.
 
     Args:
         root: where to look; torchvision downloads to root/MNIST/raw.
         download: let torchvision fetch the files if they are in none of the folders.
+        name: of a data set in MNIST's format that torchvision knows, and of its folder.
 
     Raises:
         DataNotFoundError: they are in none of the folders and could not be downloaded.
     """
-    folders = [root / "MNIST" / "raw", root / "raw", root]
+    folders = [root / name / "raw", root / "raw", root]
     for folder in folders:
-        if all(_file(folder, name) is not None for name in FILES):
+        if all(_file(folder, file) is not None for file in FILES):
             return folder
     reason, cause = "Downloading was not asked for (download=false).", None
     if download and isinstance(root, Path):
-        from torchvision.datasets import MNIST as Torchvision  # noqa: PLC0415  slow to import, seldom needed
+        from torchvision import datasets  # noqa: PLC0415  slow to import, seldom needed
 
         try:
-            Torchvision(root, download=True)
-            return find_mnist(root)
+            getattr(datasets, name)(root, download=True)
+            return find_mnist(root, name=name)
         except (OSError, RuntimeError) as error:
             reason, cause = f"Downloading failed ({error}).", error
     raise DataNotFoundError(
-        f"MNIST was not found in {', '.join(map(str, folders))}. {reason} Put the four "
+        f"{name} was not found in {', '.join(map(str, folders))}. {reason} Put the four "
         f"files {', '.join(FILES)}, each plain or .gz, into one of these folders, or point "
         "paths.data to the folder that has them; data=color_mnist_mini needs no files."
     ) from cause
@@ -109,10 +110,13 @@ class MNIST(DataModule):
         DataNotFoundError: when the data are first used: the files are absent and cannot be downloaded.
     """
 
+    title: ClassVar[str] = "MNIST: 70,000 handwritten digits, 28x28 grey"
     license: ClassVar[str] = "CC BY-SA 3.0"
-    concepts: ClassVar[tuple[str, ...]] = ("digit",)
-    kinds: ClassVar[dict[str, str]] = {"digit": "class"}
-    classes: ClassVar[dict[str, Sequence[str]]] = {"digit": "0123456789"}
+    terms: ClassVar[str] = "Share and adapt with attribution, under the same licence."
+    dataset: ClassVar[str] = "MNIST"
+    concepts: tuple[str, ...] = ("digit",)
+    kinds: Mapping[str, str] = {"digit": "class"}
+    classes: Mapping[str, Sequence[str]] = {"digit": "0123456789"}
 
     def __init__(
         self,
@@ -137,9 +141,9 @@ class MNIST(DataModule):
 
     def prepare_data(self) -> None:
         """Download, if necessary and allowed."""
-        find_mnist(self.root, self.download)
+        find_mnist(self.root, self.download, self.dataset)
 
     def load(self, split: Split) -> ImageTensor:
         """Read a split into memory."""
-        images, labels = read_split(find_mnist(self.root, self.download), split, self.val_fraction)
+        images, labels = read_split(find_mnist(self.root, self.download, self.dataset), split, self.val_fraction)
         return ImageTensor(images[:, None].expand(-1, self.channels, -1, -1), labels[:, None], self.concepts)

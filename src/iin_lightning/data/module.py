@@ -1,13 +1,14 @@
 """The one base of all Lightning data modules: it turns sources into loaders that resume exactly."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from iin_lightning.data.base import LabelledBatch, Source, Split
+from iin_lightning.data.base import LabelledBatch, Source, Split, Subset
+from iin_lightning.data.limit import choose
 from iin_lightning.data.order import StepSampler
 from iin_lightning.data.stream import FixedSingles, Singles
 from iin_lightning.errors import ConfigError
@@ -101,31 +102,41 @@ class DataModule(StreamModule, ABC):
 
     Args:
         val_fraction: part of the training data that is kept for validation where there is no official split.
+        limit: at most so many items of each split, drawn by seed, for a quick look; None: all.
         **loading: see ``StreamModule``.
 
     Attributes:
+        title: the data set in one line.
+        license: of the data.
+        terms: what one may do with them, in one line.
         concepts: names of the K concepts, in the order of a label's columns.
-        kinds: concept -> "class" or "color".
+        kinds: concept -> "class", whose labels have names; "color"; or "identity", whose labels say "the same one" and
+            mean nothing in another split.
         classes: concept of kind "class" -> names of its labels 0, 1, ...
         image_shape: (C, H, W).
-        license: of the data.
 
     Raises:
-        ConfigError: val_fraction is not in (0, 1).
+        ConfigError: val_fraction is not in (0, 1), or limit is below 1.
     """
 
-    concepts: ClassVar[tuple[str, ...]]
-    kinds: ClassVar[dict[str, str]]
-    classes: ClassVar[dict[str, Sequence[str]]]
+    title: ClassVar[str]
     license: ClassVar[str]
+    terms: ClassVar[str]
+    # A subclass whose concepts depend on its arguments sets these three in its constructor.
+    concepts: tuple[str, ...]
+    kinds: Mapping[str, str]
+    classes: Mapping[str, Sequence[str]]
 
-    def __init__(self, *, val_fraction: float = 0.05, **loading: Any) -> None:
+    def __init__(self, *, val_fraction: float = 0.05, limit: int | None = None, **loading: Any) -> None:
         if not 0 < val_fraction < 1:
             raise ConfigError(
                 f"val_fraction={val_fraction} must lie between 0 and 1: it is a part of the training data."
             )
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit={limit} must be at least 1, or null for all images.")
         super().__init__(**loading)
         self.val_fraction = val_fraction
+        self.limit = limit
         self._sources: dict[Split, Source] = {}
 
     @property
@@ -138,10 +149,18 @@ class DataModule(StreamModule, ABC):
         """Read a split."""
 
     def source(self, split: Split) -> Source:
-        """A split, read once."""
+        """A split, read once, and no more of it than the limit."""
         if split not in self._sources:
-            self._sources[split] = self.load(split)
+            source = self.load(split)
+            if self.limit is not None and self.limit < len(source):
+                source = Subset(source, choose(source.labels, self.limit, self.seed))
+            self._sources[split] = source
         return self._sources[split]
+
+    @property
+    def broken(self) -> dict[str, int]:
+        """Split -> how many of its images could not be read and are left out."""
+        return {}
 
     def train_dataloader(self) -> DataLoader[LabelledBatch]:
         """Shuffled training batches."""

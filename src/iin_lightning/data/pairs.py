@@ -58,6 +58,10 @@ class PairIndex:
         group_start = group_size.cumsum(0) - group_size
         return order, kind_start, group_start[group], group_size[group]
 
+    def has_partner(self, anchors: Tensor) -> Tensor:
+        """Whether another item shares concept k with anchor i: bool (B, K)."""
+        return self._group_size[:, self._kind[anchors]].T > 1
+
     def draw(self, anchors: Tensor, concepts: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Partners (B,) of the items ``anchors`` (B,) that share the concepts ``concepts`` (B,).
 

@@ -101,9 +101,17 @@ class ConceptPairs:
         self.index = PairIndex(source.labels[:, columns])
 
     def partners(self, anchors: Tensor, key: torch.Generator) -> Tensor:
-        """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly."""
-        concepts = torch.randint(self.n_concepts, anchors.shape, generator=key)
-        return self.index.draw(anchors, concepts, key)
+        """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly among those it can share.
+
+        An item that shares nothing with any other, such as the only picture of a person, gets any other item: a pair
+        that shares nothing is one, too.
+        """
+        possible = self.index.has_partner(anchors)
+        concepts = torch.rand(possible.shape, generator=key).masked_fill_(~possible, -1).argmax(1)
+        partners = self.index.draw(anchors, concepts, key)
+        n = len(self.source)
+        steps = torch.randint(1, max(n, 2), anchors.shape, generator=key)
+        return torch.where(possible.any(1), partners, (anchors + steps) % n)
 
     def batch(self, a: Tensor, b: Tensor, noise: torch.Generator | None) -> PairBatch:
         """The examples of pairs of items, drawn in one call, and the mask that their labels say."""
@@ -114,8 +122,8 @@ class ConceptPairs:
 class Pairs(Dataset[PairBatch]):
     """Training batches of pairs that share a concept, the training data of Eq. 6-9.
 
-    Anchors come in the order of ``Singles``; each gets a concept, drawn uniformly, and a partner from
-    ``PairIndex``. The mask is what the labels of the two say, whichever concept was drawn.
+    Anchors come in the order of ``Singles``; each gets a concept and a partner, see ``ConceptPairs``. The mask is what
+    the labels of the two say, whichever concept was drawn.
 
     Args:
         source: where the items come from.

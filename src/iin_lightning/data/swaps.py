@@ -9,7 +9,7 @@ from iin_lightning.data.order import shards
 from iin_lightning.seeding import generator
 
 
-def differing_partners(labels: Tensor, seed: int, rounds: int = 100) -> Tensor:
+def differing_partners(labels: Tensor, seed: int, rounds: int = 1000) -> Tensor:
     """For each item a random other one that differs from it in every concept, where there is one.
 
     With a partner of the same class a swap that does nothing would look like one that works.
@@ -18,7 +18,7 @@ def differing_partners(labels: Tensor, seed: int, rounds: int = 100) -> Tensor:
         labels: long (n, K).
         seed: of the choice.
         rounds: draws until an item that has found none keeps the last one; each misses with the share of items that
-            agree in a concept, so 100 leave nobody behind unless a concept has a single value.
+            agree in a concept, so 1000 leave hardly anybody behind, unless a concept has a single value.
 
     Returns:
         Items (n,).
@@ -31,10 +31,10 @@ def differing_partners(labels: Tensor, seed: int, rounds: int = 100) -> Tensor:
     key = generator(seed, "swaps")
     partners = torch.randint(len(labels), (len(labels),), generator=key)
     for _ in range(rounds):
-        alike = (labels == labels[partners]).any(1)
-        if not alike.any():
+        alike = (labels == labels[partners]).any(1).nonzero()[:, 0]
+        if not len(alike):
             break
-        partners = torch.where(alike, torch.randint(len(labels), partners.shape, generator=key), partners)
+        partners[alike] = torch.randint(len(labels), alike.shape, generator=key)
     return partners
 
 

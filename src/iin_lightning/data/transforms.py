@@ -1,8 +1,8 @@
-"""From grey levels 0...255 to the range [-1, 1] that every network here reads."""
+"""Images as grey levels 0...255, and from there to the range [-1, 1] that every network here reads."""
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 from iin_lightning.errors import ShapeError
 
@@ -55,3 +55,36 @@ def pad_to(pixels: Tensor, size: int) -> Tensor:
         raise ShapeError(f"Images of {height}x{width} do not fit into {size}x{size}: ask for a larger size.")
     top, left = (size - height) // 2, (size - width) // 2
     return pad(pixels, (left, size - width - left, top, size - height - top))
+
+
+def deform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Turn, scale, shear and shift each image a little, by amounts of its own (Simard, Steinkraus & Platt, 2003).
+
+    At strength 1 each amount is uniform within these bounds, which grow in proportion to the strength: rotation
+    ±0.2 rad, scale of either axis e^±0.12, shear ±0.2, shift of either axis ±1/16 of the image.
+
+    Args:
+        pixels: uint8 (n, H, W) on a black background, which is what comes in from beyond the border.
+        strength: at least 0.
+        generator: draws the amounts.
+
+    Returns:
+        uint8 (n, H, W), interpolated bilinearly.
+
+    Example:
+        >>> square = torch.zeros(2, 8, 8, dtype=torch.uint8)
+        >>> square[:, 2:6, 2:6] = 255
+        >>> a, b = deform(square, 1.0, torch.Generator().manual_seed(0))
+        >>> bool((a != b).any())
+        True
+    """
+    bounds = torch.tensor(
+        [0.2, 0.12, 0.12, 0.2, 1 / 8, 1 / 8]
+    )  # the grid spans [-1, 1]: 1/8 of it is 1/16 of the image
+    amounts = (torch.rand(len(pixels), 6, generator=generator) * 2 - 1) * bounds * strength
+    angle, log_x, log_y, shear, shift_x, shift_y = amounts.unbind(1)
+    scale_x, scale_y = log_x.exp(), log_y.exp()
+    row_x = torch.stack([angle.cos() * scale_x, shear - angle.sin() * scale_y, shift_x], dim=1)
+    row_y = torch.stack([angle.sin() * scale_x, angle.cos() * scale_y, shift_y], dim=1)
+    grid = affine_grid(torch.stack([row_x, row_y], dim=1), [len(pixels), 1, *pixels.shape[1:]], align_corners=False)
+    return grid_sample(pixels[:, None].float(), grid, align_corners=False)[:, 0].round_().byte()

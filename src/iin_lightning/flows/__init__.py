@@ -4,7 +4,6 @@ from iin_lightning.flows.actnorm import ActNorm
 from iin_lightning.flows.base import Bijector, Chain, Inverse
 from iin_lightning.flows.conditioner import Conditioner
 from iin_lightning.flows.coupling import AffineCoupling
-from iin_lightning.flows.diagnose import first_non_finite
 from iin_lightning.flows.permutation import Permutation
 from iin_lightning.flows.translator import Translator, TranslatorBlock
 
@@ -18,5 +17,4 @@ __all__ = [
     "Permutation",
     "Translator",
     "TranslatorBlock",
-    "first_non_finite",
 ]

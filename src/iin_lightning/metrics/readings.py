@@ -4,6 +4,7 @@ A reading compares decoded images with what they should show, and gives one scor
 the translator: a classifier that was trained on images, or a measurement on the pixels.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -100,27 +101,30 @@ class ColorReading(nn.Module):
         return (stroke_color(decoded) - stroke_color(image)).abs().mean(1)
 
 
-def readings_for(kinds: dict[str, str], output: str, judges: dict[str, nn.Module]) -> dict[str, nn.Module]:
+def readings_for(
+    kinds: Mapping[str, str], judges: Mapping[str, nn.Module], predicted: str | None = None
+) -> dict[str, nn.Module]:
     """Choose a reading for each concept that can be read.
 
     Args:
-        kinds: concept -> ``class`` or ``color``, as the data says.
-        output: what the network decodes to, ``image`` or ``logits``.
+        kinds: concept -> ``class``, ``color`` or ``identity``, as the data says.
         judges: concept -> classifier of images for it.
+        predicted: the concept whose classes the explained network's own logits tell; None if it decodes to images.
 
     Returns:
-        Concept -> reading. A concept without a judge, or a colour of logits, cannot be read and is left out.
+        Concept -> reading. A concept without a judge, an identity (whose labels mean nothing on another split), or
+        anything but the predicted concept where there are logits, cannot be read and is left out.
 
     Example:
-        >>> list(readings_for({"digit": "class", "color": "color"}, "logits", {}))
+        >>> list(readings_for({"digit": "class", "color": "color"}, {}, predicted="digit"))
         ['digit']
     """
+    if predicted is not None:
+        return {predicted: PredictionReading()}
     readings: dict[str, nn.Module] = {}
     for concept, kind in kinds.items():
-        if kind == "color" and output == "image":
+        if kind == "color":
             readings[concept] = ColorReading()
-        elif kind == "class" and output == "logits":
-            readings[concept] = PredictionReading()
         elif kind == "class" and concept in judges:
             readings[concept] = ClassReading(judges[concept])
     return readings

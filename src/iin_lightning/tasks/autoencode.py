@@ -8,7 +8,8 @@ from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.losses.adversarial import Adversarial
 from iin_lightning.losses.autoencoding import AutoencodingLoss, AutoencodingTerms
 from iin_lightning.seeding import generator
-from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, first_non_finite_output
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
+from iin_lightning.tasks.diagnose import first_non_finite
 
 
 class Autoencode(Task):
@@ -77,7 +78,7 @@ class Autoencode(Task):
                 "adversarial_weight": generated.weight,
             }
             self.log_dict({f"train/{name}": value for name, value in game.items()}, batch_size=len(x))
-        return self.require_finite(total, lambda: first_non_finite_output(self.network, x))
+        return self.require_finite(total, lambda: first_non_finite(self.network, x))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Held-out bound; the noise of each batch is the same every time."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -70,39 +70,3 @@ class Task(LightningModule):
                 "continue from it with a lower model.lr or trainer.gradient_clip_val, or mend the data."
             )
         return loss
-
-
-def first_non_finite_output(network: nn.Module, *inputs: Tensor) -> str:
-    """Run a network once more and name the first module whose output is not finite.
-
-    Args:
-        network: any network.
-        inputs: what it was given.
-
-    Returns:
-        Half a sentence.
-
-    Example:
-        >>> first_non_finite_output(nn.Sequential(nn.Identity(), nn.ReLU()), torch.tensor([float("nan")]))
-        'the batch itself holds 1 values that are not finite'
-    """
-    bad = sum(int((~torch.isfinite(x)).sum()) for x in inputs)
-    if bad:
-        return f"the batch itself holds {bad} values that are not finite"
-    found: list[str] = []
-
-    def watch(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and not found and not torch.isfinite(output).all():
-                found.append(f"layer {name!r} ({type(module).__name__}) is the first whose output is not finite")
-
-        return hook
-
-    hooks = [m.register_forward_hook(watch(name)) for name, m in network.named_modules() if name]
-    try:
-        with torch.no_grad():
-            network(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found[0] if found else "every layer's output is finite, so the loss itself overflowed"

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iin_lightning.encoders.classifier import Classifier
-from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, first_non_finite_output
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
+from iin_lightning.tasks.diagnose import first_non_finite
 
 
 class Classify(Task):
@@ -34,7 +35,7 @@ class Classify(Task):
         """One step."""
         terms = self._terms(batch)
         self.log_terms("train", terms | {"loss": terms["loss"].detach()}, len(batch[0]))
-        return self.require_finite(terms["loss"], lambda: first_non_finite_output(self.network, batch[0]))
+        return self.require_finite(terms["loss"], lambda: first_non_finite(self.network, batch[0]))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Held-out loss and accuracy."""

@@ -7,12 +7,11 @@ from torch import Tensor
 
 from iin_lightning.errors import CheckpointError
 from iin_lightning.factors import PairBatch
-from iin_lightning.flows.diagnose import first_non_finite
-from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
 from iin_lightning.metrics.round_trip import RoundTrip
-from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, first_non_finite_output
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
+from iin_lightning.tasks.diagnose import first_non_finite
 
 
 class Interpret(Task):
@@ -56,7 +55,7 @@ class Interpret(Task):
         nats, count = self.nats_per_dimension(batch)
         self.log_terms("train", {"nll": nats.detach()}, count)
         dims = self.loss.dims_per_example(self.interpreter.factors.latent_dim)
-        return self.require_finite(nats * dims, lambda: self._diagnose(batch))
+        return self.require_finite(nats * dims, lambda: first_non_finite(self.interpreter.translator, _latents(batch)))
 
     def validation_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
         """Held-out likelihood, and the worst round trip."""
@@ -71,19 +70,6 @@ class Interpret(Task):
         self.log_terms(stage, {"nll": nats}, count)
         self.round_trip.update(self.interpreter.translator, _latents(batch))
         self.log(f"{stage}/round_trip_error", self.round_trip, batch_size=count)
-
-    def _diagnose(self, batch: Tensor | PairBatch) -> str:
-        z = _latents(batch)
-        translator = self.interpreter.translator
-        if not isinstance(translator, Translator):
-            return first_non_finite_output(translator, z)
-        where = first_non_finite(translator, z)
-        if where == "input":
-            rows = int((~torch.isfinite(z)).any(1).sum())
-            return f"{rows} of {len(z)} latents in the batch are not finite"
-        if where is None:
-            return "every layer of the translator is finite, so the loss itself overflowed"
-        return f"layer {where!r} of the translator is the first that is not finite"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the encoder out, and say which one it was."""
