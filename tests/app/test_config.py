@@ -21,6 +21,8 @@ BUILT = ("data", "optimizer", "scheduler", "callbacks")
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_choice_of_every_group_composes_and_is_built(choice):
     config = compose_train(choice)
+    for key in OmegaConf.missing_keys(config):  # what only a user knows, such as a folder of images
+        OmegaConf.update(config, key, "somewhere")
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert resolved["model"]["stage"] in ("autoencode", "classify", "interpret")
     for name in BUILT:
@@ -39,6 +41,10 @@ def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made():
     assert recipe_key(here) == recipe_key(
         compose_train("model=autoencoder", "paths.models=elsewhere", "data.num_workers=3")
     )
+    celeba = compose_train("model=autoencoder", "data=celeba")
+    assert recipe_key(celeba) == recipe_key(compose_train("model=autoencoder", "data=celeba", "paths.data=there"))
+    own, other = (compose_train("model=autoencoder", "data=image_folder", f"data.root={root}") for root in "ab")
+    assert recipe_key(own) != recipe_key(other)
     for change in (
         "model.steps=7",
         "encoder.width=16",

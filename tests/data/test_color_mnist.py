@@ -3,7 +3,7 @@ import torch
 from scipy.stats import chi2_contingency
 
 from iin_lightning.data.color_mnist import ColoredDigits, ColorMNIST, ColorMNISTMini, draw_palette
-from iin_lightning.data.transforms import deform
+from iin_lightning.data.transforms import deform, draw_deformations
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import generator
 
@@ -105,26 +105,29 @@ def test_the_embedded_digits_are_mnist():
 
 
 def test_further_training_views_are_deformed_by_amounts_of_their_own_and_the_first_is_not(mnist_root):
-    plain, deformed = (ColorMNIST(mnist_root, views=3, deformation=d).source("train") for d in (0.0, 0.5))
-    n = len(plain) // 3
-    first, second, third = deformed.images.split(n)
-    assert torch.equal(first, plain.images)
+    plain, deformed, again = (
+        ColorMNIST(mnist_root, views=3, palette=1, deformation=d).source("train") for d in (0.0, 0.5, 0.5)
+    )
+    items = torch.arange(len(plain))
+    first, second, third = deformed.draw(items, None).chunk(3)
+    assert torch.equal(first, plain.draw(items, None).chunk(3)[0])
     assert torch.equal(deformed.labels, plain.labels)
     changes = [(view != first).float().mean() for view in (second, third)] + [(second != third).float().mean()]
     assert min(changes) > 0.1
-    again = ColorMNIST(mnist_root, views=3, deformation=0.5).source("train")
-    assert torch.equal(again.images, deformed.images)
-    assert len(ColorMNIST(mnist_root, views=3, deformation=0.5).source("test").images) == 24
+    assert torch.equal(again.draw(items.flip(0), None), deformed.draw(items, None).flip(0))
+    test = [ColorMNIST(mnist_root, deformation=d).source("test") for d in (0.0, 0.5)]
+    assert torch.equal(*(source.draw(torch.arange(24), None) for source in test))
 
 
 def test_a_deformation_stays_within_its_bounds():
     square = torch.zeros(500, 32, 32, dtype=torch.uint8)
     square[:, 12:20, 12:20] = 255
-    mass = deform(square, 1.0, generator(0)).float().sum((1, 2)) / square.float().sum((1, 2))
+    deformed = deform(square, draw_deformations(500, 1.0, generator(0)))
+    mass = deformed.float().sum((1, 2)) / square.float().sum((1, 2))
     # The area changes by the two scales and little by shear: e^±0.24 and 4 %.
     assert 0.7 < mass.min() < 0.85
     assert 1.15 < mass.max() < 1.45
-    assert torch.equal(deform(square, 0.0, generator(0)), square)
+    assert torch.equal(deform(square, draw_deformations(500, 0.0, generator(0))), square)
 
 
 def test_a_negative_deformation_is_an_error(mnist_root):

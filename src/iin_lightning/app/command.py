@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
@@ -40,7 +40,7 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
         cause: BaseException | None = error
         while cause and not isinstance(cause, IINError):
             cause = cause.__cause__
-        _end(str(cause) if cause else str(error).strip() + _hint(str(error)), IINError.exit_code)
+        _end(str(cause) if cause else str(error).strip() + _hint(str(error), config_name), IINError.exit_code)
     except KeyboardInterrupt:
         _end("Stopped.", StoppedByUser.exit_code)
 
@@ -50,14 +50,14 @@ def _end(text: str, code: int) -> None:
     sys.exit(code)
 
 
-def _hint(text: str) -> str:
+def _hint(text: str, config_name: str) -> str:
     """Name the keys that exist where Hydra says that one does not."""
     if "Could not override '" not in text:
         return ""
     parent, _, key = text.split("'")[1].rpartition(".")
     # Groups (data=celeba) decide which keys there are; values (data.seed=1) do not.
-    groups = [a for a in sys.argv[1:] if "=" in a and "." not in a.split("=")[0] and a.split("=")[0] != key]
-    tree = compose_train(*groups)
+    groups = [a for a in sys.argv[1:] if "=" in a and (conf_folder() / a.split("=")[0]).is_dir()]
+    tree = _compose(config_name, groups)
     node = OmegaConf.select(tree, parent) if parent else tree
     return f"\nIn {parent or 'the configuration'} {choices(key, map(str, node))}." if node else ""
 
@@ -66,7 +66,11 @@ def compose_train(*overrides: str) -> DictConfig:
     """Compose ``conf/train.yaml`` with overrides, without running anything."""
     schema.register()
     register_resolvers()
+    return _compose("train", overrides)
+
+
+def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     if GlobalHydra.instance().is_initialized():
-        return compose("train", list(overrides))
+        return compose(config_name, list(overrides))
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose("train", list(overrides))
+        return compose(config_name, list(overrides))

@@ -94,6 +94,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
             "steps": trainer.global_step,
             "seconds": round(time.monotonic() - started, 1),
             "seed": config.seed,
+            "broken_images": data.broken,
             **stage.provenance,
             "versions": {name: version(name) for name in ("iin-lightning", "torch", "pytorch-lightning")},
         }

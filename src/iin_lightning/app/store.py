@@ -16,7 +16,7 @@ from iin_lightning.serialization import STRUCTURE
 # What a model depends on. Paths, loggers and workers change where it is made, not what it is.
 INGREDIENTS = ("data", "model", "encoder", "optimizer", "scheduler", "seed")
 TRAINER_INGREDIENTS = ("max_steps", "precision", "gradient_clip_val", "limit_train_batches")
-ELSEWHERE = ("root", "num_workers", "download", "eval_batch_size", "cache", "cache_dir")
+ELSEWHERE = ("num_workers", "download", "eval_batch_size", "cache", "cache_dir")
 
 
 def recipe_key(config: DictConfig) -> str:
@@ -26,6 +26,9 @@ def recipe_key(config: DictConfig) -> str:
         value = OmegaConf.select(config, name)
         recipe[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ELSEWHERE}
+    # A data set of a name is the same one wherever it lies; a folder of one's own is known by its path alone.
+    if recipe["data"].get("root") == config.paths.data:
+        del recipe["data"]["root"]
     recipe["trainer"] = {k: OmegaConf.select(config.trainer, k) for k in TRAINER_INGREDIENTS}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -13,7 +13,7 @@ from iin_lightning.data.base import Split
 from iin_lightning.data.images import render
 from iin_lightning.data.mnist import IMAGE_SIZE, find_mnist, read_split
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.transforms import deform
+from iin_lightning.data.transforms import deform, draw_deformations
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.seeding import generator as keyed_generator
 
@@ -55,8 +55,8 @@ class ColoredDigits:
         palette: (P, 3) in [0, 1], the colours c.
         views: coloured views an image.
         background: "black" or "complement".
-        deformation: strength of the deformation of further views; see ``transforms.deform``.
-        generator: shares out the colours, and deforms.
+        deformation: strength of the deformation of further views; see ``transforms.draw_deformations``.
+        generator: shares out the colours and the deformations.
     """
 
     concepts = ("digit", "color")
@@ -72,15 +72,16 @@ class ColoredDigits:
         deformation: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
+        self.images = images
         self.background = background
         self.strokes = palette if background == "black" else (1 + palette) / 2
         color = torch.randperm(views * len(digits), generator=generator) % len(palette)
         self.labels = torch.stack([digits.repeat(views), color], dim=1)
+        self.deformations: Tensor | None = None
         if deformation > 0:
             key = generator or torch.default_generator
-            # View by view, since a grid of float coordinates is eight times as large as the images that it makes.
-            images = torch.cat([images, *(deform(images, deformation, key) for _ in range(1, views))])
-        self.images = images
+            self.deformations = draw_deformations(len(self.labels), deformation, key)
+            self.deformations[: len(images)] = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,7 +92,10 @@ class ColoredDigits:
 
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
         """Coloured images (B, 3, H, W) in [-1, 1], dequantised by the generator if there is one."""
-        grey = self.images[indices % len(self.images), None].float()
+        grey = self.images[indices % len(self.images)]
+        if self.deformations is not None:
+            grey = deform(grey, self.deformations[indices])
+        grey = grey[:, None].float()
         stroke = self.colors(indices)[:, :, None, None]
         pixels = grey * stroke
         if self.background == "complement":
@@ -114,7 +118,7 @@ class ColorMNIST(DataModule):
         min_brightness: the least max(R, G, B) of a colour, in [0, 1).
         background: "black", or "complement" as in the authors' code.
         deformation: how much the digits of a training image's further views are turned, scaled, sheared and shifted,
-            at least 0 (none); see ``transforms.deform``. Few digits go further so.
+            at least 0 (none); see ``draw_deformations``. Few digits go further so.
         download: fetch MNIST with torchvision if it is absent.
         val_fraction: part of the training file that is kept for validation, in (0, 1).
         seed: of palettes, colours and batches.

@@ -57,16 +57,25 @@ def pad_to(pixels: Tensor, size: int) -> Tensor:
     return pad(pixels, (left, size - width - left, top, size - height - top))
 
 
-def deform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Turn, scale, shear and shift each image a little, by amounts of its own (Simard, Steinkraus & Platt, 2003).
+def draw_deformations(n: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Amounts (n, 6) by which ``deform`` turns, scales, shears and shifts n images, each by its own.
 
-    At strength 1 each amount is uniform within these bounds, which grow in proportion to the strength: rotation
-    ±0.2 rad, scale of either axis e^±0.12, shear ±0.2, shift of either axis ±1/16 of the image.
+    At strength 1 an amount is uniform within these bounds, which grow in proportion to the strength: rotation ±0.2
+    rad, log-scale of either axis ±0.12, shear ±0.2, shift of either axis ±1/16 of the image. At strength 0 nothing
+    moves.
+    """
+    bounds = torch.tensor(
+        [0.2, 0.12, 0.12, 0.2, 1 / 8, 1 / 8]
+    )  # the grid spans [-1, 1]: 1/8 of it is 1/16 of the image
+    return (torch.rand(n, 6, generator=generator) * 2 - 1) * bounds * strength
+
+
+def deform(pixels: Tensor, amounts: Tensor) -> Tensor:
+    """Turn, scale, shear and shift each image a little (Simard, Steinkraus & Platt, 2003).
 
     Args:
         pixels: uint8 (n, H, W) on a black background, which is what comes in from beyond the border.
-        strength: at least 0.
-        generator: draws the amounts.
+        amounts: (n, 6) from ``draw_deformations``.
 
     Returns:
         uint8 (n, H, W), interpolated bilinearly.
@@ -74,14 +83,10 @@ def deform(pixels: Tensor, strength: float, generator: torch.Generator) -> Tenso
     Example:
         >>> square = torch.zeros(2, 8, 8, dtype=torch.uint8)
         >>> square[:, 2:6, 2:6] = 255
-        >>> a, b = deform(square, 1.0, torch.Generator().manual_seed(0))
+        >>> a, b = deform(square, draw_deformations(2, 1.0, torch.Generator().manual_seed(0)))
         >>> bool((a != b).any())
         True
     """
-    bounds = torch.tensor(
-        [0.2, 0.12, 0.12, 0.2, 1 / 8, 1 / 8]
-    )  # the grid spans [-1, 1]: 1/8 of it is 1/16 of the image
-    amounts = (torch.rand(len(pixels), 6, generator=generator) * 2 - 1) * bounds * strength
     angle, log_x, log_y, shear, shift_x, shift_y = amounts.unbind(1)
     scale_x, scale_y = log_x.exp(), log_y.exp()
     row_x = torch.stack([angle.cos() * scale_x, shear - angle.sin() * scale_y, shift_x], dim=1)

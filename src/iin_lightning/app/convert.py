@@ -1,0 +1,91 @@
+"""The command ``convert``: what is made of what, with a progress bar and a summary."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.text import Text
+
+from iin_lightning.data.crops import Outcome, cut_all, find_coordinates, find_images, read_coordinates
+from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+
+MISSING = "missing.txt"
+
+
+def convert(config: DictConfig) -> None:
+    """Make what ``kind`` says.
+
+    Raises:
+        ConfigError: there is no such kind, or a folder is not named.
+        DataNotFoundError: there is nothing to make it from.
+    """
+    if config.kind not in KINDS:
+        raise ConfigError(f"There is no kind={config.kind}; {choices(str(config.kind), KINDS)}.")
+    for key in ("source", "out"):
+        if not config[key]:
+            raise ConfigError(f"Say which folder: {key}=<folder>. What it is for says --help.")
+    if config.workers is not None and config.workers < 1:
+        raise ConfigError(f"workers={config.workers} must be at least 1, or null for one a core.")
+    KINDS[config.kind](config)
+
+
+def animal_faces(config: DictConfig) -> None:
+    """Cut the faces of AnimalFaces out of ImageNet's training images.
+
+    Raises:
+        ConfigError: the crops cannot be written.
+        DataNotFoundError: the table or all images are missing.
+    """
+    source, out = Path(config.source), Path(config.out)
+    table = Path(config.coordinates) if config.coordinates else find_coordinates([source, out])
+    crops = read_coordinates(table)
+    images = find_images(source, crops)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    failed: list[Outcome] = []
+    counts: Counter[str] = Counter()
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            for outcome in progress.track(
+                cut_all(crops, images, out, config.workers), len(crops), description="Cutting"
+            ):
+                counts[outcome.status] += 1
+                if outcome.status in ("missing", "broken"):
+                    failed.append(outcome)
+        listed = _write(failed, out / MISSING)
+    except OSError as error:
+        raise ConfigError(f"The crops cannot be written to {out}: {error}. Make room, or say another out=.") from error
+    if len(failed) == len(crops):
+        raise DataNotFoundError(
+            f"Of the {len(crops):,} images that {table} names none could be read in {images}: {counts['missing']:,} "
+            f"are missing and {counts['broken']:,} broken, see {listed}. Expected are images such as "
+            f"{images / crops[0].synset / crops[0].file}."
+        )
+    _show(counts, out, listed)
+
+
+KINDS: Mapping[str, Callable[[DictConfig], None]] = {"animal_faces": animal_faces}
+
+
+def _write(failed: list[Outcome], path: Path) -> Path:
+    """List what could not be made; no file where there is nothing to list."""
+    path.unlink(missing_ok=True)
+    if failed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = (f"{outcome.crop}\t{outcome.reason or outcome.status}" for outcome in failed)
+        path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def _show(counts: Counter[str], out: Path, listed: Path) -> None:
+    print_ = Console(highlight=False).print
+    print_(Text(f"crops    {counts['cut']:,} cut, {counts['there']:,} were there"))
+    if counts["missing"] or counts["broken"]:
+        print_(
+            Text(f"missing  {counts['missing']:,} images, and {counts['broken']:,} are broken: {listed}"),
+            soft_wrap=True,
+        )
+    print_(Text(f"folder   {out}"), soft_wrap=True)
+    print_(Text("look     python -m iin_lightning.look data=animal_faces data.root=") + Text(str(out)), soft_wrap=True)

@@ -1,0 +1,207 @@
+"""The command ``look``: a data set's card on the screen, its images and pairs on a sheet."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from iin_lightning.app.quiet import quiet
+from iin_lightning.data.base import Source, Split
+from iin_lightning.data.module import DataModule
+from iin_lightning.data.splits import SPLITS
+from iin_lightning.data.stream import ConceptPairs
+from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+from iin_lightning.factors import RESIDUAL, Factors
+from iin_lightning.plots.contact import Panel, contact_figure
+from iin_lightning.plots.style import save
+from iin_lightning.seeding import generator
+
+NAMES_SHOWN = 12  # of a concept's classes
+CANDIDATES = 64  # pairs drawn for each that is shown, so that rare kinds are seen, too
+
+
+def look(config: DictConfig) -> Path:
+    """Print the card of the data and draw their sheet.
+
+    Returns:
+        Where the sheet is.
+
+    Raises:
+        ConfigError: a key is out of its range.
+    """
+    quiet()
+    if config.split not in SPLITS:
+        raise ConfigError(f"There is no split={config.split}; {choices(config.split, SPLITS)}.")
+    if config.images < 1 or config.pairs < 0:
+        raise ConfigError(f"images={config.images} must be at least 1, and pairs={config.pairs} at least 0.")
+    if "cache" in config.data:
+        config.data.cache = "none"  # a few images are looked at, and the cache would decode all
+    data: DataModule = instantiate(config.data)
+    source = data.source(config.split)
+    figure = sheet(source, data, config.split, config.images, config.pairs, config.seed)
+    path = save(figure, Path(config.out) / f"contact_{config.split}.png")
+    console = Console(highlight=False)
+    console.print(Text(data.title, style="bold"))
+    console.print(card(data))
+    frequencies = getattr(data, "frequencies", None)
+    if frequencies is not None:
+        console.print("\nAttributes of the training images")
+        console.print(_frequencies(frequencies(), data.concepts))
+    console.print(Text("\n".join(("\nTrain with", *_commands(data), f"\nsheet  {path}"))), soft_wrap=True)
+    return path
+
+
+def card(data: DataModule) -> Table:
+    """What a user must know about a data set: name and value, a row each.
+
+    Args:
+        data: its images need not have been drawn, but broken ones are only known by then.
+    """
+    channels, height, width = data.image_shape
+    rows: list[tuple[str, str]] = [("images", f"{channels}x{height}x{width}")]
+    rows += [(split, _size(data, split)) for split in SPLITS]
+    train = data.source("train")
+    rows += [(f"concept {name}", _concept(data, train, name)) for name in data.concepts]
+    if not data.concepts:
+        rows.append(("concepts", "none"))
+    rows += [("note", note) for note in getattr(data, "notes", list)()]
+    broken = {split: n for split, n in data.broken.items() if n}
+    if broken:
+        found = ", ".join(f"{n:,} in {split}" for split, n in broken.items())
+        rows.append(("broken", f"{found}, of those looked at; they are left out"))
+    rows += [("licence", data.license), ("terms", data.terms)]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def sheet(source: Source, data: DataModule, split: str, n_images: int, n_pairs: int, seed: int) -> Figure:
+    """Images, as many of each class, beside pairs, as many of each kind, with what they share by their labels.
+
+    Args:
+        source: the split.
+        data: says what its labels mean.
+        split: for the title.
+        n_images: at most so many.
+        n_pairs: at most so many; none where there are no concepts.
+        seed: of the choice.
+    """
+    named = [name for name in source.concepts if name in data.classes]
+    columns = [source.concepts.index(name) for name in named]
+    items = evenly(source.labels[:, columns], n_images, generator(seed, "look"))
+    panels = [
+        Panel(
+            f"Images of the {split} split",
+            source.draw(items, None)[:, None],
+            [_classes(data, named, row) for row in source.labels[items][:, columns].tolist()],
+            columns=6,
+        )
+    ]
+    if source.concepts and n_pairs:
+        a, b, shared = pairs_of_every_kind(source, n_pairs, seed)
+        x_a, x_b = source.draw(torch.cat([a, b]), None).chunk(2)
+        captions = [shared_caption(source.concepts, row) for row in shared.tolist()]
+        panels.append(Panel("Pairs and what both share", torch.stack([x_a, x_b], 1), captions, columns=3))
+    return contact_figure(panels)
+
+
+def evenly(labels: Tensor, n: int, key: torch.Generator) -> Tensor:
+    """At most n items (m,), as many of each distinct row of labels (N, K) as possible, in the order of the rows.
+
+    Example:
+        >>> labels = torch.tensor([[0], [0], [0], [0], [1], [2], [2]])
+        >>> labels[evenly(labels, 5, torch.Generator()), 0].tolist()
+        [0, 0, 1, 2, 2]
+    """
+    order = torch.randperm(len(labels), generator=key)
+    _, row = labels.unique(dim=0, return_inverse=True) if labels.numel() else (None, torch.zeros(len(labels)).long())
+    order = order[row[order].argsort(stable=True)]
+    sizes = row.bincount()
+    turn = torch.arange(len(row)) - (sizes.cumsum(0) - sizes)[row[order]]  # of an item, within its row
+    # Of the rows that have no item in the last round, which ones is a matter of chance.
+    chosen = (turn + torch.rand(len(row), generator=key)).argsort()[:n].sort().values
+    return order[chosen]
+
+
+def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """At most n pairs of the kind that training draws, as many of each combination of shared concepts as possible.
+
+    Returns:
+        Items a (n,) and b (n,), and what they share, bool (n, K).
+    """
+    factors = Factors(dict.fromkeys((RESIDUAL, *source.concepts), 1), len(source.concepts) + 1)
+    pairs = ConceptPairs(source, factors)
+    key = generator(seed, "look at pairs")
+    a = torch.randperm(len(source), generator=key)[: n * CANDIDATES]
+    b = pairs.partners(a, key)
+    shared = pairs.index.shared(a, b)[:, 1:]
+    chosen = evenly(shared.long(), n, key).flip(0)
+    return a[chosen], b[chosen], shared[chosen]
+
+
+def shared_caption(concepts: Iterable[str], shared: Iterable[bool]) -> str:
+    """What a pair shares, in words.
+
+    Example:
+        >>> shared_caption(["digit", "color"], [True, False]), shared_caption(["digit"], [False])
+        ('same digit', 'shares nothing')
+    """
+    names = [name for name, same in zip(concepts, shared) if same]
+    return f"same {', '.join(names)}" if names else "shares nothing"
+
+
+def _classes(data: DataModule, concepts: Sequence[str], labels: Iterable[int]) -> str:
+    """The classes of an image in words; of several attributes those that it has."""
+    words = [data.classes[name][label] for name, label in zip(concepts, labels)]
+    if len(words) > 1:
+        words = [word for word, name in zip(words, concepts) if word != f"not {data.classes[name][-1]}"] or ["none"]
+    return ", ".join(words)
+
+
+def _size(data: DataModule, split: Split) -> str:
+    try:
+        return f"{len(data.source(split)):,} images"
+    except DataNotFoundError as error:
+        return f"none. {error}"
+
+
+def _concept(data: DataModule, source: Source, name: str) -> str:
+    """The values of a concept and how frequent each is."""
+    values, counts = source.labels[:, source.concepts.index(name)].unique(return_counts=True)
+    fewest, most = int(counts.min()), int(counts.max())
+    each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    if name not in data.classes:
+        return f"{data.kinds[name]}: {len(values):,} different ones, each in {each} training images"
+    names = data.classes[name]
+    if len(names) > NAMES_SHOWN:
+        return f"{len(names)} classes, each of {each} training images: {', '.join(names[:NAMES_SHOWN])}, ..."
+    shares = [f"{names[value]} ({count / len(source):.1%})" for value, count in zip(values.tolist(), counts.tolist())]
+    return f"{len(names)} classes: {', '.join(shares)}"
+
+
+def _frequencies(shares: Mapping[str, float], asked: Iterable[str]) -> Columns:
+    """All attributes that the data have, those that are concepts of this configuration in bold."""
+    cells = [Text(f"{share:6.1%} {name}", style="bold" if name in asked else "") for name, share in shares.items()]
+    return Columns(cells, padding=(0, 2), column_first=True)
+
+
+def _commands(data: DataModule) -> list[str]:
+    """How the data would be trained on, with what this command line says of them."""
+    hydra = HydraConfig.get()
+    said = [one for one in hydra.overrides.task if one.startswith(("data.", "paths.", "seed="))]
+    start = ["python", "-m", "iin_lightning.train", f"data={hydra.runtime.choices['data']}", *said]
+    models = ("autoencoder", "sup" if data.concepts else "unsup")
+    return [f"  {shlex.join([*start, f'model={model}'])}" for model in models]

@@ -1,0 +1,119 @@
+"""The base of all data sets that are image files on disk: a subclass lists the files, and this does the rest."""
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from iin_lightning.data.base import Source, Split
+from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths
+from iin_lightning.data.framing import Framing
+from iin_lightning.data.limit import choose
+from iin_lightning.data.module import DataModule
+from iin_lightning.data.pixel_cache import into_memory, onto_disk
+from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+
+Cache = Literal["none", "ram", "disk"]
+CACHES: tuple[Cache, ...] = ("none", "ram", "disk")
+MOST_WORKERS = 8  # more decode faster than any of our networks trains
+
+
+def usable_cores() -> int:
+    """The processor cores that this process may use, which on a shared machine are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class FileModule(DataModule, ABC):
+    """A data set of image files.
+
+    A subclass says the attributes that ``DataModule`` asks for, and ``listing``.
+
+    Args:
+        size: side of the images that a network reads, in pixels.
+        crop: side of the centred square of the original that is kept; None: the largest one.
+        antialias: average over all pixels when shrinking; see ``Framing``.
+        pad: fill images up with white to a square instead of cropping them.
+        cache: where decoded images are kept: "ram", "disk" (a file that runs share), or "none" to decode at every draw.
+        cache_dir: folder of cache="disk", below which they lie in ``pixels/``.
+        max_broken: how many images of a split may be broken, as a part of it in [0, 1); they are reported and skipped.
+        num_workers: processes that load, and that fill a cache; None: one a core, up to 8, where images are decoded
+            and none where they come from a cache.
+        **loading: see ``DataModule``. A limit leaves images out before they are decoded.
+
+    Attributes:
+        group: a concept whose items a limit keeps together, so that they find partners; None: any may be left out.
+
+    Raises:
+        ConfigError: an argument is out of its range, or cache="disk" has no folder.
+        BrokenImagesError: when images are decoded: more of them are broken than may be.
+        DataNotFoundError: when a split is first used: it has no images.
+    """
+
+    group: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        *,
+        size: int = 64,
+        crop: int | None = None,
+        antialias: bool = True,
+        pad: bool = False,
+        cache: Cache = "none",
+        cache_dir: str | Path | None = None,
+        max_broken: float = 0.01,
+        num_workers: int | None = None,
+        **loading: Any,
+    ) -> None:
+        if cache not in CACHES:
+            raise ConfigError(f"There is no cache {cache!r}; {choices(cache, CACHES)}.")
+        if cache == "disk" and cache_dir is None:
+            raise ConfigError(
+                "cache=disk keeps decoded images in a folder, but cache_dir is not set: set data.cache_dir, or "
+                "data.cache to ram or none."
+            )
+        if not 0 <= max_broken < 1:
+            raise ConfigError(f"max_broken={max_broken} must lie in [0, 1): it is a part of a split's images.")
+        self.decoders = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
+        super().__init__(num_workers=self.decoders if cache == "none" or num_workers is not None else 0, **loading)
+        self.framing = Framing(size, crop, antialias, pad)
+        self.cache: Cache = cache
+        self.folder = Path(cache_dir) / "pixels" if cache == "disk" and cache_dir is not None else None
+        self.max_broken = max_broken
+        self._broken: dict[Split, BrokenImages] = {}
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return 3, self.framing.size, self.framing.size
+
+    @property
+    def broken(self) -> dict[str, int]:
+        """Split -> how many of its images could not be read so far, of the splits that were loaded."""
+        return {split: broken.count for split, broken in self._broken.items()}
+
+    @abstractmethod
+    def listing(self, split: Split) -> Listing:
+        """The files of a split, under absolute paths, and their labels."""
+
+    def load(self, split: Split) -> Source:
+        """List the files of a split, and decode them if they are cached."""
+        listing = self._limited(split)
+        broken = self._broken[split] = BrokenImages(split, PackedPaths(listing.paths), self.max_broken)
+        if self.cache == "none":
+            return ImageFiles(listing, self.concepts, self.framing, broken)
+        quiet = self.ranks["rank"] > 0
+        if self.folder is None:
+            return into_memory(listing, self.concepts, self.framing, broken, workers=self.decoders, quiet=quiet)
+        return onto_disk(listing, self.concepts, self.framing, broken, self.folder, workers=self.decoders, quiet=quiet)
+
+    def _limited(self, split: Split) -> Listing:
+        listing = self.listing(split)
+        if not listing.paths:
+            raise DataNotFoundError(
+                f"The {split} split of {type(self).__name__} has no images: the data name none for it, or none of "
+                "those that they name is there. Complete the data, or change how they are split."
+            )
+        if self.limit is None or self.limit >= len(listing.paths):
+            return listing
+        by = None if self.group is None else self.concepts.index(self.group)
+        return listing.take(choose(listing.labels, self.limit, self.seed, by))

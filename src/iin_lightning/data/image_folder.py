@@ -1,0 +1,169 @@
+"""A user's own folder of images, one sub-folder a class."""
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from iin_lightning.data.base import Split
+from iin_lightning.data.file_module import FileModule
+from iin_lightning.data.files import Listing
+from iin_lightning.data.splits import SPLITS, Records, check_fraction, split_within
+from iin_lightning.data.tables import found_in
+from iin_lightning.errors import ConfigError, DataNotFoundError
+
+SPLIT_FOLDERS: Mapping[Split, Sequence[str]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+FLAT = ""  # the class of images that lie in no class folder
+
+
+def class_images(folder: Path) -> dict[str, list[str]]:
+    """Class -> the paths of its images, sorted, at any depth below the class's folder; links are followed.
+
+    Without an image in any sub-folder, the images of the folder itself are of one class, which has no name.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset  # noqa: PLC0415  slow to import
+
+    if not folder.is_dir():
+        return {}
+    # Archives made on a Mac bring hidden files that end like images, and a folder of them.
+    names = sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))
+    )
+    images: dict[str, list[str]] = {name: [] for name in names}
+    if names:
+        numbers = {name: number for number, name in enumerate(names)}
+        for file, number in make_dataset(str(folder), numbers, IMG_EXTENSIONS, allow_empty=True):
+            if not os.path.basename(file).startswith("."):
+                images[names[number]].append(file)
+    images = {name: files for name, files in images.items() if files}
+    if images:
+        return images
+    loose = [
+        os.path.join(folder, name)
+        for name in os.listdir(folder)
+        if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
+    ]
+    return {FLAT: sorted(loose)} if loose else {}
+
+
+def numbered(images: Mapping[str, Sequence[str]], names: Sequence[str]) -> tuple[list[str], Tensor]:
+    """All images of classes, and the number long (n, 1) of the class of each."""
+    files = [file for name in images for file in images[name]]
+    numbers, sizes = torch.tensor([(names.index(name), len(images[name])) for name in images]).reshape(-1, 2).T.long()
+    return files, numbers.repeat_interleave(sizes)[:, None]
+
+
+class ImageFolder(FileModule):
+    """Images of any size and format in folders.
+
+    * splits: root/train, root/val and root/test where they exist; what is absent is taken from the training images
+      of each class by seed
+    * concept: the class, which is the name of the image's sub-folder; without sub-folders there is no concept, and no
+      pairs
+    * classes are those of the training images; images beside class folders are not used
+
+    Args:
+        root: the folder: root/<class>/..., root/train/<class>/..., or images alone.
+        concept: what the classes are, the name of a factor.
+        test_fraction: part of each class for test where there is no root/test, in (0, 1).
+        split_seed: of splits that are drawn. It is not ``seed``, so that a translator with a seed of its own tests
+            on no image that its network was trained on.
+        **options: see ``FileModule``.
+
+    Raises:
+        ConfigError: test_fraction is out of its range; when the data are first used: a held-out class is not among
+            those of the training images.
+        DataNotFoundError: when the data are first used: there are no images.
+    """
+
+    title: ClassVar[str] = "A folder of images"
+    license: ClassVar[str] = "that of the images"
+    terms: ClassVar[str] = "Those of the images."
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        concept: str = "class",
+        test_fraction: float = 0.1,
+        split_seed: int = 0,
+        **options: Any,
+    ) -> None:
+        check_fraction("test_fraction", test_fraction)
+        super().__init__(**options)
+        self.root = Path(root).absolute()
+        self.concept = concept
+        self.test_fraction = test_fraction
+        self.split_seed = split_seed
+
+    # What the folder says is read at first use, so that a configuration can be built without data; to mypy the
+    # attributes of the base class are then read-only.
+    @property
+    def concepts(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The concept of the classes, if there are any."""
+        return (self.concept,) if self._names != (FLAT,) else ()
+
+    @property
+    def kinds(self) -> dict[str, str]:  # type: ignore[override]
+        """Classes have names."""
+        return dict.fromkeys(self.concepts, "class")
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
+        """The names of the folders, in alphabetical order."""
+        return dict.fromkeys(self.concepts, self._names)
+
+    def listing(self, split: Split) -> Listing:
+        """The images of a split."""
+        return self._records.listing(split)
+
+    @cached_property
+    def _images(self) -> dict[Split, dict[str, list[str]]]:
+        folders = {
+            split: folder
+            for split, names in SPLIT_FOLDERS.items()
+            for folder in [next((self.root / name for name in names if (self.root / name).is_dir()), None)]
+            if folder is not None
+        }
+        if "train" not in folders:
+            folders = {"train": self.root}
+        images = {split: class_images(folder) for split, folder in folders.items()}
+        if not images["train"]:
+            raise DataNotFoundError(
+                f"There are no images in {folders['train']}: {found_in(folders['train'])}. Put them into "
+                f"{self.root}/<class>/, into {self.root}/train/<class>/, or straight into {self.root} if they have no "
+                "classes; or point data.root to the folder that has them."
+            )
+        return images
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._images["train"]))
+
+    @cached_property
+    def _records(self) -> Records:
+        files: list[str] = []
+        labels, splits = [], []
+        for split, images in self._images.items():
+            unknown = sorted(set(images) - set(self._names))
+            if unknown:
+                raise ConfigError(
+                    f"In {self.root}, the {split} images have the classes {', '.join(map(repr, unknown))}, which no "
+                    f"training image has; allowed are: {', '.join(map(repr, self._names))}."
+                )
+            of_split, numbers = numbered(images, self._names)
+            files += of_split
+            labels.append(numbers)
+            splits.append(torch.full((len(of_split),), SPLITS.index(split)))
+        val_fraction = 0 if "val" in self._images else self.val_fraction
+        test_fraction = 0 if "test" in self._images else self.test_fraction
+        splits[0] = split_within(labels[0][:, 0], val_fraction, test_fraction, self.split_seed)  # training images
+        return Records(files, torch.cat(labels)[:, : len(self.concepts)], torch.cat(splits)).mixed()

@@ -1,0 +1,268 @@
+"""Images that are decoded once and kept as pixels of the final size, in memory or in a file.
+
+A JPEG takes a hundred times as long to decode as its pixels take to copy.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from hashlib import sha256
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import torch
+from filelock import FileLock
+from rich.progress import Progress as ProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from iin_lightning.data.files import BrokenImages, Listing, PackedPaths
+from iin_lightning.data.framing import BrokenImageError, Framing, read_image
+from iin_lightning.data.images import ImageTensor
+from iin_lightning.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raises with every change of what a file of pixels, or a framing, means
+CHUNK_BYTES = 1 << 20  # pixels that a worker hands over at a time: little enough for a container's shared memory
+PROBES = 64  # images of a file whose bytes are compared before it is trusted
+
+
+class MappedImages(ImageTensor):
+    """Images in a file of raw pixels, which the operating system reads as they are drawn and shares over processes.
+
+    A pickle of it holds the path instead of the pixels.
+
+    Args:
+        path: the file.
+        shape: (n, C, H, W).
+        labels: long (n, K).
+        concepts: the K names of the columns of ``labels``.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], labels: Tensor, concepts: tuple[str, ...]) -> None:
+        pixels = torch.from_file(str(path), shared=False, size=prod(shape), dtype=torch.uint8)
+        super().__init__(pixels.view(shape), labels, concepts)
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedImages, (self.path, tuple(self.images.shape), self.labels, self.concepts)
+
+
+def into_memory(
+    listing: Listing,
+    concepts: tuple[str, ...],
+    framing: Framing,
+    broken: BrokenImages,
+    *,
+    workers: int = 0,
+    quiet: bool = False,
+) -> ImageTensor:
+    """Decode all images of a split into memory; broken ones and their labels are left out.
+
+    Args:
+        listing: the files, and their labels (n, K).
+        concepts: the K names of the columns of the labels.
+        framing: what is kept of an image.
+        broken: of these files; keeps account of those that cannot be read.
+        workers: processes that decode; 0 decodes in this one.
+        quiet: show no progress bar.
+
+    Raises:
+        BrokenImagesError: more images are broken than may be.
+    """
+    images = torch.empty(len(listing.paths), 3, framing.size, framing.size, dtype=torch.uint8)
+    n = 0
+    reasons: dict[int, str] = {}
+    for pixels, failures in decode(broken, framing, workers, quiet):
+        images[n : n + len(pixels)] = pixels
+        n += len(pixels)
+        reasons |= failures
+    return ImageTensor(images[:n], _without(listing.labels, reasons), concepts)
+
+
+def onto_disk(
+    listing: Listing,
+    concepts: tuple[str, ...],
+    framing: Framing,
+    broken: BrokenImages,
+    folder: Path,
+    *,
+    workers: int = 0,
+    quiet: bool = False,
+) -> MappedImages:
+    """Decode all images of a split into a file, or find the file that holds them; broken ones are left out.
+
+    The file is named after a hash of the framing and of all paths, sizes and times of change: a file that is added,
+    removed or touched makes another one. Beside it lies a record in JSON, which is written last, so that pixels
+    without a record are half-written; before a file is used, its length and the bytes of 64 images that are spread
+    over it are compared with the record, and if they differ it is made again. A change of a few other bytes would
+    go unnoticed. Parallel jobs wait for the one that decodes.
+
+    Args:
+        listing: the files, and their labels (n, K), which are not kept in the file.
+        concepts: the K names of the columns of the labels.
+        framing: what is kept of an image.
+        broken: of these files; keeps account of those that cannot be read.
+        folder: where the file is kept; made if it is absent.
+        workers: processes that decode; 0 decodes in this one.
+        quiet: show no progress bar.
+
+    Raises:
+        BrokenImagesError: more images are broken than may be.
+        ConfigError: there is not enough space.
+    """
+    path = folder / f"{content_key(broken.paths, framing)}.pixels"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        record = _read_record(path)
+        if record is None:
+            record = _write(path, framing, broken, workers, quiet)
+        else:
+            for item, reason in record["broken"].items():
+                broken.report(item, reason)
+    return MappedImages(path, tuple(record["shape"]), _without(listing.labels, record["broken"]), concepts)
+
+
+def content_key(paths: PackedPaths, framing: Framing) -> str:
+    """A hash of which files there are, in this order, of which size and time of change, and how they are framed."""
+    key = sha256(repr((FORMAT, asdict(framing))).encode())
+    for item in range(len(paths)):
+        path = paths[item]
+        try:
+            status = os.stat(path)
+            key.update(repr((path, status.st_size, status.st_mtime_ns)).encode())
+        except OSError:  # such a file is a broken image
+            key.update(repr((path, None)).encode())
+    return key.hexdigest()[:32]
+
+
+def decode(
+    broken: BrokenImages, framing: Framing, workers: int = 0, quiet: bool = False
+) -> Iterator[tuple[Tensor, dict[int, str]]]:
+    """Decode all files of a split in order, chunk by chunk.
+
+    Args:
+        broken: of the files that are decoded; keeps account of those that cannot be read.
+        framing: what is kept of an image.
+        workers: processes that decode; 0 decodes in this one.
+        quiet: show no progress bar.
+
+    Yields:
+        The readable images of a chunk, uint8 (m, 3, size, size), and item -> what is wrong of its other ones.
+
+    Raises:
+        BrokenImagesError: more images are broken than may be.
+    """
+    chunks = _Chunks(broken.paths, framing)
+    workers = min(workers, len(chunks) - 1)  # one chunk is quicker decoded than a process is started
+    # A generator of its own: a loader would draw from the global one, and a run would depend on what is cached.
+    loader = DataLoader(chunks, batch_size=None, num_workers=workers, generator=torch.Generator())
+    # Workers start before the bar does, whose thread might hold a lock while they are forked.
+    decoded = iter(loader)
+    with ProgressBar(transient=True, disable=quiet) as bar:
+        task = bar.add_task(f"Decoding {broken.split} images", total=len(broken.paths))
+        for pixels, failures in decoded:
+            for item, reason in failures.items():
+                broken.report(item, reason)
+            bar.advance(task, len(pixels) + len(failures))
+            yield pixels, failures
+
+
+class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
+    """The files of a split in chunks, decoded."""
+
+    def __init__(self, paths: PackedPaths, framing: Framing) -> None:
+        self.paths = paths
+        self.framing = framing
+        self.length = max(1, CHUNK_BYTES // (3 * framing.size**2))
+
+    def __len__(self) -> int:
+        return ceil(len(self.paths) / self.length)
+
+    def __getitem__(self, chunk: int) -> tuple[Tensor, dict[int, str]]:
+        pixels, failures = [torch.empty(0, 3, self.framing.size, self.framing.size, dtype=torch.uint8)], {}
+        for item in range(chunk * self.length, min((chunk + 1) * self.length, len(self.paths))):
+            try:
+                pixels.append(read_image(self.paths[item], self.framing)[None])
+            except BrokenImageError as error:
+                failures[item] = str(error)
+        return torch.cat(pixels), failures
+
+
+def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, quiet: bool) -> dict[str, Any]:
+    """Decode into a file, and leave its record beside it; nobody else writes it at the same time."""
+    n_bytes = len(broken.paths) * 3 * framing.size**2
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise ConfigError(
+            f"The pixels of {len(broken.paths)} {broken.split} images take {n_bytes / 1e9:.1f} GB, of which "
+            f"{path.parent} has {free / 1e9:.1f} GB left: make room, let data.cache_dir point to another disk, or set "
+            "data.cache=none."
+        )
+    record_path, part = path.with_suffix(".json"), path.with_suffix(".part")
+    record_path.unlink(missing_ok=True)
+    n = 0
+    reasons: dict[int, str] = {}
+    try:
+        # Written, not mapped: the memory that this takes does not grow with the file.
+        with part.open("wb") as file:
+            for pixels, failures in decode(broken, framing, workers, quiet):
+                file.write(pixels.numpy().data)
+                n += len(pixels)
+                reasons |= failures
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    shape = [n, 3, framing.size, framing.size]
+    record = {
+        "format": FORMAT,
+        "framing": asdict(framing),
+        "first file": broken.paths[0],
+        "shape": shape,
+        "broken": reasons,
+        "probes": _probe(path, shape),
+    }
+    part.write_text(json.dumps(record, indent=1))
+    os.replace(part, record_path)
+    return record
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a file of pixels, or nothing where the file must be made, for the first time or again."""
+    try:
+        record = json.loads(path.with_suffix(".json").read_text())
+        n_bytes = prod(record["shape"])
+        if path.stat().st_size != n_bytes:
+            raise ValueError(f"it has {path.stat().st_size} bytes instead of {n_bytes}")
+        if _probe(path, record["shape"]) != record["probes"]:
+            raise ValueError("its bytes are not those that were written")
+        return record | {"broken": {int(item): reason for item, reason in record["broken"].items()}}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        log.warning("%s is damaged (%s): its images are decoded again.", path, error)
+        return None
+
+
+def _probe(path: Path, shape: list[int]) -> int:
+    n, length = shape[0], prod(shape[1:])
+    code = 0
+    with path.open("rb") as file:
+        for item in torch.linspace(0, n - 1, min(PROBES, n)).long().tolist():
+            file.seek(item * length)
+            code = crc32(file.read(length), code)
+    return code
+
+
+def _without(labels: Tensor, items: Iterable[int]) -> Tensor:
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    kept[list(items)] = False
+    return labels[kept]

@@ -1,0 +1,85 @@
+"""Tables and folders as they were downloaded: what lies there, and what a text file says of each image."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from iin_lightning.errors import DataNotFoundError
+
+NAMES_SHOWN = 8
+
+
+def found_in(folder: Path) -> str:
+    """What lies in a folder, for the text of an error.
+
+    Example:
+        >>> found_in(Path("no/such/folder"))
+        'no/such/folder does not exist'
+    """
+    if not folder.is_dir():
+        return f"{folder} does not exist"
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    if not names:
+        return f"{folder} is empty"
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{folder} has {', '.join(names[:NAMES_SHOWN])}{more}"
+
+
+def first_file(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
+    """The first of several files that exists; names go before folders, so that the first name is preferred."""
+    folders = list(folders)
+    return next((file for name in names for folder in folders if (file := folder / name).is_file()), None)
+
+
+class Table(NamedTuple):
+    """What a text file says of each image in whole numbers.
+
+    Attributes:
+        columns: names of the numbers, or nothing where the file does not say them.
+        files: names of the n images.
+        values: int32 (n, C).
+    """
+
+    columns: tuple[str, ...]
+    files: tuple[str, ...]
+    values: npt.NDArray[np.int32]
+
+
+def read_table(path: Path) -> Table:
+    """Read rows ``file number number ...``, separated by blanks or by commas; lines may end in CRLF.
+
+    A line that counts the rows and a line that names the columns may stand above them.
+
+    Raises:
+        DataNotFoundError: a row is damaged, or there is none.
+    """
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if lines and lines[0].strip().isdecimal():
+        lines = lines[1:]
+    separator = "," if lines and "," in lines[-1] else None
+    header: list[str] = []
+    if lines and not _is_row(lines[0].split(separator)):
+        header, lines = lines[0].split(separator), lines[1:]
+    if not lines:
+        raise DataNotFoundError(f"{path} has no rows: fetch it again.")
+    n_columns = len(lines[0].split(separator)) - 1
+    try:
+        values = np.loadtxt(
+            lines, np.int32, comments=None, delimiter=separator, usecols=range(1, n_columns + 1), ndmin=2
+        )
+    except ValueError as error:
+        wrong = next((line for line in lines if not _is_row(line.split(separator), n_columns)), lines[-1])
+        raise DataNotFoundError(
+            f"{path} is damaged: expected are rows of a file name and {n_columns} whole numbers, but one is "
+            f"{wrong[:80]!r}. Fetch it again."
+        ) from error
+    files = tuple(line.split(separator, 1)[0].strip() for line in lines)
+    return Table(tuple(name.strip() for name in header[-n_columns:]), files, values)
+
+
+def _is_row(cells: list[str], n_columns: int | None = None) -> bool:
+    numbers = [cell.strip().removeprefix("-").isdecimal() for cell in cells[1:]]
+    return bool(numbers) and all(numbers) and n_columns in (None, len(numbers))

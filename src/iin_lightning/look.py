@@ -1,0 +1,48 @@
+"""Look at a data set before training: ``python -m iin_lightning.look data=celeba``."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
+
+from iin_lightning.app.command import command
+
+
+@dataclass
+class Look:
+    """All keys of the command."""
+
+    data: Any = MISSING
+    """Which images, and which concepts they carry: a LightningDataModule."""
+    paths: Any = MISSING
+    """Folders: data, outputs."""
+    model: Any = MISSING
+    """What a data set's recipe refers to."""
+    split: str = "train"
+    """Where the images of the sheet come from: train, val or test."""
+    images: int = 24
+    """On the sheet."""
+    pairs: int = 12
+    """On the sheet."""
+    out: str = "${paths.outputs}/look/${hydra:runtime.choices.data}"
+    """The folder of the sheet."""
+    seed: int = 0
+    """Of the splits that are drawn, and of what is on the sheet."""
+
+
+def job(config: DictConfig) -> None:
+    """Look; imported late, so that ``--help`` answers at once."""
+    from iin_lightning.app.look import look  # noqa: PLC0415
+
+    look(config)
+
+
+def main() -> None:
+    """The command."""
+    ConfigStore.instance().store("iin_lightning_look", Look)
+    command(job, "look")
+
+
+if __name__ == "__main__":
+    main()

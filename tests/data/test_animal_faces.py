@@ -1,0 +1,89 @@
+import pytest
+from tests.data import fakes
+
+from iin_lightning.data.animal_faces import AnimalFaces
+from iin_lightning.errors import ConfigError, DataNotFoundError
+
+SPLITS = ("train", "val", "test")
+
+
+def animal_faces(root, **options) -> AnimalFaces:
+    return AnimalFaces(root, **{"cache": "none", "num_workers": 0, **options})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return fakes.write_animal_faces(tmp_path_factory.mktemp("data"))
+
+
+def test_shared_classes_are_on_all_sides_two_images_at_least(root):
+    data = animal_faces(root)
+    assert data.classes == {"animal": fakes.SYNSETS}
+    files = []
+    for split, n in zip(SPLITS, (8, 2, 2)):
+        listing = data.listing(split)
+        assert listing.labels[:, 0].bincount().tolist() == [n] * 5
+        assert [path.parent.name for path in listing.paths] == [fakes.SYNSETS[i] for i in listing.labels[:, 0]]
+        files += listing.paths
+    assert len(set(files)) == len(files) == 60
+
+
+def test_the_first_images_of_a_split_are_of_many_classes(root):
+    assert len(set(animal_faces(root).listing("train").labels[:12, 0].tolist())) >= 3
+
+
+def test_another_split_seed_is_another_split(root):
+    one, again, other = (set(animal_faces(root, split_seed=seed).listing("test").paths) for seed in (0, 0, 1))
+    assert one == again != other
+
+
+def test_official_classes_are_disjoint_and_have_no_names(root):
+    data = animal_faces(root, partition="official")
+    animals = [{path.parent.name for path in data.listing(split).paths} for split in SPLITS]
+    assert animals == [set(fakes.SYNSETS[:3]), set(fakes.SYNSETS[:3]), set(fakes.SYNSETS[3:])]
+    assert data.classes == {}
+    assert data.kinds == {"animal": "identity"}
+
+
+@pytest.mark.parametrize("folder", ["datasets/animals", "animals", "."])
+def test_it_is_found_in_each_usual_layout(tmp_path, folder):
+    root = fakes.write_animal_faces(tmp_path, lists=False, folder=folder)
+    assert len(animal_faces(root).listing("train").paths) == 40
+
+
+def test_lists_may_lie_beside_the_classes_as_in_funit(tmp_path):
+    root = fakes.write_animal_faces(tmp_path, folder="datasets/animals")
+    for side in ("train", "test"):
+        name = f"animals_list_{side}.txt"
+        (root / "datasets" / "animals" / name).rename(root / "datasets" / name)
+    assert len(animal_faces(root, partition="official").listing("test").paths) == 24
+
+
+def test_official_needs_the_lists_and_says_which(tmp_path):
+    root = fakes.write_animal_faces(tmp_path, lists=False)
+    with pytest.raises(DataNotFoundError, match=r"needs animals_list_train.txt.*partition=shared needs no list"):
+        animal_faces(root, partition="official").source("train")
+
+
+def test_whole_pictures_of_imagenet_are_not_taken_for_crops(tmp_path):
+    fakes.write_image(tmp_path / "n02085620" / "n02085620_7.JPEG")
+    with pytest.raises(DataNotFoundError, match=r"no crops of heads.*iin_lightning.convert kind=animal_faces"):
+        animal_faces(tmp_path).source("train")
+
+
+def test_what_is_missing_is_said_with_what_lies_there(tmp_path):
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(DataNotFoundError, match=r"animal_faces.*image-net.org.*convert.*has cats/"):
+        animal_faces(tmp_path).source("train")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"partition": "oficial"}, r"no partition 'oficial'.*did you mean official\?"),
+        ({"test_fraction": 1.0}, r"test_fraction=1.0 must lie between"),
+    ],
+)
+def test_what_is_not_offered_is_refused(options, expected):
+    with pytest.raises(ConfigError, match=expected):
+        animal_faces("nowhere", **options)

@@ -1,0 +1,169 @@
+import logging
+import pickle
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles, Listing, PackedPaths
+from iin_lightning.data.framing import Framing
+from iin_lightning.data.stream import FixedSingles, Singles
+from iin_lightning.seeding import generator
+
+N = 12
+LABELS = torch.stack([torch.arange(N) % 2, torch.arange(N) % 3], dim=1)
+
+
+def write_images(folder: Path, n: int = N) -> tuple[Path, ...]:
+    """Image i has the grey level 10·i all over."""
+    paths = tuple(folder / f"{i:02d}.png" for i in range(n))
+    for i, path in enumerate(paths):
+        Image.fromarray(np.full((9, 8), 10 * i, dtype=np.uint8)).save(path)
+    return paths
+
+
+def source(paths: tuple[Path, ...], max_broken: float = 0.5, labels: torch.Tensor = LABELS) -> ImageFiles:
+    broken = BrokenImages("train", PackedPaths(paths), max_broken)
+    return ImageFiles(Listing(paths, labels), ("parity", "third"), Framing(4), broken)
+
+
+def which(x: torch.Tensor) -> list[int]:
+    """The images that were drawn."""
+    return ((x[:, 0, 0, 0] + 1) * 127.5 / 10).round().int().tolist()
+
+
+def test_items_are_drawn_in_the_order_that_is_asked_for(tmp_path):
+    files = source(write_images(tmp_path))
+    items = torch.tensor([3, 0, 11, 3])
+    x = files.draw(items, None)
+    assert x.shape == (4, 3, 4, 4)
+    assert x.dtype == torch.float32
+    assert which(x) == items.tolist()
+    noisy = files.draw(items, generator(0))
+    assert 0 < (noisy - x).abs().max() <= 0.5 / 127.5 + 1e-6
+    assert torch.equal(noisy, files.draw(items, generator(0)))
+
+
+def test_the_next_image_of_the_same_labels_stands_in_for_a_broken_one(tmp_path):
+    paths = write_images(tmp_path)
+    paths[2].write_bytes(b"")
+    assert which(source(paths).draw(torch.tensor([2, 2, 5]), None)) == [8, 8, 5]
+    paths[8].unlink()  # the only other one with labels (0, 2): now the next one at all
+    files = source(paths)
+    assert which(files.draw(torch.tensor([2, 8]), None)) == [3, 9]
+    assert files.broken.count == 2
+
+
+def test_the_order_is_a_ring(tmp_path):
+    paths = write_images(tmp_path)
+    for broken in (10, 11):
+        paths[broken].write_bytes(b"no image")
+    assert which(source(paths).draw(torch.tensor([10, 11]), None)) == [4, 5]
+
+
+def test_a_stand_in_does_not_depend_on_what_was_drawn_before(tmp_path):
+    paths = write_images(tmp_path)
+    for broken in (2, 8, 3):
+        paths[broken].write_bytes(b"")
+    items = torch.arange(N)
+    alone = torch.cat([source(paths).draw(items[i : i + 1], None) for i in range(N)])
+    assert torch.equal(source(paths).draw(items, None), alone)
+
+
+def test_a_broken_image_is_reported_once_by_name(tmp_path, caplog):
+    paths = write_images(tmp_path)
+    paths[5].write_bytes(b"")
+    files = source(paths)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            files.draw(torch.tensor([5, 5]), None)
+    (record,) = caplog.records
+    assert str(paths[5]) in record.getMessage()
+    assert "UnidentifiedImageError" in record.getMessage()
+    assert files.broken.count == 1
+
+
+def test_a_broken_image_is_counted_once_over_all_workers(tmp_path):
+    paths = write_images(tmp_path)
+    for broken in (5, 6):
+        paths[broken].write_bytes(b"")
+    files = source(paths)
+    batches = Singles(files, batch_size=8, seed=0)
+    # Steps 0...5 draw each image four times, in both workers.
+    alone = list(DataLoader(batches, batch_size=None, sampler=range(6)))
+    assert files.broken.count == 2
+    shared = source(paths)
+    loader = DataLoader(Singles(shared, 8, 0), batch_size=None, sampler=range(6), num_workers=2)
+    for a, b in zip(alone, loader):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.labels, b.labels)
+    assert shared.broken.count == 2
+
+
+def test_the_count_crosses_into_a_process_that_is_started_afresh(tmp_path):
+    paths = write_images(tmp_path)
+    paths[5].write_bytes(b"")
+    files = source(paths)
+    loader = DataLoader(FixedSingles(files, 6), batch_size=None, num_workers=1, multiprocessing_context="spawn")
+    drawn = torch.cat([batch.x for batch in loader])
+    assert which(drawn) == [0, 1, 2, 3, 4, 11, *range(6, 12)]
+    assert files.broken.count == 1
+
+
+def test_too_many_broken_images_name_the_count_the_files_and_the_cure(tmp_path):
+    paths = write_images(tmp_path)
+    for broken in range(5):
+        paths[broken].write_bytes(b"")
+    files = source(paths, max_broken=0.3)
+    with pytest.raises(BrokenImagesError) as error:
+        files.draw(torch.arange(N), None)
+    for text in ("At least 4 of 12 train images", *map(str, paths[:3]), "data.max_broken=0.3", "delete them"):
+        assert text in str(error.value)
+
+
+def test_an_error_of_a_worker_is_as_short_as_one_of_this_process():
+    text = "At least 1 of 12 train images cannot be read."
+    # What a loader makes of it: it raises the worker's kind of error with the worker's traceback for a text.
+    try:
+        raise BrokenImagesError(text)
+    except BrokenImagesError as error:
+        story = "".join(traceback.format_exception(error))
+    assert story.startswith("Traceback")
+    assert str(BrokenImagesError(f"Caught BrokenImagesError in DataLoader worker process 0.\nOriginal {story}")) == text
+
+
+@pytest.mark.parametrize("max_broken", [0.0, 0.999])
+def test_an_end_is_found_where_no_image_can_be_read(tmp_path, max_broken):
+    paths = tuple(tmp_path / f"{i}.jpg" for i in range(N))
+    with pytest.raises(BrokenImagesError, match="No such file"):
+        source(paths, max_broken).draw(torch.arange(3), None)
+
+
+def test_images_without_concepts_stand_in_for_each_other(tmp_path):
+    paths = write_images(tmp_path)
+    paths[4].write_bytes(b"")
+    files = source(paths, labels=torch.zeros(N, 0, dtype=torch.long))
+    assert which(files.draw(torch.tensor([4]), None)) == [5]
+
+
+def test_a_pickle_draws_the_same(tmp_path):
+    files = source(write_images(tmp_path))
+    again = pickle.loads(pickle.dumps(files))
+    assert torch.equal(again.draw(torch.arange(N), None), files.draw(torch.arange(N), None))
+
+
+def test_packed_paths_come_back(tmp_path):
+    paths = (tmp_path / "a b.jpg", Path("/x/ü/ß.png"), Path("/" + "long" * 50), Path("/latin\udce9.jpg"))
+    packed = PackedPaths(paths)
+    assert [packed[i] for i in range(len(packed))] == [str(path) for path in paths]
+
+
+def test_a_part_of_a_listing_keeps_files_and_labels_together():
+    listing = Listing(tuple(Path(f"{i}") for i in range(N)), LABELS)
+    part = listing.take(torch.tensor([7, 2]))
+    assert part.paths == (Path("7"), Path("2"))
+    assert torch.equal(part.labels, LABELS[[7, 2]])

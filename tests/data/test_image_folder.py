@@ -1,0 +1,118 @@
+import pytest
+import torch
+from tests.data import fakes
+
+from iin_lightning.data.image_folder import ImageFolder
+from iin_lightning.data.splits import split_groups, split_within
+from iin_lightning.errors import ConfigError, DataNotFoundError
+
+SPLITS = ("train", "val", "test")
+
+
+def image_folder(root, **options) -> ImageFolder:
+    return ImageFolder(root, **{"cache": "none", "num_workers": 0, **options})
+
+
+def sizes(data: ImageFolder) -> list[int]:
+    return [len(data.listing(split).paths) for split in SPLITS]
+
+
+def test_classes_are_folders_at_any_depth(tmp_path):
+    data = image_folder(fakes.write_image_folder(tmp_path), concept="animal")
+    assert data.concepts == ("animal",)
+    assert data.kinds == {"animal": "class"}
+    assert data.classes == {"animal": ("cat", "dog", "owl")}
+    assert sizes(data) == [24, 6, 6]
+    listing = data.listing("train")
+    for path, (label,) in zip(listing.paths, listing.labels.tolist()):
+        assert path.relative_to(tmp_path).parts[0] == ("cat", "dog", "owl")[label]
+    assert any(path.parent.name == "indoors" for path in listing.paths)
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("train", "val", "test"), [36, 36, 36]),
+        (("train", "valid", "test"), [36, 36, 36]),
+        (("train", "validation"), [30, 36, 6]),
+        (("train", "test"), [30, 6, 36]),
+        (("train",), [24, 6, 6]),
+    ],
+)
+def test_splits_are_folders_and_what_is_absent_is_taken_from_training(tmp_path, folders, expected):
+    data = image_folder(fakes.write_image_folder(tmp_path, folders))
+    assert sizes(data) == expected
+    files = [path for split in SPLITS for path in data.listing(split).paths]
+    assert len(set(files)) == len(files) == 36 * len(folders)
+
+
+def test_images_without_classes_have_no_concept(tmp_path):
+    data = image_folder(fakes.write_flat_folder(tmp_path))
+    assert data.concepts == ()
+    assert data.kinds == {}
+    assert data.classes == {}
+    assert sizes(data) == [20, 2, 2]
+    assert data.source("train").labels.shape == (20, 0)
+
+
+def test_a_class_that_only_a_held_out_folder_has_is_refused(tmp_path):
+    root = fakes.write_image_folder(tmp_path, ("train", "test"))
+    (root / "test" / "owl").rename(root / "test" / "fox")
+    with pytest.raises(ConfigError, match=r"the test images have the classes 'fox'.*allowed are: 'cat', 'dog', 'owl'"):
+        image_folder(root).source("train")
+
+
+def test_hidden_files_and_links(tmp_path):
+    root = fakes.write_image_folder(tmp_path / "a")
+    (root / "cat" / "._1.png").write_bytes(b"left by a Mac")
+    (root / "__MACOSX").mkdir()
+    (root / "empty").mkdir()
+    (tmp_path / "b").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "b" / name).symlink_to(root / name)
+    assert sum(sizes(image_folder(root))) == 36
+    data = image_folder(tmp_path / "b")
+    assert data.classes == {"class": ("cat", "dog")}
+    assert sum(sizes(data)) == 24
+
+
+def test_a_broken_image_is_skipped_and_counted(tmp_path):
+    root = fakes.write_image_folder(tmp_path, ("train", "val", "test"))
+    fakes.damage(root / "train" / "dog" / "train3.JPG")
+    data = image_folder(root, cache="ram", max_broken=0.05)
+    assert len(data.source("train")) == 35
+    assert len(data.source("val")) == 36
+    assert data.broken == {"train": 1, "val": 0}
+
+
+@pytest.mark.parametrize("make", [lambda root: root, lambda root: root / "nowhere"])
+def test_an_empty_folder_is_an_error_that_says_what_to_put_where(tmp_path, make):
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(DataNotFoundError, match=r"no images in .*(has notes.txt|does not exist).*<class>.*data.root"):
+        image_folder(make(tmp_path)).source("train")
+
+
+def test_nothing_is_read_before_first_use():
+    image_folder("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [(1, [1, 0, 0]), (2, [2, 0, 0]), (3, [1, 1, 1]), (6, [2, 2, 2]), (20, [16, 2, 2]), (200, [170, 10, 20])],
+)
+def test_a_held_out_split_has_two_of_a_group_and_at_most_a_third(n, expected):
+    groups = torch.arange(3).repeat(n)
+    split = split_within(groups, 0.05, 0.1, seed=0)
+    for group in range(3):
+        assert split[groups == group].bincount(minlength=3).tolist() == expected
+    assert torch.equal(split, split_within(groups, 0.05, 0.1, seed=0))
+    assert n < 6 or not torch.equal(split, split_within(groups, 0.05, 0.1, seed=1))
+
+
+def test_groups_stay_together_whatever_their_names():
+    groups = torch.tensor([7, -2, 7, 40]).repeat(10) + 100 * torch.arange(10).repeat_interleave(4)
+    split = split_groups(groups, 0.1, 0.2, seed=3)
+    for group in groups.unique():
+        assert len(split[groups == group].unique()) == 1
+    assert split[::4].bincount(minlength=3).min() > 0
+    assert split_groups(torch.zeros(0).long(), 0.1, 0.2, seed=3).shape == (0,)

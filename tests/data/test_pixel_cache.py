@@ -1,0 +1,262 @@
+import json
+import logging
+import os
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from iin_lightning.data import pixel_cache
+from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles, Listing, PackedPaths
+from iin_lightning.data.framing import Framing
+from iin_lightning.data.pixel_cache import MappedImages, into_memory, onto_disk
+from iin_lightning.errors import ConfigError
+from iin_lightning.seeding import generator
+
+N = 20
+LABELS = torch.stack([torch.arange(N), torch.arange(N) % 3], dim=1)
+CONCEPTS = ("number", "third")
+FRAMING = Framing(4)
+EVERYTHING = torch.arange(N)
+
+
+@pytest.fixture
+def paths(tmp_path) -> tuple[Path, ...]:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = torch.randint(256, (N, 9, 8, 3), dtype=torch.uint8, generator=generator(0)).numpy()
+    for i in range(N):
+        Image.fromarray(pixels[i]).save(folder / f"{i:02d}.jpg")
+    return tuple(sorted(folder.iterdir()))
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(pixel_cache, "CHUNK_BYTES", 7 * 3 * 4 * 4)
+
+
+def books(paths, max_broken: float = 0.5) -> BrokenImages:
+    return BrokenImages("train", PackedPaths(paths), max_broken)
+
+
+def disk(paths, folder, broken=None, **options) -> MappedImages:
+    return onto_disk(Listing(paths, LABELS), CONCEPTS, FRAMING, broken or books(paths), folder, **options)
+
+
+def ram(paths, folder, broken=None, **options):
+    return into_memory(Listing(paths, LABELS), CONCEPTS, FRAMING, broken or books(paths), **options)
+
+
+both = pytest.mark.parametrize("build", [ram, disk])
+
+
+@both
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cache_draws_what_decoding_at_every_draw_does(paths, tmp_path, build, workers):
+    cached = build(paths, tmp_path / "cache", workers=workers)
+    files = ImageFiles(Listing(paths, LABELS), CONCEPTS, FRAMING, books(paths))
+    assert cached.concepts == CONCEPTS
+    assert torch.equal(cached.labels, LABELS)
+    items = torch.tensor([3, 19, 3, 0])
+    for key in (None, 1):
+        a, b = (source.draw(items, key and generator(key)) for source in (cached, files))
+        assert torch.equal(a, b)
+
+
+@both
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_left_out_with_their_labels_reported_and_counted(paths, tmp_path, build, workers, caplog):
+    whole = ram(paths, None)
+    paths[4].write_bytes(paths[4].read_bytes()[:-9])
+    paths[17].unlink()
+    for _ in range(2):  # built, then found
+        broken = books(paths)
+        with caplog.at_level(logging.WARNING):
+            caplog.clear()
+            cached = build(paths, tmp_path / "cache", broken, workers=workers)
+        kept = torch.tensor([i for i in range(N) if i not in (4, 17)])
+        assert torch.equal(cached.images, whole.images[kept])
+        assert torch.equal(cached.labels, LABELS[kept])
+        assert broken.count == 2
+        assert [record.getMessage().split()[0] for record in caplog.records] == [str(paths[4]), str(paths[17])]
+
+
+@both
+def test_too_many_broken_images_end_it_and_leave_nothing_behind(paths, tmp_path, build):
+    for path in paths[:3]:
+        path.write_bytes(b"")
+    with pytest.raises(BrokenImagesError, match="At least 3 of 20"):
+        build(paths, tmp_path / "cache", books(paths, 0.1))
+    assert not [file for file in tmp_path.rglob("*") if file.suffix in (".part", ".pixels", ".json")]
+    assert len(build(paths, tmp_path / "cache", books(paths, 0.15))) == 17
+    with pytest.raises(BrokenImagesError):  # now found, but the bound holds for what is found as well
+        build(paths, tmp_path / "cache", books(paths, 0.1))
+
+
+def decoded(monkeypatch) -> list:
+    """The files that are decoded from now on."""
+    seen, read = [], pixel_cache.read_image
+    monkeypatch.setattr(pixel_cache, "read_image", lambda path, framing: seen.append(path) or read(path, framing))
+    return seen
+
+
+def test_a_file_is_decoded_once(paths, tmp_path, monkeypatch):
+    first = disk(paths, tmp_path / "cache")
+    seen = decoded(monkeypatch)
+    again = disk(paths, tmp_path / "cache")
+    assert not seen
+    assert torch.equal(first.images, again.images)
+    # Labels are not part of it: another choice of attributes finds the same pixels.
+    other = onto_disk(Listing(paths, LABELS[:, :1]), ("number",), FRAMING, books(paths), tmp_path / "cache")
+    assert not seen
+    assert torch.equal(other.labels, LABELS[:, :1])
+
+
+def touch(paths):
+    os.utime(paths[3], ns=(1, 1))
+    return paths
+
+
+def grow(paths):
+    status = paths[3].stat()
+    with paths[3].open("ab") as file:
+        file.write(b" ")
+    os.utime(paths[3], ns=(status.st_atime_ns, status.st_mtime_ns))
+    return paths
+
+
+@pytest.mark.parametrize("change", [touch, grow, lambda paths: paths[1:] + paths[:1]])
+def test_what_changes_the_files_changes_the_cache(paths, tmp_path, monkeypatch, change):
+    disk(paths, tmp_path / "cache")
+    seen = decoded(monkeypatch)
+    disk(change(paths), tmp_path / "cache")
+    assert len(seen) == N
+    assert len(list((tmp_path / "cache").glob("*.pixels"))) == 2
+
+
+def test_another_framing_is_another_cache(paths, tmp_path):
+    disk(paths, tmp_path / "cache")
+    listing = Listing(paths, LABELS)
+    for framing in (Framing(4, crop=6), Framing(4, antialias=False), Framing(4, pad=True), Framing(5)):
+        source = onto_disk(listing, CONCEPTS, framing, books(paths), tmp_path / "cache")
+        assert torch.equal(source.images, into_memory(listing, CONCEPTS, framing, books(paths)).images)
+    assert len(list((tmp_path / "cache").glob("*.pixels"))) == 5
+
+
+def truncate(pixels: Path, record: Path):
+    os.truncate(pixels, pixels.stat().st_size - 1)
+
+
+def overwrite(pixels: Path, record: Path):
+    pixels.write_bytes(bytes(pixels.stat().st_size))
+
+
+def stop_before_the_record(pixels: Path, record: Path):
+    record.unlink()
+
+
+def lose_the_pixels(pixels: Path, record: Path):
+    pixels.unlink()
+
+
+def halve_the_record(pixels: Path, record: Path):
+    record.write_text(record.read_text()[:50])
+
+
+def empty_the_record(pixels: Path, record: Path):
+    record.write_text("[]")
+
+
+def stop_while_decoding(pixels: Path, record: Path):
+    record.unlink()
+    pixels.rename(pixels.with_suffix(".part"))
+    os.truncate(pixels.with_suffix(".part"), 10)
+
+
+DAMAGES = [
+    truncate,
+    overwrite,
+    stop_before_the_record,
+    lose_the_pixels,
+    halve_the_record,
+    empty_the_record,
+    stop_while_decoding,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_noticed_and_made_again(paths, tmp_path, monkeypatch, damage):
+    pixels = disk(paths, tmp_path / "cache").path
+    damage(pixels, pixels.with_suffix(".json"))
+    seen = decoded(monkeypatch)
+    again = disk(paths, tmp_path / "cache")
+    assert len(seen) == N
+    assert torch.equal(again.images, ram(paths, None).images)
+    assert not list((tmp_path / "cache").glob("*.part"))
+    seen.clear()
+    disk(paths, tmp_path / "cache")
+    assert not seen
+
+
+def test_a_job_that_is_stopped_while_decoding_leaves_nothing_half_written(paths, tmp_path, monkeypatch):
+    def stop(path, framing):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixel_cache, "read_image", stop)
+        with pytest.raises(KeyboardInterrupt):
+            disk(paths, tmp_path / "cache")
+    assert {file.suffix for file in (tmp_path / "cache").iterdir()} <= {".lock"}
+    assert len(disk(paths, tmp_path / "cache")) == N
+
+
+def test_parallel_jobs_wait_for_the_one_that_decodes(paths, tmp_path, monkeypatch):
+    seen, results = decoded(monkeypatch), []
+    jobs = [threading.Thread(target=lambda: results.append(disk(paths, tmp_path / "cache"))) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert len(seen) == N
+    assert len(results) == 3
+
+
+def test_the_record_says_what_a_person_wants_to_know(paths, tmp_path):
+    paths[2].write_bytes(b"")
+    pixels = disk(paths, tmp_path / "cache").path
+    record = json.loads(pixels.with_suffix(".json").read_text())
+    assert record["shape"] == [N - 1, 3, 4, 4]
+    assert record["framing"] == {"size": 4, "crop": None, "antialias": True, "pad": False}
+    assert record["first file"] == str(paths[0])
+    assert list(record["broken"]) == ["2"]
+    assert pixels.stat().st_size == (N - 1) * 3 * 4 * 4
+
+
+def test_a_pickle_holds_the_path_and_not_the_pixels(paths, tmp_path, monkeypatch):
+    mapped = disk(paths, tmp_path / "cache")
+    pixels = bytes(mapped.images[0].flatten().tolist())
+    content = pickle.dumps(mapped)
+    assert pixels not in content
+    again = pickle.loads(content)
+    assert torch.equal(again.draw(EVERYTHING, None), mapped.draw(EVERYTHING, None))
+    assert torch.equal(again.labels, LABELS)
+
+
+def test_a_cache_leaves_the_global_random_numbers_alone(paths, tmp_path):
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    disk(paths, tmp_path / "cache", workers=2)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_full_disk_is_found_before_anything_is_decoded(paths, tmp_path, monkeypatch):
+    seen = decoded(monkeypatch)
+    usage = type("Usage", (), {"free": 100})
+    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ConfigError, match=r"data\.cache_dir"):
+        disk(paths, tmp_path / "cache")
+    assert not seen
