@@ -4,7 +4,8 @@
     python benchmarks/data.py data/celeba/img_align_celeba      # your own
 
 All are measured in turn, again and again, so that what else the machine does troubles each alike; a figure is the
-median of the repeats, and a ratio the median of ratios within a repeat. Workers are started, and caches filled, before the clock is.
+median of the repeats, and a ratio the median of the ratios within a repeat. Workers are started, and caches filled,
+before the clock is. A cache is read by one process, so that its ratio to several says less than that of a core.
 """
 
 import argparse
@@ -33,6 +34,7 @@ SIZE, CROP = 64, 160  # as for CelebA
 BATCH_SIZE = 128
 CACHED_EPOCHS = 8  # one is over too soon to be timed
 SETTLED = 5  # batches after which every worker has begun, and before the end of which it has nothing more to do
+LEAST_IMAGES = 4 * SETTLED * BATCH_SIZE
 
 
 class Folder(FileModule):
@@ -154,8 +156,10 @@ def main() -> None:
             folder.mkdir()
             write_jpegs(folder, options.images)
         files = sorted(folder.resolve().rglob("*.jpg"))[: options.images]
-        if not files:
-            parser.error(f"there are no .jpg files in {folder}")
+        if len(files) < LEAST_IMAGES:
+            parser.error(
+                f"{folder} has {len(files)} .jpg files for --images={options.images}; {LEAST_IMAGES} are needed"
+            )
         Console().print(measure(files, Path(scratch), options.workers, options.repeats))
 
 

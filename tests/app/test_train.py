@@ -180,6 +180,7 @@ def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(
 
 
 BAD = {
+    "what only the user knows": (["data=image_folder"], r"data\.root .*add data\.root=<value>"),
     "an unknown group": (["data=celebba"], "Could not find 'data/celebba'.*color_mnist"),
     "an unknown key": (
         ["data.batchsize=3"],

@@ -1,6 +1,7 @@
 """How a command starts and how it fails: Hydra around a function, errors as sentences."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -51,7 +52,9 @@ def _end(text: str, code: int) -> None:
 
 
 def _hint(text: str, config_name: str) -> str:
-    """Name the keys that exist where Hydra says that one does not."""
+    """The cure where Hydra says that a value is missing, or the keys that exist where it says that one does not."""
+    if (missing := re.match(r"Missing mandatory value: (\S+)", text)) is not None:
+        return f"\nOnly you know it, so there is no default: add {missing[1]}=<value>."
     if "Could not override '" not in text:
         return ""
     parent, _, key = text.split("'")[1].rpartition(".")

@@ -31,7 +31,7 @@ class ImageTensor:
 
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
         """Images (B, C, H, W) in [-1, 1], dequantised by the generator if there is one."""
-        return render(self.images[indices], generator)
+        return render(self.images.index_select(0, indices), generator)  # many times faster than images[indices]
 
 
 def render(pixels: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -79,7 +79,7 @@ def into_memory(
     images = torch.empty(len(listing.paths), 3, framing.size, framing.size, dtype=torch.uint8)
     n = 0
     reasons: dict[int, str] = {}
-    for pixels, failures in decode(broken, framing, workers, quiet):
+    for pixels, failures in _decode(broken, framing, workers, quiet):
         images[n : n + len(pixels)] = pixels
         n += len(pixels)
         reasons |= failures
@@ -142,38 +142,6 @@ def content_key(paths: PackedPaths, framing: Framing) -> str:
     return key.hexdigest()[:32]
 
 
-def decode(
-    broken: BrokenImages, framing: Framing, workers: int = 0, quiet: bool = False
-) -> Iterator[tuple[Tensor, dict[int, str]]]:
-    """Decode all files of a split in order, chunk by chunk.
-
-    Args:
-        broken: of the files that are decoded; keeps account of those that cannot be read.
-        framing: what is kept of an image.
-        workers: processes that decode; 0 decodes in this one.
-        quiet: show no progress bar.
-
-    Yields:
-        The readable images of a chunk, uint8 (m, 3, size, size), and item -> what is wrong of its other ones.
-
-    Raises:
-        BrokenImagesError: more images are broken than may be.
-    """
-    chunks = _Chunks(broken.paths, framing)
-    workers = min(workers, len(chunks) - 1)  # one chunk is quicker decoded than a process is started
-    # A generator of its own: a loader would draw from the global one, and a run would depend on what is cached.
-    loader = DataLoader(chunks, batch_size=None, num_workers=workers, generator=torch.Generator())
-    # Workers start before the bar does, whose thread might hold a lock while they are forked.
-    decoded = iter(loader)
-    with ProgressBar(transient=True, disable=quiet) as bar:
-        task = bar.add_task(f"Decoding {broken.split} images", total=len(broken.paths))
-        for pixels, failures in decoded:
-            for item, reason in failures.items():
-                broken.report(item, reason)
-            bar.advance(task, len(pixels) + len(failures))
-            yield pixels, failures
-
-
 class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
     """The files of a split in chunks, decoded."""
 
@@ -195,6 +163,25 @@ class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
         return torch.cat(pixels), failures
 
 
+def _decode(
+    broken: BrokenImages, framing: Framing, workers: int, quiet: bool
+) -> Iterator[tuple[Tensor, dict[int, str]]]:
+    """The readable images of one chunk of files after the other, and item -> what is wrong of the others."""
+    chunks = _Chunks(broken.paths, framing)
+    workers = min(workers, len(chunks) - 1)  # one chunk is quicker decoded than a process is started
+    # A generator of its own: a loader would draw from the global one, and a run would depend on what is cached.
+    loader = DataLoader(chunks, batch_size=None, num_workers=workers, generator=torch.Generator())
+    # Workers start before the bar does, whose thread might hold a lock while they are forked.
+    decoded = iter(loader)
+    with ProgressBar(transient=True, disable=quiet) as bar:
+        task = bar.add_task(f"Decoding {broken.split} images", total=len(broken.paths))
+        for pixels, failures in decoded:
+            for item, reason in failures.items():
+                broken.report(item, reason)
+            bar.advance(task, len(pixels) + len(failures))
+            yield pixels, failures
+
+
 def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, quiet: bool) -> dict[str, Any]:
     """Decode into a file, and leave its record beside it; nobody else writes it at the same time."""
     n_bytes = len(broken.paths) * 3 * framing.size**2
@@ -212,7 +199,7 @@ def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, qui
     try:
         # Written, not mapped: the memory that this takes does not grow with the file.
         with part.open("wb") as file:
-            for pixels, failures in decode(broken, framing, workers, quiet):
+            for pixels, failures in _decode(broken, framing, workers, quiet):
                 file.write(pixels.numpy().data)
                 n += len(pixels)
                 reasons |= failures
