@@ -1,4 +1,4 @@
-"""Make a data set's files out of another's: ``python -m iin_lightning.convert kind=animal_faces source=S out=O``."""
+"""Make what we read out of what others wrote: ``python -m iin_lightning.convert kind=animal_faces source=S out=O``."""
 
 from dataclasses import dataclass
 
@@ -13,15 +13,21 @@ class Convert:
     """All keys of the command."""
 
     kind: str = "animal_faces"
-    """What is made."""
+    """What is made: animal_faces or checkpoint."""
     source: str | None = None
-    """The folder that it is made from."""
+    """The folder that it is made from; of a checkpoint, the file."""
     out: str | None = None
     """The folder that it is written to."""
     coordinates: str | None = None
     """The table of the crops; by default it is looked for in source and in out."""
     workers: int | None = None
     """Processes; by default one a core."""
+    encoder: str | None = None
+    """The model folder of the encoder that a checkpoint's translator was trained on."""
+    factors: dict[str, int] | None = None
+    """Names and dimensions of a checkpoint's factors, in its order; by default it has none."""
+    posterior: str | None = None
+    """How a checkpoint's autoencoder was trained: gaussian (the default) or deterministic."""
 
 
 def job(config: DictConfig) -> None:

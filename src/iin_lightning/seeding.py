@@ -4,6 +4,9 @@ from hashlib import blake2b
 
 import torch
 
+FIXED = 0
+"""The seed of what is the same for every run, whatever its own seed: held-out colours, pairs and samples."""
+
 
 def generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose seed is a hash of the key: ``generator(seed, "noise", step, rank)``.

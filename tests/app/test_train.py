@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,3 +225,25 @@ def test_resuming_keeps_the_groups(command, supervised):
     process = command(f"resume={folder}", "flow=paper", ok=False)
     assert process.returncode == 2
     assert "keeps its groups, so flow=paper" in process.stderr
+
+
+def test_a_run_is_continued_for_more_steps_on_the_same_encoder(command, supervised, tmp_path):
+    folder = shutil.copytree(supervised[0], tmp_path / "run")
+    for steps in (8, 10):
+        assert "first" not in command(f"resume={folder}", f"model.steps={steps}").stdout
+        result = outcome(folder)
+        assert result["steps"] == steps
+        assert result["encoder"] == outcome(supervised[0])["encoder"]
+
+
+def test_a_folder_is_that_of_one_run(command, tiny, supervised):
+    process = command(*tiny(), "model=sup", "seed=1", "hydra.run.dir=runs/sup", ok=False)
+    assert process.returncode == 2
+    assert "runs/sup is the folder of another run: go on with it (resume=" in process.stderr
+
+
+def test_resuming_takes_values_alone(command, supervised):
+    folder, _ = supervised
+    process = command(f"resume={folder}", "+model.new=3", ok=False)
+    assert process.returncode == 2
+    assert "+model.new=3 cannot be changed" in process.stderr

@@ -21,9 +21,10 @@ from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
 from iin_lightning.tasks.autoencode import Autoencode
 from iin_lightning.tasks.classify import Classify
 from iin_lightning.tasks.interpret import Interpret
-from iin_lightning.tasks.schedules import constant, warmup_linear
+from iin_lightning.tasks.schedules import warmup_linear
 
 adam = partial(torch.optim.Adam, lr=1e-3)
+constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
 
 
 def trainer(steps, **options):
@@ -193,3 +194,42 @@ def test_the_schedule_rises_holds_and_falls_to_zero_in_every_group():
     assert [rate[0] for rate in rates] == [0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert all(rate[1] == 4 * rate[0] for rate in rates)
     assert schedule.get_last_lr() == [0, 0]
+
+
+def test_a_resumed_run_has_the_rate_that_it_asks_for(tmp_path):
+    def task(rate):
+        made = interpret()
+        made.make_optimizer = partial(torch.optim.Adam, lr=rate)
+        made.make_scheduler = partial(warmup_linear, steps=10)
+        return made
+
+    first = trainer(steps=3)
+    first.fit(task(1e-2), loader(latent_batches()))
+    first.save_checkpoint(tmp_path / "c.ckpt")
+    for rate in (1e-2, 1e-4):
+        second = trainer(steps=5)
+        second.fit(task(rate), loader(latent_batches()), ckpt_path=tmp_path / "c.ckpt", weights_only=True)
+        assert second.optimizers[0].param_groups[0]["lr"] == pytest.approx(rate * 5 / 10)
+
+
+def test_a_checkpoint_of_a_wider_network_is_refused(tmp_path):
+    run = trainer(steps=1)
+    run.fit(autoencode(), loader(image_batches()))
+    run.save_checkpoint(tmp_path / "c.ckpt")
+    wider = autoencode()
+    wider.network = Autoencoder(image_size=16, latent_dim=4, width=8, norm="batch", n_down=2)
+    with pytest.raises(CheckpointError, match="of another architecture"):
+        trainer(steps=2).fit(wider, loader(image_batches()), ckpt_path=tmp_path / "c.ckpt", weights_only=True)
+
+
+def test_micro_batches_of_a_step_have_noise_of_their_own():
+    class Noise(Autoencode):
+        def _reconstruct(self, x, step):
+            drawn.append(step)
+            return super()._reconstruct(x, step)
+
+    drawn = []
+    network = Autoencoder(image_size=16, latent_dim=4, width=4, norm="batch", n_down=2)
+    run = trainer(steps=2, accumulate_grad_batches=3)
+    run.fit(Noise(network, AutoencodingLoss(), adam, constant), loader(image_batches()))
+    assert drawn == [0, 1, 2, 3, 4, 5]

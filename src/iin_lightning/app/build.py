@@ -8,7 +8,7 @@ from typing import Any
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.data.module import DataModule
@@ -71,7 +71,11 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
     metrics = folder / "metrics.csv"
     if metrics.exists() and is_main_process():
         metrics.rename(folder / f"metrics.{len(list(folder.glob('metrics.*.csv'))) + 1}.csv")
-    return [instantiate(logger)(save_dir=str(folder)) for logger in config.logger.values()]
+    loggers: list[Logger] = [instantiate(logger)(save_dir=str(folder)) for logger in config.logger.values()]
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):  # the run folder has config.yaml; a dashboard must be told
+            logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    return loggers
 
 
 def build_trainer(config: DictConfig, loggers: list[Logger], callbacks: Mapping[str, Callback]) -> Trainer:

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
+from iin_lightning.app.convert_checkpoint import checkpoint
 from iin_lightning.data.crops import Outcome, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
@@ -19,17 +21,22 @@ def convert(config: DictConfig) -> None:
     """Make what ``kind`` says.
 
     Raises:
-        ConfigError: there is no such kind, or a folder is not named.
-        DataNotFoundError: there is nothing to make it from.
+        ConfigError: there is no such kind, source or out is not named, or a key is another kind's.
+        DataNotFoundError, CheckpointError: there is nothing to make it from.
     """
     if config.kind not in KINDS:
         raise ConfigError(f"There is no kind={config.kind}; {choices(str(config.kind), KINDS)}.")
-    for key in ("source", "out"):
+    kind = KINDS[config.kind]
+    for key, what in (("source", kind.source), ("out", "folder")):
         if not config[key]:
-            raise ConfigError(f"Say which folder: {key}=<folder>. What it is for says --help.")
+            raise ConfigError(f"Say which {what}: {key}=<{what}>. What it is for says --help.")
+    for name, other in KINDS.items():
+        for key in other.options:
+            if config[key] is not None and key not in kind.options:
+                raise ConfigError(f"{key}={config[key]} is for kind={name}, not for kind={config.kind}: leave it out.")
     if config.workers is not None and config.workers < 1:
         raise ConfigError(f"workers={config.workers} must be at least 1, or null for one a core.")
-    KINDS[config.kind](config)
+    kind.make(config)
 
 
 def animal_faces(config: DictConfig) -> None:
@@ -66,7 +73,24 @@ def animal_faces(config: DictConfig) -> None:
     _show(counts, out, listed)
 
 
-KINDS: Mapping[str, Callable[[DictConfig], None]] = {"animal_faces": animal_faces}
+class Kind(NamedTuple):
+    """What can be made.
+
+    Attributes:
+        make: does it.
+        source: what it is made from.
+        options: keys that are for this kind alone; null where they are not given.
+    """
+
+    make: Callable[[DictConfig], None]
+    source: str
+    options: tuple[str, ...]
+
+
+KINDS: Mapping[str, Kind] = {
+    "animal_faces": Kind(animal_faces, "folder", ("coordinates", "workers")),
+    "checkpoint": Kind(checkpoint, "file", ("encoder", "factors", "posterior")),
+}
 
 
 def _write(failed: list[Outcome], path: Path) -> Path:

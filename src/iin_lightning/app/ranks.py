@@ -10,5 +10,5 @@ def is_main_process() -> bool:
         >>> is_main_process()
         True
     """
-    # As Lightning finds it out: its own launcher and torchrun set the first, SLURM the second.
-    return all(int(os.environ.get(name, "0")) == 0 for name in ("LOCAL_RANK", "SLURM_LOCALID", "NODE_RANK"))
+    # RANK is torchrun's and SLURM_PROCID is SLURM's number among all; Lightning's own launcher sets the other two.
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))

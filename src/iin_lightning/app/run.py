@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from iin_lightning import serialization
@@ -22,12 +23,13 @@ from iin_lightning.app.command import compose_train
 from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process
+from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, resumed
 from iin_lightning.app.stages import Stage, build_stage
 from iin_lightning.app.store import ModelStore
 from iin_lightning.callbacks.graceful_stop import GracefulStop
 from iin_lightning.callbacks.pictures import Pictures, log_pictures
 from iin_lightning.data.module import DataModule
-from iin_lightning.errors import CheckpointError, ConfigError, StoppedByUser
+from iin_lightning.errors import ConfigError, NonFiniteError, StoppedByUser
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.style import save
 
@@ -39,26 +41,49 @@ PUBLISHED = ("autoencode", "classify")
 
 
 def train(config: DictConfig) -> dict[str, Any]:
-    """Train what a composed configuration says, or go on with the run that ``resume`` names."""
+    """Train what a composed configuration says, or go on with the run that ``resume`` names.
+
+    Raises:
+        ConfigError: another run has written into the folder.
+        StoppedByUser: says how to go on.
+    """
+    origin = config
     if config.resume is not None:
-        config = _resumed(config)
+        origin, config = resumed(config)
         folder = Path(config.resume)
     else:
         folder = Path(HydraConfig.get().runtime.output_dir)
         choice = HydraConfig.get().runtime.choices
         config.name = config.name or f"{choice['data']}_{choice['model']}"
+        if is_main_process() and (folder / CONFIG).exists():
+            raise ConfigError(
+                f"{folder} is the folder of another run: go on with it (resume={folder}), or name another one "
+                "(name=..., hydra.run.dir=...)."
+            )
     try:
-        outcome = run(config, folder)
-    except (StoppedByUser, KeyboardInterrupt) as stop:
-        raise StoppedByUser(f"{stop}\nGo on with: python -m iin_lightning.train resume={folder}") from stop
-    if config.model.stage in PUBLISHED and is_main_process():
-        store = ModelStore(Path(config.paths.models))
+        outcome = run(config, folder, origin)
+    except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
+        # Outside of a training step Lightning makes an exit of Ctrl-C.
+        interrupted = isinstance(stop, SIGTERMException) or isinstance(stop.__context__, KeyboardInterrupt)
+        if isinstance(stop, SystemExit) and not interrupted:
+            raise
+        said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
+        raise StoppedByUser(f"{said}\nGo on with: python -m iin_lightning.train resume={folder}") from stop
+    store = ModelStore(Path(config.paths.models))
+    # A model that was resumed with other values is that of no recipe.
+    if config.model.stage in PUBLISHED and is_main_process() and store.folder(config) == store.folder(origin):
         store.publish(folder, store.folder(config))
     return outcome
 
 
-def run(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """Do everything that a run does, in its folder.
+def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
+    """Do everything that a run does, in its folder; where a checkpoint lies in it, go on from there.
+
+    Args:
+        config: what to do.
+        folder: of the run.
+        origin: what the run began with, another one if it is resumed with other values: the recipe of the networks
+            that it needs.
 
     Returns:
         What ``results.json`` holds.
@@ -67,12 +92,12 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     quiet()
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
-        OmegaConf.save(config, folder / "config.yaml")
+        OmegaConf.save(config, folder / (CONFIG if origin is config else CONFIG_RESUMED))
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: DataModule = instantiate(config.data)
 
     def require(role: str, concept: str | None = None) -> nn.Module:
-        network = _require(config, role, concept)
+        network = _require(origin, role, concept)
         # What is built next starts from the seed, whether that network was trained now or found in the store.
         pl.seed_everything(config.seed, workers=True, verbose=False)
         return network
@@ -99,6 +124,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
             "versions": {name: version(name) for name in ("iin-lightning", "torch", "pytorch-lightning")},
         }
         if trainer.is_global_zero:
+            _check_finite(stage.task)
             stage.save(folder / "model")
             figures = _draw(trainer, stage, images, folder / "figures")
             outcome["figures"] = [str(path) for path in figures.values()]
@@ -111,6 +137,16 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()
+
+
+def _check_finite(task: nn.Module) -> None:
+    """Let no broken network into the model store, where every later run would find it."""
+    for name, parameter in task.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise NonFiniteError(
+                f"After training, {name} has values that are not finite, so the model is not saved: train with a "
+                "lower model.lr or model.gradient_clip."
+            )
 
 
 def _trainer(
@@ -164,6 +200,7 @@ def _require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mo
     needed = compose_train(f"model={recipe}")
     for key in SHARED:
         needed[key] = config[key]
+    needed.data.batch_size = "${model.batch_size}"  # by its own recipe, whatever this run asks for
     if role == "encoder":
         needed.encoder = config.encoder
     else:
@@ -174,7 +211,7 @@ def _require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mo
     folder = store.folder(needed)
     if not store.is_complete(folder):
         print(f"Training the {role}{f' of {concept}' if concept else ''} first ({folder}).")
-    return serialization.load(store.get(folder, lambda place: run(needed, place)))
+    return serialization.load(store.get(folder, lambda place: run(needed, place, needed)))
 
 
 def _load(folder: Path) -> nn.Module:
@@ -182,30 +219,3 @@ def _load(folder: Path) -> nn.Module:
     if "parts" in serialization.read_structure(folder):
         return Interpreter.from_pretrained(folder).encoder
     return serialization.load(folder)
-
-
-def _resumed(config: DictConfig) -> DictConfig:
-    """The configuration of the run to continue, with values from the command line on top.
-
-    Raises:
-        CheckpointError: the folder holds no run.
-        ConfigError: the command line asks for another group.
-    """
-    folder = Path(config.resume)
-    if not (folder / "config.yaml").is_file():
-        raise CheckpointError(f"resume={folder} is no run folder: it holds no config.yaml. Name outputs/<name>/<time>.")
-    saved = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(saved, DictConfig)
-    OmegaConf.set_struct(saved, True)
-    for override in HydraConfig.get().overrides.task:
-        key, _, _ = override.partition("=")
-        if key == "resume":
-            continue
-        if "." not in key and key != "seed":
-            raise ConfigError(
-                f"A resumed run keeps its groups, so {override} cannot be changed: leave it out, or start a new run. "
-                "Values such as trainer.max_steps=5000 may change."
-            )
-        OmegaConf.update(saved, key, OmegaConf.select(config, key))
-    saved.resume = str(folder)
-    return saved

@@ -21,11 +21,12 @@ from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.swaps import FixedSwaps
 from iin_lightning.encoders.base import Encoder
-from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError, choices
+from iin_lightning.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError, choices
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.readings import readings_for
 from iin_lightning.metrics.transfer import FactorTransfer
+from iin_lightning.seeding import FIXED
 from iin_lightning.tasks.autoencode import Autoencode
 from iin_lightning.tasks.base import Task
 from iin_lightning.tasks.classify import Classify
@@ -114,7 +115,10 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
     held_out = data.source("val")
     images = held_out.draw(torch.arange(min(len(held_out), 24)), None)
     encoder = require("encoder")
-    assert isinstance(encoder, Encoder)
+    if not isinstance(encoder, Encoder):
+        raise CheckpointError(
+            f"The model folder holds a {type(encoder).__name__}, which encodes nothing: name another."
+        )
     check_encoder(encoder, images)
     factors = build_factors(config, encoder.latent_dim, data)
     interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
@@ -127,7 +131,7 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         factors if paired else None,
         cache=None if config.latents == "online" else Path(config.paths.cache) / "latents",
         cache_key=encoder_id,
-        batch_size=config.model.batch_size,
+        batch_size=data.batch_size,
         eval_batch_size=data.eval_batch_size,
         num_workers=data.num_workers if config.latents == "online" else 0,
         seed=config.seed,
@@ -162,7 +166,7 @@ def _transfer(
     readings = {concept: reading for concept, reading in readings.items() if concept in factors.concepts}
     if not readings:
         return []
-    swaps = FixedSwaps(data.source("test"), data.eval_batch_size, seed=0)  # the same swaps for every model
+    swaps = FixedSwaps(data.source("test"), data.eval_batch_size, FIXED)
     transfer = FactorTransfer(factors, readings, data.concepts)
     return [(Evaluate(interpreter, transfer), DataLoader(swaps, batch_size=None))]
 

@@ -15,7 +15,16 @@ from iin_lightning.serialization import STRUCTURE
 
 # What a model depends on. Paths, loggers and workers change where it is made, not what it is.
 INGREDIENTS = ("data", "model", "encoder", "optimizer", "scheduler", "seed")
-TRAINER_INGREDIENTS = ("max_steps", "precision", "gradient_clip_val", "limit_train_batches")
+TRAINER_INGREDIENTS = (
+    "max_steps",
+    "max_epochs",
+    "precision",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "accumulate_grad_batches",
+    "limit_train_batches",
+    "deterministic",
+)
 ELSEWHERE = ("num_workers", "download", "eval_batch_size", "cache", "cache_dir")
 
 

@@ -44,7 +44,14 @@ class GracefulStop(Callback):
         trainer.save_checkpoint(self.checkpoint)
         raise StoppedByUser(f"Stopped after step {trainer.global_step}; the state is in {self.checkpoint}.")
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the handlers back; after an exception there is no teardown."""
+        self._give_back()
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the handlers back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         while self._previous:
             signal.signal(*self._previous.popitem())

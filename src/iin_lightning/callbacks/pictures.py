@@ -24,22 +24,24 @@ def interpreter_figures(interpreter: Interpreter, images: Tensor) -> dict[str, F
 
     Args:
         interpreter: whose network decodes to images.
-        images: at least 2 held-out images (B,C,H,W) in [-1,1]; up to 6 are targets, up to 8 others sources.
+        images: held-out images (B,C,H,W) in [-1,1]; up to 6 are targets, up to 8 others sources.
 
     Returns:
-        ``swap`` (a grid for each factor), ``reconstructions``, ``samples`` and ``interpolations``.
+        ``reconstructions`` and ``samples``; of 2 images and more ``interpolations``, too, and ``swap`` (a grid for
+        each factor).
     """
     rows = min(ROWS, len(images) // 2)
     targets, sources = images[:rows], images[rows : rows + COLUMNS]
     concepts = interpreter.factors.concepts
     names = [*concepts, *(name for name in interpreter.factors if name not in concepts)]
-    walk = interpreter.interpolate(targets, images[rows : 2 * rows], steps=12)
     figures = {
         "reconstructions": reconstruction_figure(images, interpreter.reconstruct(images)),
         "samples": sample_figure(interpreter.sample(72, torch.Generator().manual_seed(0))),
-        "interpolations": walk_figure(walk),
     }
-    if concepts:
+    if rows:
+        walk = interpreter.interpolate(targets, images[rows : 2 * rows], steps=12)
+        figures["interpolations"] = walk_figure(walk)
+    if rows and concepts:
         grids = {name: swap_grid(interpreter, targets, sources, name) for name in names}
         figures["swap"] = swap_figure(targets, sources, grids)
     return figures

@@ -15,6 +15,7 @@ from iin_lightning.data.mnist import IMAGE_SIZE, find_mnist, read_split
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import deform, draw_deformations
 from iin_lightning.errors import ConfigError, choices
+from iin_lightning.seeding import FIXED
 from iin_lightning.seeding import generator as keyed_generator
 
 Background = Literal["black", "complement"]
@@ -121,7 +122,7 @@ class ColorMNIST(DataModule):
             at least 0 (none); see ``draw_deformations``. Few digits go further so.
         download: fetch MNIST with torchvision if it is absent.
         val_fraction: part of the training file that is kept for validation, in (0, 1).
-        seed: of palettes, colours and batches.
+        seed: of training palette, colours and batches; what is held out is the same for every seed.
         **loading: see ``DataModule``.
 
     Raises:
@@ -183,16 +184,16 @@ class ColorMNIST(DataModule):
     def load(self, split: Split) -> ColoredDigits:
         """Read a split into memory and give its views their colours."""
         images, digits = read_split(self.folder(), split, self.val_fraction)
-        views = self.views if split == "train" else 1
+        views, seed = (self.views, self.seed) if split == "train" else (1, FIXED)
         n_colors = min(self.palette, max(1, views * len(digits) // ITEMS_PER_COLOR))
         return ColoredDigits(
             images,
             digits,
-            draw_palette(n_colors, self.min_brightness, keyed_generator(self.seed, "palette", split)),
+            draw_palette(n_colors, self.min_brightness, keyed_generator(seed, "palette", split)),
             views=views,
             background=self.background,
             deformation=self.deformation,
-            generator=keyed_generator(self.seed, "color", split),
+            generator=keyed_generator(seed, "color", split),
         )
 
 

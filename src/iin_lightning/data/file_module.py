@@ -12,6 +12,7 @@ from iin_lightning.data.limit import choose
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pixel_cache import into_memory, onto_disk
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+from iin_lightning.seeding import FIXED
 
 Cache = Literal["none", "ram", "disk"]
 CACHES: tuple[Cache, ...] = ("none", "ram", "disk")
@@ -116,4 +117,4 @@ class FileModule(DataModule, ABC):
         if self.limit is None or self.limit >= len(listing.paths):
             return listing
         by = None if self.group is None else self.concepts.index(self.group)
-        return listing.take(choose(listing.labels, self.limit, self.seed, by))
+        return listing.take(choose(listing.labels, self.limit, FIXED, by))

@@ -15,7 +15,7 @@ from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.module import DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
 from iin_lightning.factors import Factors, PairBatch
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import FIXED, generator
 
 
 class LatentData(StreamModule):
@@ -23,7 +23,7 @@ class LatentData(StreamModule):
 
     Without factors a batch is z (B, N), for the likelihood of Eq. 12; with them it is a ``PairBatch`` of
     latents, for Eq. 7-9. Training draws new posterior samples at every step; validation and test use one
-    sample of each image, fixed by seed, so that likelihoods of different translators compare.
+    sample of each image, the same for every seed, so that likelihoods of different translators compare.
 
     Args:
         images: the data set.
@@ -77,7 +77,7 @@ class LatentData(StreamModule):
         """The posteriors of a split's images; of held-out ones, a sample of each."""
         if split not in self._latents:
             posterior = self._build(split) if self.cache is None else self._load_or_build(split, self.cache)
-            self._latents[split] = posterior if split == "train" else posterior.sampled(self.seed)
+            self._latents[split] = posterior if split == "train" else posterior.sampled(FIXED)
         return self._latents[split]
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -110,7 +110,7 @@ class LatentData(StreamModule):
         source = self.latents(split)
         if self.factors is None:
             return self.eval_loader(FixedSingles(source, self.eval_batch_size, **self.ranks), attrgetter("x"))
-        return self.eval_loader(FixedPairs(source, self.factors, self.eval_batch_size, self.seed, **self.ranks))
+        return self.eval_loader(FixedPairs(source, self.factors, self.eval_batch_size, FIXED, **self.ranks))
 
     @property
     def _device(self) -> torch.device:

@@ -12,6 +12,7 @@ from iin_lightning.data.limit import choose
 from iin_lightning.data.order import StepSampler
 from iin_lightning.data.stream import FixedSingles, Singles
 from iin_lightning.errors import ConfigError
+from iin_lightning.seeding import FIXED
 
 
 class StepLoader(DataLoader[Any]):
@@ -102,7 +103,7 @@ class DataModule(StreamModule, ABC):
 
     Args:
         val_fraction: part of the training data that is kept for validation where there is no official split.
-        limit: at most so many items of each split, drawn by seed, for a quick look; None: all.
+        limit: at most so many items of each split, the same for every seed, for a quick look; None: all.
         **loading: see ``StreamModule``.
 
     Attributes:
@@ -153,7 +154,7 @@ class DataModule(StreamModule, ABC):
         if split not in self._sources:
             source = self.load(split)
             if self.limit is not None and self.limit < len(source):
-                source = Subset(source, choose(source.labels, self.limit, self.seed))
+                source = Subset(source, choose(source.labels, self.limit, FIXED))
             self._sources[split] = source
         return self._sources[split]
 

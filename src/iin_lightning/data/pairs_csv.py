@@ -19,6 +19,7 @@ from iin_lightning.data.limit import choose
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, split_groups
 from iin_lightning.data.tables import found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError
+from iin_lightning.seeding import FIXED
 
 PATHS = ("path_a", "path_b")
 SPLIT = "split"
@@ -140,7 +141,7 @@ class PairsCSV(FileModule):
         found = self._records.listing(split)
         if self.limit is None or len(found.paths) <= self.limit:
             return found
-        rows = choose(found.labels[::2], max(1, self.limit // 2), self.seed)  # both images of a row, or none
+        rows = choose(found.labels[::2], max(1, self.limit // 2), FIXED)  # both images of a row, or none
         return found.take(torch.stack([2 * rows, 2 * rows + 1], 1).flatten())
 
     @cached_property

@@ -63,7 +63,7 @@ class Autoencode(Task):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """One step of both players."""
         x, step = batch[0], self.global_step
-        reconstruction, terms = self._reconstruct(x, step)
+        reconstruction, terms = self._reconstruct(x, self.batches_done)
         self._log("train", terms, len(x))
         total, generated, judged = terms.total, None, None
         if self.adversarial is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from iin_lightning.errors import NonFiniteError
+from iin_lightning.errors import CheckpointError, NonFiniteError
 
 OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -42,10 +42,33 @@ class Task(LightningModule):
     def configure_optimizers(self) -> Any:
         """One optimizer, one schedule, advanced each step."""
         optimizer = self.make_optimizer(self.parameter_groups())
+        self._rates = [group["lr"] for group in optimizer.param_groups]
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step", "name": "lr"},
         }
+
+    def on_train_start(self) -> None:
+        """Take the rates that were asked for: a checkpoint brings back those of the run that wrote it."""
+        scheduler: Any = self.lr_schedulers()
+        for group, rate in zip(scheduler.optimizer.param_groups, self._rates):
+            group["lr"] *= rate / group["initial_lr"]
+            group["initial_lr"] = rate
+        scheduler.base_lrs = list(self._rates)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another architecture.
+
+        Raises:
+            CheckpointError: names what differs.
+        """
+        check_state(self.state_dict(), checkpoint["state_dict"])
+
+    @property
+    def batches_done(self) -> int:
+        """Training batches of this process before the present one; several make a step where gradients accumulate."""
+        total: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total  # typed as its base class
+        return int(total.processed)
 
     def log_terms(self, stage: str, terms: dict[str, Tensor], batch_size: int) -> None:
         """Log scalars as ``stage/name``, the first one on the progress bar."""
@@ -67,6 +90,33 @@ class Task(LightningModule):
         if self.global_step % interval == 0 and not torch.isfinite(loss):
             raise NonFiniteError(
                 f"The loss of step {self.global_step} is {loss.item()}: {diagnose()}. The last checkpoint is valid; "
-                "continue from it with a lower model.lr or trainer.gradient_clip_val, or mend the data."
+                "continue from it with a lower model.lr or model.gradient_clip, or mend the data."
             )
         return loss
+
+
+def check_state(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> None:
+    """Compare the names and shapes of two sets of weights.
+
+    Raises:
+        CheckpointError: lists up to three differences and the cure.
+
+    Example:
+        >>> check_state({"a": torch.zeros(2)}, {"a": torch.zeros(3)})
+        Traceback (most recent call last):
+        ...
+        iin_lightning.errors.CheckpointError: The checkpoint is of another architecture: a is (3,), here (2,). Build ...
+    """
+    wrong = [f"{k} is missing" for k in own.keys() - loaded.keys()]
+    wrong += [f"{k} is not known here" for k in loaded.keys() - own.keys()]
+    wrong += [
+        f"{k} is {tuple(loaded[k].shape)}, here {tuple(v.shape)}"
+        for k, v in own.items()
+        if k in loaded and loaded[k].shape != v.shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(
+            f"The checkpoint is of another architecture: {'; '.join(sorted(wrong)[:3])}{more}. "
+            "Build the network as it was trained: its config.yaml says how (encoder.latent_dim, flow, model.factors)."
+        )

@@ -10,7 +10,7 @@ from iin_lightning.factors import PairBatch
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
 from iin_lightning.metrics.round_trip import RoundTrip
-from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, check_state
 from iin_lightning.tasks.diagnose import first_non_finite
 
 
@@ -90,33 +90,6 @@ class Interpret(Task):
             )
         own = {k: v for k, v in self.state_dict().items() if not k.startswith("interpreter.encoder.")}
         check_state(own, checkpoint["state_dict"])
-
-
-def check_state(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> None:
-    """Compare the names and shapes of two sets of weights.
-
-    Raises:
-        CheckpointError: lists up to three differences and the cure.
-
-    Example:
-        >>> check_state({"a": torch.zeros(2)}, {"a": torch.zeros(3)})
-        Traceback (most recent call last):
-        ...
-        iin_lightning.errors.CheckpointError: The checkpoint is of another architecture: a is (3,), here (2,). Build ...
-    """
-    wrong = [f"{k} is missing" for k in own.keys() - loaded.keys()]
-    wrong += [f"{k} is not known here" for k in loaded.keys() - own.keys()]
-    wrong += [
-        f"{k} is {tuple(loaded[k].shape)}, here {tuple(v.shape)}"
-        for k, v in own.items()
-        if k in loaded and loaded[k].shape != v.shape
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CheckpointError(
-            f"The checkpoint is of another architecture: {'; '.join(sorted(wrong)[:3])}{more}. "
-            "Build the network as it was trained: its config.yaml says how (encoder.latent_dim, flow, model.factors)."
-        )
 
 
 def _latents(batch: Tensor | PairBatch) -> Tensor:

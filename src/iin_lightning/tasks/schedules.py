@@ -35,14 +35,3 @@ def warmup_linear(optimizer: Optimizer, steps: int, warmup: int = 0, hold: int =
         return min(rise, fall)
 
     return LambdaLR(optimizer, scale)
-
-
-def constant(optimizer: Optimizer) -> LambdaLR:
-    """Keep every rate as it is.
-
-    Example:
-        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-        >>> constant(optimizer).get_last_lr()
-        [0.1]
-    """
-    return LambdaLR(optimizer, lambda step: 1.0)

@@ -1,0 +1,46 @@
+"""The configuration of a run that is continued."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from iin_lightning.app.paths import conf_folder
+from iin_lightning.errors import CheckpointError, ConfigError
+
+CONFIG, CONFIG_RESUMED = "config.yaml", "config.resumed.yaml"
+"""What a run began with, and what it was last continued with."""
+
+
+def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
+    """The configuration that a run began with, and the one to go on with, which has new values on top.
+
+    Args:
+        config: composed from a command line with ``resume=<run folder>``, whose other values are the new ones.
+
+    Raises:
+        CheckpointError: the folder holds no run.
+        ConfigError: the command line asks for another group, or for a new key.
+    """
+    folder = Path(config.resume)
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"resume={folder} is no run folder: it holds no {CONFIG}. Name outputs/<name>/<time>.")
+    origin = OmegaConf.load(folder / CONFIG)
+    last = folder / CONFIG_RESUMED
+    saved = OmegaConf.load(last if last.is_file() else folder / CONFIG)
+    assert isinstance(saved, DictConfig)
+    assert isinstance(origin, DictConfig)
+    OmegaConf.set_struct(saved, True)
+    for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
+        key = override.key_or_group
+        if key == "resume":
+            continue
+        if override.is_add() or override.is_delete() or (conf_folder() / key).is_dir():
+            raise ConfigError(
+                f"A resumed run keeps its groups, so {override.input_line} cannot be changed: leave it out, or start a "
+                "new run. Values such as model.steps=5000 may change."
+            )
+        OmegaConf.update(saved, key, OmegaConf.select(config, key))
+    saved.resume = str(folder)
+    return origin, saved
