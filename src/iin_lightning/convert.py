@@ -1,6 +1,7 @@
 """Make what we read out of what others wrote: ``python -m iin_lightning.convert kind=animal_faces source=S out=O``."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
@@ -22,9 +23,9 @@ class Convert:
     """The table of the crops; by default it is looked for in source and in out."""
     workers: int | None = None
     """Processes; by default one a core."""
-    encoder: str | None = None
+    first_stage: str | None = None
     """The model folder of the encoder that a checkpoint's translator was trained on."""
-    factors: dict[str, int] | None = None
+    factors: Any = None
     """Names and dimensions of a checkpoint's factors, in its order; by default it has none."""
     posterior: str | None = None
     """How a checkpoint's autoencoder was trained: gaussian (the default) or deterministic."""

@@ -12,7 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from iin_lightning.encoders import Autoencoder, Classifier, DiagonalGaussian, PatchDiscriminator
+from iin_lightning.checkpoints import autoencoder as convert_autoencoder
+from iin_lightning.checkpoints import classifier as convert_classifier
+from iin_lightning.checkpoints.encoder import names
+from iin_lightning.encoders import DiagonalGaussian, PatchDiscriminator
 from iin_lightning.losses.adversarial import (
     Adversarial,
     adaptive_weight,
@@ -39,48 +42,29 @@ def recipe(name, shape, batch_norm=False):
     return torch.from_numpy((batch_norm + 0.02 * w).astype(np.float32))
 
 
-def ours(name):
-    """Where a tensor of the authors' trunk, decoder or heads lies in our networks; None for the flags."""
-    part, *rest = name.split(".")
-    if part in ("feature_layers", "decoder_layers"):
-        index, _, sub, kind = rest
-        # Their decoder layers are stored from the image to z.
-        layer = f"trunk.layers.{index}" if part == "feature_layers" else f"decoder.{2 - int(index)}"
-        return f"{layer}.{sub}.{kind.replace('scale', 'log_scale')}"
-    where = {
-        "dense_encode": "to_moments",
-        "dense_decode": "from_latent",
-        "image_layer": "decoder.3",
-        "classifier": "head",
-    }
-    return f"{where[part]}.{rest[-1]}"
-
-
-def fill(network, keys, golden, rename=ours):
-    """Give a network the authors' weights."""
-    state = {}
+def state(keys, golden):
+    """The authors' state dict."""
+    tensors = {}
     for name, (_, shape) in keys.items():
         value = golden.get(f"sd/{name}")
-        if value is None:
-            value = recipe(name, shape)
-        if name.endswith(".scale"):
-            value = value.log()
-        if name.endswith((".loc", ".scale")):
-            value = value.flatten()
-        state[rename(name)] = value.bool() if name.endswith("initialized") else value
-    assert state.keys() == network.state_dict().keys()
-    network.load_state_dict(state)
-    return network
+        tensors[name] = recipe(name, shape) if value is None else value
+    return tensors
+
+
+def ours(network):
+    """Where each tensor of theirs lies in our network."""
+    return {theirs: name for name, (theirs,) in names(network).items()}
 
 
 def check_gradients(network, keys, golden, case):
     """Sum and norm of each gradient; theirs is with respect to the scale, ours to its logarithm."""
     parameters = dict(network.named_parameters())
+    place = ours(network)
     checked = 0
     for name in keys:
         if f"{case}grad_sum_l2/{name}" not in golden:
             continue
-        parameter = parameters[network_name(network, name)]
+        parameter = parameters[place[name]]
         grad = parameter.grad.double()
         if name.endswith(".scale"):
             grad = grad / parameter.detach().double().exp()
@@ -90,12 +74,6 @@ def check_gradients(network, keys, golden, case):
         close(grad.sum(), total, rtol=1e-3, atol=1e-5 * float(norm) * grad.numel() ** 0.5 + 1e-5)
         checked += 1
     return checked
-
-
-def network_name(network, name):
-    if isinstance(network, Classifier):
-        return ours(name).replace("to_moments", "to_latent")
-    return ours(name)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +88,7 @@ def keys():
 
 @pytest.fixture(scope="module")
 def autoencoder(golden, keys):
-    return fill(Autoencoder(latent_dim=16), keys["ae"], golden)
+    return convert_autoencoder(state(keys["ae"], golden))
 
 
 @pytest.fixture(scope="module")
@@ -182,18 +160,19 @@ def test_samples_and_decoded_images_agree(autoencoder, posterior, golden):
 
 
 def test_actnorm_starts_from_the_same_statistics(golden, keys, posterior):
-    fresh = fill(Autoencoder(latent_dim=16), keys["ae"], golden)
+    fresh = convert_autoencoder(state(keys["ae"], golden)).train()
     for layer in fresh.modules():
         if hasattr(layer, "initialized"):
             layer.load_state_dict(type(layer)(layer.num_features).state_dict())
     with torch.no_grad():
         # Data-dependent: each layer sees what the ones before make of the batch.
         fresh.decode(fresh.encode(golden["images"]).mean)
+    place = ours(fresh)
     for name in keys["ae"]:
         if name.endswith(".loc"):
-            close(fresh.state_dict()[ours(name)], golden[f"sd/{name}"].flatten())
+            close(fresh.state_dict()[place[name]], golden[f"sd/{name}"].flatten())
         if name.endswith(".scale"):
-            close(fresh.state_dict()[ours(name)].exp(), golden[f"sd/{name}"].flatten())
+            close(fresh.state_dict()[place[name]].exp(), golden[f"sd/{name}"].flatten())
 
 
 def test_distributions_beyond_the_clamp_agree(golden):
@@ -279,8 +258,7 @@ def test_gradients_of_the_discriminator_agree(golden, keys, reconstruction):
 
 def test_embedding_logits_and_gradients_of_the_classifier_agree():
     golden, keys = load("d_classifier"), json.loads((GOLDEN / "d_classifier_keys.json").read_text())
-    classifier = Classifier(10, latent_dim=16)
-    fill(classifier, keys, golden, rename=lambda name: network_name(classifier, name))
+    classifier = convert_classifier(state(keys, golden))
     posterior = classifier.encode(golden["images"])
     close(posterior.mean, golden["embedding"].flatten(1))
     assert not posterior.scale.any()

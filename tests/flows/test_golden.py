@@ -1,8 +1,6 @@
 """The numbers of the authors' implementation, see tests/assets/golden/README.md.
 
-Three things differ in coordinates, not in function. The authors store the scale of ActNorm, we its
-logarithm. Their coupling leaves the two halves swapped, ours in place, so the swap goes into our
-permutation. Their four networks of a block are two conditioners of two heads (s, t) here.
+What differs in coordinates, not in function, says `iin_lightning.checkpoints.flow`, which converts them.
 """
 
 import math
@@ -15,12 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from iin_lightning.checkpoints import translator as convert_translator
+from iin_lightning.checkpoints.flow import gather, names
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.flows import Translator
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, standard_normal_nll
 
 GOLDEN = Path(__file__).parents[1] / "assets" / "golden"
-N, BLOCKS, HIDDEN, DEPTH = 16, 3, 32, 2
+N, BLOCKS, DEPTH = 16, 3, 2
 CASES = [
     "all0",
     "all1",
@@ -60,10 +60,10 @@ def vectors() -> dict[str, Tensor]:
 
 def load(name: str) -> dict[str, Tensor]:
     with np.load(GOLDEN / f"{name}.npz") as arrays:
-        # Their latents carry two axes of length 1.
+        # Their latents carry two axes of length 1, as do weights, which stay as in a checkpoint.
         return {
             key: torch.from_numpy(np.asarray(value)).reshape(
-                value.shape[:2] if value.ndim == 4 and value.shape[2:] == (1, 1) else value.shape
+                value.shape[:2] if value.shape[2:] == (1, 1) and not key.startswith("sd/") else value.shape
             )
             for key, value in arrays.items()
         }
@@ -76,34 +76,21 @@ def output(golden: dict[str, Tensor], key: str) -> Tensor:
 
 def correspondence(golden: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Our parameter names with their values (or gradients), ActNorm's scale left a scale."""
-    for i in range(BLOCKS):
-        block = f"{prefix}realnvp.flow.{i}.flow"
-        yield f"blocks.{i}.actnorm.layer.loc", golden[f"{block}.0.loc"].flatten()
-        yield f"blocks.{i}.actnorm.layer.scale", golden[f"{block}.0.scale"].flatten()
-        for half in (0, 1):
-            for layer in range(DEPTH + 2):
-                s, t = (f"{block}.1.{net}.{half}.main.{2 * layer}" for net in "st")
-                conditioner = f"blocks.{i}.coupling_{half + 1}.conditioner"
-                weight = torch.stack([golden[f"{s}.weight"].T, golden[f"{t}.weight"].T])
-                yield f"{conditioner}.weights.{layer}", weight
-                yield f"{conditioner}.biases.{layer}", torch.stack([golden[f"{s}.bias"], golden[f"{t}.bias"]])
+    for name, theirs in names(BLOCKS, DEPTH).items():
+        if not name.endswith((".index", ".initialized")):
+            yield name.replace("log_scale", "scale"), gather(name, [golden[f"{prefix}{source}"] for source in theirs])
 
 
 def translator_of(golden: dict[str, Tensor], initialized: bool = True) -> Translator:
     """Our translator with the authors' weights, with or without what ActNorm took from its first batch."""
-    state = {}
-    for name, value in correspondence(golden, "sd/"):
-        if name.endswith("scale"):
-            state[name.replace("scale", "log_scale")] = value.log() if initialized else torch.zeros(N)
-        else:
-            state[name] = value if initialized or not name.endswith("loc") else torch.zeros(N)
-    for i in range(BLOCKS):
-        shuffle = golden[f"sd/realnvp.flow.{i}.flow.2.forward_shuffle_idx"]
-        state[f"blocks.{i}.permutation.index"] = (shuffle + N // 2) % N
-        state[f"blocks.{i}.actnorm.layer.initialized"] = torch.tensor(initialized)
-    translator = Translator(N, BLOCKS, HIDDEN, DEPTH)
-    translator.load_state_dict(state)
-    return translator
+    state = {name.removeprefix("sd/"): value for name, value in golden.items() if name.startswith("sd/")}
+    if not initialized:
+        fresh = {"loc": torch.zeros, "scale": torch.ones, "initialized": torch.zeros}
+        for name, value in state.items():
+            if (fill := fresh.get(name.rpartition(".")[2])) is not None:
+                state[name] = fill(value.shape)
+    # Without factors nothing is moved to the front.
+    return convert_translator(state)[0].train()
 
 
 def test_actnorm_starts_from_the_first_batch_as_theirs(golden):

@@ -73,7 +73,7 @@ def animal_faces(config: DictConfig) -> None:
     _show(counts, out, listed)
 
 
-class Kind(NamedTuple):
+class Conversion(NamedTuple):
     """What can be made.
 
     Attributes:
@@ -87,9 +87,9 @@ class Kind(NamedTuple):
     options: tuple[str, ...]
 
 
-KINDS: Mapping[str, Kind] = {
-    "animal_faces": Kind(animal_faces, "folder", ("coordinates", "workers")),
-    "checkpoint": Kind(checkpoint, "file", ("encoder", "factors", "posterior")),
+KINDS: Mapping[str, Conversion] = {
+    "animal_faces": Conversion(animal_faces, "folder", ("coordinates", "workers")),
+    "checkpoint": Conversion(checkpoint, "file", ("first_stage", "factors", "posterior")),
 }
 
 

@@ -96,13 +96,13 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: DataModule = instantiate(config.data)
 
-    def require(role: str, concept: str | None = None) -> nn.Module:
-        network = _require(origin, role, concept)
+    def required(role: str, concept: str | None = None) -> nn.Module:
+        network = require(origin, role, concept)
         # What is built next starts from the seed, whether that network was trained now or found in the store.
         pl.seed_everything(config.seed, workers=True, verbose=False)
         return network
 
-    stage = build_stage(config, data, require)
+    stage = build_stage(config, data, required)
     loggers = build_loggers(config, folder)
     try:
         trainer, images = _trainer(config, folder, stage, loggers, data)
@@ -185,7 +185,7 @@ def _draw(trainer: Trainer, stage: Stage, images: Tensor, folder: Path) -> dict[
     return paths
 
 
-def _require(config: DictConfig, role: str, concept: str | None = None) -> nn.Module:
+def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Module:
     """The encoder, or the judge of a concept, of a run: from a folder, from the store, or trained now."""
     wish = OmegaConf.to_container(config.first_stage if role == "encoder" else config.judge)
     assert isinstance(wish, dict)

@@ -1,1 +1,1 @@
-"""Accumulators in the manner of torchmetrics: round trip, factor transfer."""
+"""Numbers of a model: round trip, transfer, leakage, disentanglement, Gaussianity, sample quality."""

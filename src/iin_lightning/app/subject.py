@@ -1,0 +1,147 @@
+"""What is evaluated: a trained model, its data, and their held-out latents."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.progress import Progress
+from torch import Tensor
+
+from iin_lightning.app.resume import CONFIG
+from iin_lightning.data.base import Source, Split
+from iin_lightning.data.latents import LatentCache
+from iin_lightning.data.module import DataModule
+from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.seeding import FIXED
+from iin_lightning.serialization import STRUCTURE
+
+
+@dataclass
+class Subject:
+    """A model under evaluation.
+
+    Attributes:
+        folder: of the run or of the model.
+        interpreter: on the device.
+        data: whose test split it is measured on.
+        recipe: the run's own configuration; None for a bare model folder.
+    """
+
+    folder: Path
+    interpreter: Interpreter
+    data: DataModule
+    recipe: DictConfig | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the interpreter lives."""
+        return self.interpreter.device
+
+    def latents(self, split: Split) -> LatentCache:
+        """A posterior sample of each image of a split."""
+        if split not in self._latents:
+            source = self.data.source(split)
+            with Progress(transient=True) as bar:
+                task = bar.add_task(f"Encoding {split} images", total=len(source))
+                posterior = LatentCache.build(
+                    source,
+                    self.interpreter.encoder,
+                    training=False,
+                    seed=FIXED,
+                    device=self.device,
+                    progress=lambda done, _: bar.update(task, completed=done),
+                )
+            self._latents[split] = posterior.sampled(FIXED)
+        return self._latents[split]
+
+    @cached_property
+    def _latents(self) -> dict[Split, LatentCache]:
+        return {}
+
+    @cached_property
+    def test_factors(self) -> Tensor:
+        """z̃ (n, N) of the test split, on the processor."""
+        z = self.latents("test").mean
+        with torch.no_grad():
+            return torch.cat([self.interpreter.translate(part.to(self.device)).cpu() for part in z.split(2000)])
+
+    def concepts(self) -> dict[str, Tensor]:
+        """The values of the concepts that can be probed: classes (n,), colours (n, 3); identities are left out."""
+        source = self.data.source("test")
+        values: dict[str, Tensor] = {}
+        for column, name in enumerate(self.data.concepts):
+            if self.data.kinds[name] == "class":
+                values[name] = source.labels[:, column]
+            elif self.data.kinds[name] == "color" and (colors := _colors(source)) is not None:
+                values[name] = colors
+        return values
+
+
+def load_subject(folder: Path, config: DictConfig) -> Subject:
+    """Load a model and the data that it is to be measured on.
+
+    Args:
+        folder: of a run, or of a model.
+        config: of the command; its ``data``, if there is any, go before the run's own.
+
+    Raises:
+        CheckpointError: the folder holds no interpreter.
+        ConfigError: a bare model folder without ``data=``.
+    """
+    model = folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
+    interpreter = Interpreter.from_pretrained(model).to(_device(config.device)).eval()
+    recipe = OmegaConf.load(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    assert recipe is None or isinstance(recipe, DictConfig)
+    if recipe is not None:
+        recipe.paths = config.paths
+    if config.data is None and recipe is None:
+        raise ConfigError(f"{folder} is a model without a configuration: say data=<data set> to measure it on.")
+    data: DataModule = instantiate(config.data if config.data is not None or recipe is None else recipe.data)
+    return Subject(folder, interpreter, data, recipe)
+
+
+def find_runs(run: Any) -> list[Path]:
+    """The folders that ``run=`` names, by path or by pattern.
+
+    Raises:
+        CheckpointError: a pattern fits nothing, or a folder holds no model.
+    """
+    names: Iterable[Any] = run if isinstance(run, ListConfig | list) else [run]
+    folders: list[Path] = []
+    for name in map(str, names):
+        found = [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]
+        if has_magic(name):  # among other things
+            found = [path for path in found if _has_model(path)]
+        if not found or not all(map(_has_model, found)):
+            raise CheckpointError(
+                f"run={name} is no finished run: expected is a folder with model/{STRUCTURE}, or a model folder itself."
+            )
+        folders += found
+    return folders
+
+
+def _has_model(folder: Path) -> bool:
+    return any((place / STRUCTURE).is_file() for place in (folder, folder / "model"))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device={name} cannot be used ({error}); allowed are auto, cpu, and cuda if there is one."
+        ) from error
+
+
+def _colors(source: Source) -> Tensor | None:
+    colors = getattr(source, "colors", None)
+    return None if colors is None else colors(torch.arange(len(source)))

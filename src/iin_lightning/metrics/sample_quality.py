@@ -1,0 +1,224 @@
+"""Sample quality: how far generated images and reconstructions are from real ones, in an extractor's features.
+
+The distance of reconstructions is the floor of whatever samples the same latent, so it always stands beside.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from iin_lightning.errors import ConfigError, ShapeError, choices
+from iin_lightning.metrics import real_cache
+from iin_lightning.metrics.extractors import Extractor, Inception
+from iin_lightning.metrics.feature_bank import FeatureBank, kernel_distance, precision_recall
+from iin_lightning.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
+from iin_lightning.metrics.pixels import dequantize_images, resize_clean, stretch, to_uint8
+from iin_lightning.metrics.protocols import Protocol
+
+Kind = Literal["real", "samples", "reconstructions"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+ELSEWHERE = {"fid": "frechet", "kid": "kernel"}
+"""Names of what is measured in other features than Inception's."""
+# The activations of more images pass 32 MB, from where on the C library takes fresh memory from the system for every
+# layer: an image then takes three times as long.
+FEW, MANY = {"cpu": 4}, 64
+
+
+class SampleQuality(nn.Module):
+    """Distances of samples and reconstructions from real images, under a protocol that every number carries.
+
+    Numbers are named ``{what}/{kind}``, kind being samples or reconstructions. In Inception's features what is ``fid``,
+    ``kid``, ``precision``, ``recall``; in those of another extractor ``frechet_NAME``, ``kernel_NAME``,
+    ``precision_NAME``, ``recall_NAME``, for they compare with no published number.
+
+    Args:
+        extractor: of features.
+        protocol: how images are prepared.
+        kernel: give the kernel distance, too; features are kept.
+        coverage: give precision and recall, too; features are kept.
+        batch_size: images that go through the extractor at a time, however many ``update`` is given; None: 4 on the
+            processor, 64 elsewhere.
+
+    Example:
+        >>> from iin_lightning.encoders.classifier import Classifier
+        >>> from iin_lightning.metrics.extractors import ClassifierLatents
+        >>> from iin_lightning.metrics.protocols import protocol
+        >>> extractor = ClassifierLatents(Classifier(n_classes=2, image_size=16, latent_dim=2, width=4, norm="batch"))
+        >>> quality = SampleQuality(extractor, protocol("clean", count=8))
+        >>> images = torch.rand(8, 3, 16, 16) * 2 - 1
+        >>> quality.update(images, "real")
+        >>> quality.update(images, "reconstructions")
+        >>> {name: round(value, 6) for name, value in quality.compute().items()}
+        {'frechet_classifier/reconstructions': 0.0}
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        protocol: Protocol,
+        *,
+        kernel: bool = False,
+        coverage: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.extractor, self.protocol = extractor, protocol
+        self.kernel, self.coverage, self.batch_size = kernel, coverage, batch_size
+        self.image_shape: list[int] | None = None
+        kept = KINDS if kernel or coverage else ()
+        self.statistics = nn.ModuleDict({kind: GaussianStatistics(extractor.dim) for kind in KINDS})
+        self.banks = nn.ModuleDict({kind: FeatureBank(extractor.dim) for kind in kept})
+
+    @torch.no_grad()
+    def update(self, images: Tensor, kind: Kind) -> None:
+        """Take a batch of images.
+
+        Args:
+            images: (B,C,H,W) in [-1,1], C = 1 or 3.
+            kind: real, samples or reconstructions.
+
+        Raises:
+            ConfigError: another kind, or images in another range.
+            ShapeError: the images have another shape than those before.
+        """
+        if kind not in KINDS:
+            raise ConfigError(f"There is no kind of images {kind!r}; {choices(str(kind), KINDS)}.")
+        shape = list(images.shape[1:])
+        if self.image_shape not in (None, shape):
+            raise ShapeError(
+                f"The {kind} are images (C, H, W) = {tuple(shape)}, those before them {self.image_shape}: a distance "
+                "between images of two sizes says nothing of either."
+            )
+        self.image_shape = shape
+        parts = images.split(self.batch_size or FEW.get(self._states(kind)[0].device.type, MANY))
+        features = torch.cat([self.extractor(self.prepare(part, kind)) for part in parts])
+        for state in self._states(kind):
+            state.update(features)
+
+    def prepare(self, images: Tensor, kind: Kind) -> Tensor:
+        """The bytes, uint8 (B,3,H,W), that the extractor is given of images (B,C,H,W) of that kind."""
+        if self.protocol.stretched and kind != "real":
+            images = stretch(images)
+        pixels = to_uint8(images)
+        if self.protocol.dequantised and kind == "real":
+            pixels = dequantize_images(pixels, self.protocol.seed)
+        pixels = pixels.to(self._states(kind)[0].device)
+        return pixels if self._clean_size is None else resize_clean(pixels, self._clean_size)
+
+    def compute(self) -> dict[str, float]:
+        """Name -> number. See ``report``, which gives their provenance, too."""
+        return {name: record["value"] for name, record in self.report().items()}
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """Name -> plain values: ``value``, and all that it depends on but the model. All ranks must call it.
+
+        Raises:
+            ConfigError: there are no real images, nothing to compare with them, or a single image of a kind.
+        """
+        gaussians, features = self._gather()
+        real = gaussians.pop("real")
+        counts = {kind: gaussian.n for kind, gaussian in gaussians.items()}
+        if real.n < 2 or 1 in counts.values() or not any(counts.values()):
+            raise ConfigError(
+                f"Distances need thousands of real images, and of samples or reconstructions; came: real {real.n}, "
+                f"{', '.join(f'{kind} {count}' for kind, count in counts.items())}."
+            )
+        provenance = self.provenance()
+        numbers: dict[str, dict[str, Any]] = {}
+        for kind, fake in gaussians.items():
+            if fake.n == 0:
+                continue
+            distance = frechet_distance(fake.mean, fake.covariance, real.mean, real.covariance)
+            records: dict[str, dict[str, Any]] = {"fid": {"value": distance.item()}}
+            if self.kernel:
+                records["kid"] = kernel_distance(features[kind], features["real"], self.protocol.seed)
+            if self.coverage:
+                records |= precision_recall(features[kind], features["real"])
+            for what, record in records.items():
+                numbers[f"{self._named(what)}/{kind}"] = record | {"real": real.n, kind: fake.n} | provenance
+        return numbers
+
+    def provenance(self) -> dict[str, Any]:
+        """Protocol, extractor and the images' shape (C,H,W), as plain values."""
+        size = self._clean_size
+        resize = self.extractor.resize if size is None else f"to {size}: bicubic, antialiased"
+        extractor = {"name": self.extractor.name, "weights": self.extractor.fingerprint(), "resize": resize}
+        return {"protocol": self.protocol.as_dict(), "extractor": extractor, "image_shape": self.image_shape}
+
+    def reset(self, *, real: bool = True) -> None:
+        """Forget what came; ``real=False`` keeps the real images, for the next model to be compared with."""
+        for kind in KINDS:
+            if real or kind != "real":
+                for state in self._states(kind):
+                    state.reset()
+        if real:
+            self.image_shape = None
+
+    def load_real(self, folder: Path, data: str) -> bool:
+        """Take the statistics of the real images from a folder instead of ``update``. All ranks must call it.
+
+        Args:
+            folder: where ``save_real`` wrote.
+            data: the fingerprint of the real images, see ``data.latents.fingerprint``.
+
+        Returns:
+            Whether they lay there whole; if not, nothing has changed.
+        """
+        # The ranks' states are added up, so the first one holds them for all.
+        cached = real_cache.read(folder, self._key(data)) if _rank() == 0 else None
+        found: list[Any] = [None if cached is None else cached[1]]
+        if dist.is_initialized():
+            dist.broadcast_object_list(found)
+        if found[0] is None:
+            return False
+        self.reset()
+        self.image_shape = found[0]["image_shape"]
+        if cached is not None:
+            for state in self._states("real"):
+                state.merge_state({name: _like(value, cached[0][name]) for name, value in state.metric_state.items()})
+        return True
+
+    def save_real(self, folder: Path, data: str) -> None:
+        """Write the statistics of the real images for ``load_real``. All ranks must call it."""
+        tensors: dict[str, Tensor] = {}
+        for state in self._states("real"):
+            with state.sync_context():
+                for name, value in state.metric_state.items():
+                    tensors[name] = torch.cat(value) if isinstance(value, list) else value.clone()
+        if _rank() == 0:
+            real_cache.write(folder, self._key(data), tensors, image_shape=self.image_shape)
+
+    @property
+    def _clean_size(self) -> int | None:
+        return self.extractor.input_size if self.protocol.antialiased else None
+
+    def _states(self, kind: Kind) -> list[Any]:
+        return [states[kind] for states in (self.statistics, self.banks) if kind in states]
+
+    def _key(self, data: str) -> dict[str, Any]:
+        recipe = {name: value for name, value in self.provenance().items() if name != "image_shape"}
+        return recipe | {"data": data, "features": bool(self.banks)}
+
+    def _named(self, what: str) -> str:
+        if self.extractor.name == Inception.name:
+            return what
+        return f"{ELSEWHERE.get(what, what)}_{self.extractor.name}"
+
+    def _gather(self) -> tuple[dict[Kind, Gaussian], dict[Kind, Tensor]]:
+        for kind in KINDS:
+            for state in self._states(kind):
+                # A rank to which no image fell takes part in the gathering all the same.
+                state.update(torch.empty(0, self.extractor.dim, device=state.device))
+        gaussians = {kind: self._states(kind)[0].compute() for kind in KINDS}
+        return gaussians, {kind: self._states(kind)[1].compute() for kind in KINDS if self.banks}
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def _like(state: Tensor | list[Tensor], value: Tensor) -> Tensor | list[Tensor]:
+    return [value] if isinstance(state, list) else value.to(state.device)

@@ -1,0 +1,164 @@
+"""Eq. 11: the numbers of the authors' code, and worlds whose dimensions were planted."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from iin_lightning.analysis.dimensions import dimension_shares, factor_dimensions, factor_scores, whole_dimensions
+from iin_lightning.errors import ConfigError, FactorError, ShapeError
+from iin_lightning.factors import RESIDUAL, Factors
+
+GOLDEN = Path(__file__).parents[1] / "assets" / "golden" / "e_dim_callback.npz"
+METHODS = ["covariance", "correlation"]
+PLANTED = {"digit": 12, "color": 6}
+N = 24
+
+
+def planted(dims=PLANTED, n=20_000, rho=1.0, scale=1.0, seed=0):
+    """Pairs that agree, up to ``rho``, in the dimensions of one concept, which lie side by side in a latent of 24."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs, start = {}, 0
+    for name, dim in dims.items():
+        a, b = torch.randn(2, n, N, generator=generator)
+        shared = slice(start, start + dim)
+        b[:, shared] = rho * a[:, shared] + (1 - rho**2) ** 0.5 * b[:, shared]
+        pairs[name] = (a * scale, b * scale)
+        start += dim
+    return pairs
+
+
+def golden(case):
+    with np.load(GOLDEN) as arrays:
+        return {key.removeprefix(f"{case}/"): arrays[key] for key in arrays.files if key.startswith(f"{case}/")}
+
+
+@pytest.mark.parametrize("case", ["two", "four", "one", "resid0", "shifted", "neg"])
+def test_the_authors_numbers(case):
+    theirs = golden(case)
+    a, b, factors = (torch.from_numpy(theirs[key]) for key in ("za", "zb", "factors"))
+    order = [k for k in range(int(theirs["n_factors"])) if k != theirs["residual_index"]]
+    pairs = {f"concept {k}": (a[factors == k], b[factors == k]) for k in order}
+    # Pairs that differ in a concept (negative numbers) have no score there, but their variance counts.
+    latents = torch.cat([a, b])
+    columns = [int(theirs["residual_index"]), *order]
+    assert latents.double().var(0, correction=0).sum().item() == pytest.approx(theirs["var"].item(), rel=1e-6)
+    scores = factor_scores(pairs, latents=latents)
+    assert list(scores) == [RESIDUAL, *pairs]
+    assert list(scores.values()) == pytest.approx(theirs["scores"][columns].tolist(), rel=1e-5)
+    shares = dimension_shares(scores)
+    assert list(shares.values()) == pytest.approx(theirs["softmaxed"][columns].tolist(), rel=1e-6)
+    # They round down and give what is left to the last of their factors, we to those that lost most.
+    dim = a.shape[1]
+    floors = (torch.tensor(list(shares.values())) * dim).floor().int()
+    last = columns.index(len(columns) - 1)
+    floors[last] = 0
+    floors[last] = dim - floors.sum()
+    assert floors.tolist() == theirs["dims"][columns].tolist()
+    ours = factor_dimensions(pairs, latents=latents)
+    assert sum(ours.values()) == dim
+    others = [k for k in range(len(columns)) if k != last]
+    assert all(0 <= list(ours.values())[k] - floors[k] <= 1 for k in others)
+    if case != "neg":
+        assert factor_scores(pairs) == pytest.approx(scores), "without further latents it is the pairs that vary"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_planted_dimensions_are_the_scores(method):
+    scores = factor_scores(planted(), method)
+    assert {name: round(score * N) for name, score in scores.items()} == {RESIDUAL: N, **PLANTED}
+    # 24 softmax(1, 1/2, 1/4) = 11.54, 7.00, 5.45
+    assert factor_dimensions(planted(), method) == {RESIDUAL: 12, "digit": 7, "color": 5}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weaker_agreement_counts_less(method):
+    scores = factor_scores(planted(rho=0.5), method)
+    assert scores["digit"] == pytest.approx(0.5 * 12 / N, abs=0.01)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_concepts_that_the_encoder_does_not_hold_leave_the_softmax_of_zero(method):
+    dims = factor_dimensions(planted({"digit": 0, "color": 0}), method)
+    assert dims == {RESIDUAL: 14, "digit": 5, "color": 5}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_if_everything_is_shared_all_factors_are_equal(method):
+    a = torch.randn(50, N)
+    assert factor_dimensions({"digit": (a, a), "color": (a, a)}, method) == {RESIDUAL: 8, "digit": 8, "color": 8}
+
+
+def test_covariance_does_not_see_rotations_and_correlation_no_scales():
+    pairs = planted(n=500, rho=0.9, scale=torch.linspace(0.1, 3, N))
+    rotation = torch.linalg.qr(torch.randn(N, N)).Q
+    rotated = {name: (a @ rotation, b @ rotation) for name, (a, b) in pairs.items()}
+    assert factor_scores(rotated) == pytest.approx(factor_scores(pairs), rel=1e-4)
+    plain = planted(n=500, rho=0.9)
+    assert factor_scores(pairs, "correlation") == pytest.approx(factor_scores(plain, "correlation"), rel=1e-4)
+    assert factor_scores(pairs)["digit"] < factor_scores(plain)["digit"] - 0.1, "its dimensions are the small ones"
+
+
+def test_exchanging_a_and_b_changes_nothing():
+    pairs = planted(n=50)
+    swapped = {name: (b, a) for name, (a, b) in pairs.items()}
+    for method in METHODS:
+        assert factor_scores(swapped, method) == pytest.approx(factor_scores(pairs, method))
+
+
+def test_a_dead_dimension_is_shared_by_nobody():
+    a, b = planted(n=100)["digit"]
+    a[:, 0] = b[:, 0] = 3.0
+    for method in METHODS:
+        assert factor_scores({"digit": (a, b)}, method)["digit"] == pytest.approx(11 / N, abs=0.05)
+    dead = torch.ones(5, N)
+    assert factor_scores({"digit": (dead, dead)})["digit"] == 0
+
+
+@pytest.mark.parametrize(
+    ("shares", "dim", "dims"),
+    [
+        ([0.5, 0.25, 0.25], 8, [4, 2, 2]),
+        ([0.46, 0.34, 0.20], 10, [5, 3, 2]),
+        ([0.47, 0.36, 0.17], 10, [5, 3, 2]),  # quota 4.7, 3.6, 1.7: the largest remainders win
+        ([0.98, 0.01, 0.01], 10, [8, 1, 1]),
+        ([0.62, 0.37, 0.005, 0.005], 5, [2, 1, 1, 1]),
+        ([1.0, 0.0, 0.0], 3, [1, 1, 1]),
+    ],
+)
+def test_rounding(shares, dim, dims):
+    names = [RESIDUAL, "a", "b", "c"][: len(shares)]
+    rounded = whole_dimensions(dict(zip(names, shares)), dim)
+    assert list(rounded.values()) == dims
+    assert Factors(rounded, dim).latent_dim == dim
+
+
+def test_rounding_keeps_the_sum_whatever_the_shares():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        k = int(torch.randint(1, 9, (), generator=generator))
+        shares = (5 * torch.randn(k, generator=generator, dtype=torch.float64)).softmax(0).tolist()
+        dim = k + int(torch.randint(0, 60, (), generator=generator))
+        rounded = whole_dimensions({str(i): share for i, share in enumerate(shares)}, dim)
+        assert sum(rounded.values()) == dim
+        assert min(rounded.values()) >= 1
+        lifted = sum(share * dim < 1 for share in shares)
+        assert all(abs(d - share * dim) < 1 + lifted for d, share in zip(rounded.values(), shares))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "method", "error", "text"),
+    [
+        ({"digit": (torch.rand(4, 3),) * 2}, "variance", ConfigError, "allowed are: covariance, correlation"),
+        ({}, "covariance", FactorError, "got none"),
+        ({"residual": (torch.rand(4, 3),) * 2}, "covariance", FactorError, "residual is what they leave over"),
+        ({"digit": (torch.rand(1, 3),) * 2}, "covariance", ShapeError, r"two or more pairs .* \(1, 3\)"),
+        ({"digit": (torch.rand(4, 3), torch.rand(5, 3))}, "correlation", ShapeError, r"\(4, 3\) and \(5, 3\)"),
+        ({"digit": (torch.rand(4, 3),) * 2, "color": (torch.rand(4, 2),) * 2}, "correlation", ShapeError, "'color'"),
+        ({"digit": (torch.rand(4, 1),) * 2}, "covariance", FactorError, "2 factors residual, digit .* latent has 1"),
+    ],
+)
+def test_what_cannot_be_estimated_says_why(pairs, method, error, text):
+    with pytest.raises(error, match=text):
+        factor_dimensions(pairs, method)
