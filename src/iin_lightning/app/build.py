@@ -1,7 +1,7 @@
 """From a configuration to built objects: beyond this room nobody sees a DictConfig."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from iin_lightning.analysis.dimensions import factor_dimensions
 from iin_lightning.app.ranks import is_main_process
+from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
+from iin_lightning.data.sharing import sharing_pairs
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import RESIDUAL, Factors
+
+AUTO = "auto"
+"""Of ``model.factors``: sized by the encoder."""
 
 
 def class_concept(config: DictConfig, data: DataModule) -> str:
@@ -43,13 +49,30 @@ def build_encoder(config: DictConfig, data: DataModule) -> Encoder:
     return network
 
 
-def build_factors(config: DictConfig, latent_dim: int, data: DataModule) -> Factors:
-    """The factors that ``model.factors`` asks for; where it is null, half residual, half shared by the concepts.
+def build_factors(
+    config: DictConfig, latent_dim: int, data: DataModule, latents: Callable[[], LatentCache] | None = None
+) -> Factors:
+    """The factors that ``model.factors`` asks for.
+
+    Where it is null, half of the latent is residual, and the concepts share the other half; where it is ``auto``, each
+    concept gets what the encoder holds of it (Eq. 11).
+
+    Args:
+        config: of the run.
+        latent_dim: N.
+        data: whose concepts become factors.
+        latents: gives those of the training images, which ``auto`` asks; None where there is no encoder yet.
 
     Raises:
         FactorError: a name that is no concept of the data, or dimensions that do not sum to the latent's.
     """
     dims = config.model.factors
+    if dims == AUTO and latents is not None:
+        return Factors(factor_dimensions(sharing_pairs(latents())), latent_dim)
+    if isinstance(dims, str) and dims != AUTO:
+        raise FactorError(f"model.factors={dims} is neither name: dimension nor {AUTO} nor null.")
+    if dims == AUTO:
+        dims = None
     if dims is None:
         if not data.concepts:
             raise FactorError("These data have no concepts to learn from pairs: train without (model=unsup).")

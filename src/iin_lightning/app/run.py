@@ -191,7 +191,7 @@ def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mod
     assert isinstance(wish, dict)
     path, recipe = wish.pop("path", None), wish.pop("recipe", None)
     if path is not None:
-        return _load(Path(path))
+        return load_network(Path(path))
     if recipe is None:
         raise ConfigError(
             f"This run needs a trained {role}, but says neither how to train it (first_stage.recipe) nor where it lies "
@@ -214,7 +214,7 @@ def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mod
     return serialization.load(store.get(folder, lambda place: run(needed, place, needed)))
 
 
-def _load(folder: Path) -> nn.Module:
+def load_network(folder: Path) -> nn.Module:
     """A network from a model folder: its own, or the encoder of an interpreter."""
     if "parts" in serialization.read_structure(folder):
         return Interpreter.from_pretrained(folder).encoder

@@ -120,15 +120,10 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
             f"The model folder holds a {type(encoder).__name__}, which encodes nothing: name another."
         )
     check_encoder(encoder, images)
-    factors = build_factors(config, encoder.latent_dim, data)
-    interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
     encoder_id = serialization.fingerprint(encoder)
-    loss = instantiate(config.model.loss)
-    paired = isinstance(loss, partial)  # a loss that waits for the factors compares pairs in them
     latents = LatentData(
         data,
-        interpreter.encoder,
-        factors if paired else None,
+        encoder,
         cache=None if config.latents == "online" else Path(config.paths.cache) / "latents",
         cache_key=encoder_id,
         batch_size=data.batch_size,
@@ -136,6 +131,12 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         num_workers=data.num_workers if config.latents == "online" else 0,
         seed=config.seed,
     )
+    factors = build_factors(config, encoder.latent_dim, data, partial(latents.latents, "train"))
+    interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
+    latents.encoder = interpreter.encoder  # frozen
+    loss = instantiate(config.model.loss)
+    paired = isinstance(loss, partial)  # a loss that waits for the factors compares pairs in them
+    latents.factors = factors if paired else None
     task = Interpret(
         interpreter,
         loss(factors=factors) if paired else loss,

@@ -95,16 +95,36 @@ def load_subject(folder: Path, config: DictConfig) -> Subject:
         CheckpointError: the folder holds no interpreter.
         ConfigError: a bare model folder without ``data=``.
     """
-    model = folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
-    interpreter = Interpreter.from_pretrained(model).to(_device(config.device)).eval()
-    recipe = OmegaConf.load(folder / CONFIG) if (folder / CONFIG).is_file() else None
-    assert recipe is None or isinstance(recipe, DictConfig)
-    if recipe is not None:
-        recipe.paths = config.paths
-    if config.data is None and recipe is None:
+    interpreter = Interpreter.from_pretrained(model_folder(folder)).to(_device(config.device)).eval()
+    return Subject(folder, interpreter, instantiate(choose_data(folder, config)), read_recipe(folder, config))
+
+
+def model_folder(folder: Path) -> Path:
+    """Where the model of a run folder lies, or the folder itself if it is one."""
+    return folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
+
+
+def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:
+    """What a run was configured as, with the paths of this command; nothing for a bare model folder."""
+    if not (folder / CONFIG).is_file():
+        return None
+    recipe = OmegaConf.load(folder / CONFIG)
+    assert isinstance(recipe, DictConfig)
+    recipe.paths = config.paths
+    return recipe
+
+
+def choose_data(folder: Path, config: DictConfig) -> DictConfig:
+    """The data that the command names, or those of the run.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    recipe = read_recipe(folder, config)
+    data: DictConfig | None = config.data if config.data is not None or recipe is None else recipe.data
+    if data is None:
         raise ConfigError(f"{folder} is a model without a configuration: say data=<data set> to measure it on.")
-    data: DataModule = instantiate(config.data if config.data is not None or recipe is None else recipe.data)
-    return Subject(folder, interpreter, data, recipe)
+    return data
 
 
 def find_runs(run: Any) -> list[Path]:

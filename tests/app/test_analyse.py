@@ -1,0 +1,45 @@
+"""The command ``analyse``: dimensions of factors, as an answer and as the size of a translator's factors."""
+
+import json
+import subprocess
+import sys
+
+
+def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workplace, environment):
+    command(*tiny(), "model=sup", "model.factors=auto", "hydra.run.dir=auto/sup")
+    command(
+        *tiny("+", "flow", "encoder.latent_dim"), "model=classifier", "encoder.latent_dim=8", "hydra.run.dir=auto/clf"
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "iin_lightning.analyse", "run=auto/*", "analysis=dimensions", "out=auto/table"],
+        cwd=workplace,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    results = {name: json.loads((workplace / "auto" / name / "results.json").read_text()) for name in ("sup", "clf")}
+    for result in results.values():
+        answer = result["analysis"]["dimensions"]
+        assert list(answer["dimensions"]) == ["residual", "digit", "color"]
+        assert sum(answer["dimensions"].values()) == 8
+        assert answer["scores"]["residual"] == 1
+    # The factors that were trained are those that the analysis gives.
+    assert results["sup"]["factors"] == results["sup"]["analysis"]["dimensions"]["dimensions"]
+    for name in ("summary.csv", "summary.md", "dimensions.png", "dimensions.pdf"):
+        assert (workplace / "auto" / "table" / name).stat().st_size > 0
+    assert "score/digit" in process.stdout
+
+
+def test_an_unknown_analysis_is_named(workplace, environment):
+    process = subprocess.run(
+        [sys.executable, "-m", "iin_lightning.analyse", "run=nowhere", "analysis=dimension"],
+        cwd=workplace,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert "did you mean dimensions?" in process.stderr
