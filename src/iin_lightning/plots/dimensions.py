@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from iin_lightning.plots.style import style
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the residual is grey.
 COLORS = ("#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 def dimension_figure(networks: Mapping[str, Sequence[Mapping[str, int]]]) -> Figure:
@@ -30,9 +32,12 @@ def dimension_figure(networks: Mapping[str, Sequence[Mapping[str, int]]]) -> Fig
                 values = np.array([run[factor] for run in runs], dtype=float)
                 width = values.mean()
                 label = factor if row == 0 else None
-                axes.barh(row, width, left=start, color=COLORS[number % len(COLORS)], label=label, height=0.7)
+                color = COLORS[number % len(COLORS)]
+                axes.barh(row, width, left=start, color=color, label=label, height=0.7)
                 spread = f" ± {values.std(ddof=1):.1f}" if len(runs) > 1 else ""
-                axes.text(start + width / 2, row, f"{width:.3g}{spread}", ha="center", va="center", fontsize=7)
+                ink = "white" if np.dot(to_rgb(color), LUMINANCE) < 0.45 else "black"
+                text = f"{width:.3g}{spread}"
+                axes.text(start + width / 2, row, text, ha="center", va="center", fontsize=7, color=ink)
                 start += width
         axes.set_yticks(range(len(networks)), list(networks))
         axes.invert_yaxis()
