@@ -181,6 +181,7 @@ def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(
 
 
 BAD = {
+    "processes within a sweep": (["-m", "trainer=ddp_cpu"], "run the jobs one by one without -m"),
     "what only the user knows": (["data=image_folder"], r"data\.root .*add data\.root=<value>"),
     "an unknown group": (["data=celebba"], "Could not find 'data/celebba'.*color_mnist"),
     "an unknown key": (

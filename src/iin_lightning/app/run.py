@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
@@ -47,6 +48,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         ConfigError: another run has written into the folder.
         StoppedByUser: says how to go on.
     """
+    _refuse_distributed_sweep(config)
     origin = config
     if config.resume is not None:
         origin, config = resumed(config)
@@ -139,6 +141,16 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
                 logger.experiment.finish()
 
 
+def _refuse_distributed_sweep(config: DictConfig) -> None:
+    hydra = HydraConfig.get()
+    in_this_process = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher")
+    if in_this_process and str(config.trainer.strategy).startswith("ddp") and config.trainer.devices != 1:
+        raise ConfigError(
+            "A job of several processes starts the command again for each, and in a sweep that would be a sweep of its "
+            "own: run the jobs one by one without -m, or give each a process of its own (hydra/launcher=submitit_slurm)."
+        )
+
+
 def _check_finite(task: nn.Module) -> None:
     """Let no broken network into the model store, where every later run would find it."""
     for name, parameter in task.named_parameters():
@@ -171,8 +183,8 @@ def _trainer(
 
 def _test(trainer: Trainer, stage: Stage) -> dict[str, float]:
     metrics = dict(trainer.test(stage.task, datamodule=stage.data, verbose=False)[0])
-    for task, loader in stage.evaluations:
-        metrics |= trainer.test(task, loader, verbose=False)[0]
+    for task, data in stage.evaluations:
+        metrics |= trainer.test(task, datamodule=data, verbose=False)[0]
     return metrics
 
 

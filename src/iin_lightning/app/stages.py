@@ -12,21 +12,19 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from iin_lightning import serialization
 from iin_lightning.app.build import build_encoder, build_factors, class_concept
 from iin_lightning.callbacks.pictures import autoencoder_figures, interpreter_figures
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.swaps import FixedSwaps
+from iin_lightning.data.swap_module import SwapData
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError, choices
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.readings import readings_for
 from iin_lightning.metrics.transfer import FactorTransfer
-from iin_lightning.seeding import FIXED
 from iin_lightning.tasks.autoencode import Autoencode
 from iin_lightning.tasks.base import Task
 from iin_lightning.tasks.classify import Classify
@@ -47,7 +45,7 @@ class Stage:
         data: with what.
         save: writes the finished model into a folder.
         draw: held-out images -> figures; None if there is nothing to see.
-        evaluations: further tasks, each tested on its own loader.
+        evaluations: further tasks, each tested on its own data.
         provenance: plain values for ``results.json``.
     """
 
@@ -55,7 +53,7 @@ class Stage:
     data: LightningDataModule
     save: Callable[[Path], None]
     draw: Figures | None = None
-    evaluations: list[tuple[LightningModule, DataLoader[Any]]] = field(default_factory=list)
+    evaluations: list[tuple[LightningModule, LightningDataModule]] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -158,7 +156,7 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
 
 def _transfer(
     config: DictConfig, data: DataModule, interpreter: Interpreter, factors: Factors, require: Requirement
-) -> list[tuple[LightningModule, DataLoader[Any]]]:
+) -> list[tuple[LightningModule, LightningDataModule]]:
     if interpreter.encoder.output == "image":
         judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
         readings = readings_for(data.kinds, judges)
@@ -167,9 +165,7 @@ def _transfer(
     readings = {concept: reading for concept, reading in readings.items() if concept in factors.concepts}
     if not readings:
         return []
-    swaps = FixedSwaps(data.source("test"), data.eval_batch_size, FIXED)
-    transfer = FactorTransfer(factors, readings, data.concepts)
-    return [(Evaluate(interpreter, transfer), DataLoader(swaps, batch_size=None))]
+    return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts)), SwapData(data))]
 
 
 @torch.no_grad()

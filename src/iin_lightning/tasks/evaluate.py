@@ -30,5 +30,6 @@ class Evaluate(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the means over all batches and ranks."""
         scores: dict[str, Tensor] = self.transfer.compute()
-        self.log_dict({f"test/transfer/{name}": score for name, score in scores.items()})
+        # They are the same on all ranks; to say so spares Lightning's warning.
+        self.log_dict({f"test/transfer/{name}": score for name, score in scores.items()}, sync_dist=True)
         self.transfer.reset()

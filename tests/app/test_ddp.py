@@ -1,0 +1,35 @@
+"""Two processes do what one does: first stage, judge, translator, tests, one set of files."""
+
+import json
+
+
+def test_a_supervised_run_on_two_processes(command, tiny, tmp_path):
+    command(
+        *tiny("trainer"),
+        "trainer=ddp_cpu",
+        "model=sup",
+        f"paths.models={tmp_path}/models",
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["steps"] == 6
+    assert {"test/nll", "test/transfer/digit/color"} <= set(results["metrics"])
+    assert len(list((tmp_path / "models").glob("*/model/model.safetensors"))) == 2
+    assert len(list((tmp_path / "run").glob("metrics*.csv"))) == 1
+
+
+def test_the_adversarial_game_on_two_processes(command, tiny, tmp_path):
+    game = (
+        "model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 3,"
+        " discriminator: {_target_: iin_lightning.encoders.discriminator.PatchDiscriminator, _partial_: true,"
+        " width: 4}}"
+    )
+    command(
+        *tiny("+", "flow", "trainer"),
+        "trainer=ddp_cpu",
+        "model=autoencoder",
+        game,
+        f"paths.models={tmp_path}",
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 6
