@@ -29,7 +29,7 @@ quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its i
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
 test: $(VENV)/installed-dev  ## environment, install, all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .

@@ -4,11 +4,16 @@ import json
 import subprocess
 import sys
 
+STORE = "paths.models=analysed"  # its own, so that other tests find theirs empty
+
 
 def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workplace, environment):
-    command(*tiny(), "model=sup", "model.factors=auto", "hydra.run.dir=auto/sup")
+    command(*tiny(), "model=sup", "model.factors=auto", STORE, "hydra.run.dir=auto/sup")
     command(
-        *tiny("+", "flow", "encoder.latent_dim"), "model=classifier", "encoder.latent_dim=8", "hydra.run.dir=auto/clf"
+        *tiny("+", "flow"),
+        "model=classifier",
+        STORE,
+        "hydra.run.dir=auto/clf",
     )
     process = subprocess.run(
         [sys.executable, "-m", "iin_lightning.analyse", "run=auto/*", "analysis=dimensions", "out=auto/table"],

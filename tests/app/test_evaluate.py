@@ -8,13 +8,21 @@ import sys
 
 import pytest
 
+STORE = "paths.models=measured"  # its own, so that other tests find theirs empty
+
 
 @pytest.fixture(scope="module")
 def runs(command, tiny, workplace):
     """Two supervised runs of different seeds on the same encoder."""
     for seed in (0, 1):
         command(
-            *tiny(), "model=sup", "+first_stage.seed=0", "+judge.seed=0", f"seed={seed}", f"hydra.run.dir=seeds/{seed}"
+            *tiny(),
+            "model=sup",
+            STORE,
+            "+first_stage.seed=0",
+            "+judge.seed=0",
+            f"seed={seed}",
+            f"hydra.run.dir=seeds/{seed}",
         )
     return workplace / "seeds"
 
@@ -23,7 +31,7 @@ def runs(command, tiny, workplace):
 def evaluate(workplace, environment):
     def run(*arguments):
         return subprocess.run(
-            [sys.executable, "-m", "iin_lightning.evaluate", *arguments],
+            [sys.executable, "-m", "iin_lightning.evaluate", STORE, *arguments],
             cwd=workplace,
             env=environment,
             capture_output=True,

@@ -87,3 +87,15 @@ def test_what_is_missing_is_said_with_what_lies_there(tmp_path):
 def test_what_is_not_offered_is_refused(options, expected):
     with pytest.raises(ConfigError, match=expected):
         animal_faces("nowhere", **options)
+
+
+def test_heads_of_one_photo_stay_on_one_side_and_whole_photos_are_left_out(tmp_path):
+    root = fakes.write_animal_faces(tmp_path, n=30)
+    for folder in (root / "animal_faces").glob("n*"):
+        for crop in list(folder.iterdir()):
+            fakes.write_image(folder / f"{crop.name.partition('.JPEG_')[0]}.JPEG_0_0_9_9.jpg")
+        fakes.write_image(folder / f"{folder.name}_3.JPEG.png")
+    data = AnimalFaces(root, test_fraction=0.3, val_fraction=0.3)
+    photos = [{path.name.partition(".JPEG_")[0] for path in data.listing(split).paths} for split in SPLITS]
+    assert sum(map(len, photos)) == len(set.union(*photos)) == 30 * len(fakes.SYNSETS)
+    assert sum(len(data.listing(split).paths) for split in SPLITS) == 2 * 30 * len(fakes.SYNSETS)

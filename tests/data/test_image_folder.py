@@ -116,3 +116,11 @@ def test_groups_stay_together_whatever_their_names():
         assert len(split[groups == group].unique()) == 1
     assert split[::4].bincount(minlength=3).min() > 0
     assert split_groups(torch.zeros(0).long(), 0.1, 0.2, seed=3).shape == (0,)
+
+
+@pytest.mark.parametrize("folders", [("train", "bus"), ("test", "bus")])
+def test_a_split_beside_classes_is_an_error(tmp_path, folders):
+    for name in folders:
+        fakes.write_image(tmp_path / name / "cat" / "0.png")
+    with pytest.raises(ConfigError, match="name splits, beside"):
+        ImageFolder(tmp_path).listing("train")

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from iin_lightning import serialization
+from iin_lightning.callbacks.keep_best import KeepBest
 from iin_lightning.data.base import LabelledBatch
 from iin_lightning.encoders import Autoencoder, Classifier, PatchDiscriminator
 from iin_lightning.errors import CheckpointError, NonFiniteError
@@ -233,3 +234,28 @@ def test_micro_batches_of_a_step_have_noise_of_their_own():
     run = trainer(steps=2, accumulate_grad_batches=3)
     run.fit(Noise(network, AutoencodingLoss(), adam, constant), loader(image_batches()))
     assert drawn == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_weights_of_the_best_validation_come_back(tmp_path):
+    class Worse(Classify):
+        def validation_step(self, batch, batch_idx):
+            seen.append({k: v.clone() for k, v in self.state_dict().items()})
+            self.log("val/loss", float((1.0, 0.5, 2.0)[len(seen) - 1]))
+
+    seen = []
+    task = Worse(Classifier(3, 16, 3, latent_dim=4, width=4, n_down=2, norm="batch"), 0, adam, constant)
+    best = KeepBest(tmp_path / "best", task.monitor)
+    run = pl.Trainer(
+        max_steps=6,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[best],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        val_check_interval=2,
+    )
+    run.fit(task, loader(image_batches()), loader(image_batches(1)))
+    best.restore(task)
+    assert len(seen) == 3
+    assert all(torch.equal(value, seen[1][key]) for key, value in task.state_dict().items())

@@ -28,6 +28,7 @@ from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, resumed
 from iin_lightning.app.stages import Stage, build_stage
 from iin_lightning.app.store import ModelStore
 from iin_lightning.callbacks.graceful_stop import GracefulStop
+from iin_lightning.callbacks.keep_best import KeepBest
 from iin_lightning.callbacks.pictures import Pictures, log_pictures
 from iin_lightning.data.module import DataModule
 from iin_lightning.errors import ConfigError, NonFiniteError, StoppedByUser
@@ -113,6 +114,9 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
         # Our checkpoints hold plain values only, so nothing else need be unpickled.
         trainer.fit(stage.task, stage.data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
         trainer.save_checkpoint(checkpoint)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, KeepBest):
+                callback.restore(stage.task)
         metrics = _test(trainer, stage)
         outcome: dict[str, Any] = {
             "name": config.name,
@@ -147,7 +151,7 @@ def _refuse_distributed_sweep(config: DictConfig) -> None:
     if in_this_process and str(config.trainer.strategy).startswith("ddp") and config.trainer.devices != 1:
         raise ConfigError(
             "A job of several processes starts the command again for each, and in a sweep that would be a sweep of its "
-            "own: run the jobs one by one without -m, or give each a process of its own (hydra/launcher=submitit_slurm)."
+            "own: run the jobs one by one without -m, or give each processes of its own (a SLURM launcher)."
         )
 
 
@@ -176,6 +180,8 @@ def _trainer(
             enable_version_counter=False,
         ),
     }
+    if config.model.keep == "best":
+        callbacks["best"] = KeepBest(checkpoint.parent / "best", stage.task.monitor)
     if stage.draw is not None:
         callbacks["pictures"] = Pictures(stage.draw, images, folder / "figures")
     return build_trainer(config, loggers, callbacks), images

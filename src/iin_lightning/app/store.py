@@ -25,7 +25,8 @@ TRAINER_INGREDIENTS = (
     "limit_train_batches",
     "deterministic",
 )
-ELSEWHERE = ("num_workers", "download", "eval_batch_size", "cache", "cache_dir")
+ELSEWHERE = ("num_workers", "download", "eval_batch_size", "cache", "cache_dir", "max_broken")
+LABELS = ("attributes", "concept")
 
 
 def recipe_key(config: DictConfig) -> str:
@@ -35,6 +36,8 @@ def recipe_key(config: DictConfig) -> str:
         value = OmegaConf.select(config, name)
         recipe[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ELSEWHERE}
+    if config.model.stage == "autoencode":  # which reads no labels
+        recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in LABELS}
     # A data set of a name is the same one wherever it lies; a folder of one's own is known by its path alone.
     if recipe["data"].get("root") == config.paths.data:
         del recipe["data"]["root"]

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from iin_lightning.app.resume import CONFIG
-from iin_lightning.data.base import Source, Split
+from iin_lightning.data.base import Source, Split, Subset
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
 from iin_lightning.errors import CheckpointError, ConfigError
@@ -163,5 +163,8 @@ def _device(name: str) -> torch.device:
 
 
 def _colors(source: Source) -> Tensor | None:
+    items = torch.arange(len(source))
+    if isinstance(source, Subset):
+        items, source = source.items, source.source
     colors = getattr(source, "colors", None)
-    return None if colors is None else colors(torch.arange(len(source)))
+    return None if colors is None else colors(items)

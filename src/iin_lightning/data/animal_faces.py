@@ -21,7 +21,7 @@ Partition = Literal["shared", "official"]
 PARTITIONS: tuple[Partition, ...] = ("shared", "official")
 FOLDERS = ("animal_faces", "datasets/animals", "animals", "")
 SYNSET = re.compile(r"n\d{8}")
-CROP = re.compile(r".*\.JPEG_\d+_\d+_\d+_\d+\.jpg")
+CROP = re.compile(r"(.*)\.JPEG_-?\d+_-?\d+_\d+_\d+\.jpg")
 CURE = (
     "They are cut out of ImageNet, which is had from image-net.org under its terms: python -m iin_lightning.convert "
     "kind=animal_faces source=<ImageNet> out=<folder>, then data.root=<folder>."
@@ -99,8 +99,11 @@ class AnimalFaces(FileModule):
 
     @cached_property
     def _images(self) -> dict[str, list[str]]:
-        images = {name: files for name, files in class_images(self._folder).items() if SYNSET.fullmatch(name)}
-        if not any(CROP.fullmatch(file) for files in images.values() for file in files):
+        found = {name: files for name, files in class_images(self._folder).items() if SYNSET.fullmatch(name)}
+        # Whole pictures may lie beside the crops that were cut out of them.
+        crops = {name: [file for file in files if CROP.fullmatch(file)] for name, files in found.items()}
+        images = {name: files for name, files in crops.items() if files}
+        if not images:
             raise DataNotFoundError(
                 f"{self._folder} has ImageNet's whole pictures or none, and no crops of heads such as "
                 f"n02086240_12630.JPEG_197_106_615_469.jpg. {CURE}"
@@ -111,13 +114,21 @@ class AnimalFaces(FileModule):
     def _records(self) -> Records:
         files, labels = numbered(self._images, tuple(self._images))
         if self.partition == "shared":
-            split = split_within(labels[:, 0], self.val_fraction, self.test_fraction, self.split_seed)
+            split = self._by_photo(files, labels[:, 0], self.test_fraction)
             return Records(files, labels, split).mixed()
         in_train, in_test = (self._listed(side, files) for side in ("train", "test"))
         split = torch.full((len(files),), -1)
-        split[in_train] = split_within(labels[in_train, 0], self.val_fraction, 0, self.split_seed)
+        listed = [file for file, inside in zip(files, in_train.tolist()) if inside]
+        split[in_train] = self._by_photo(listed, labels[in_train, 0], 0)
         split[in_test] = SPLITS.index("test")
         return Records(files, labels, split).mixed()
+
+    def _by_photo(self, files: Sequence[str], classes: Tensor, test_fraction: float) -> Tensor:
+        """The split of each crop: several heads in one photo stay on one side."""
+        first: dict[str, int] = {}
+        photo = [first.setdefault(file.rpartition(".JPEG_")[0], number) for number, file in enumerate(files)]
+        leaders, of = torch.tensor(photo, dtype=torch.long).unique(return_inverse=True)
+        return split_within(classes[leaders], self.val_fraction, test_fraction, self.split_seed)[of]
 
     def _listed(self, side: str, files: Sequence[str]) -> Tensor:
         """Whether each file is in FUNIT's list of a side: bool (n,)."""

@@ -133,7 +133,15 @@ class ImageFolder(FileModule):
             for folder in [next((self.root / name for name in names if (self.root / name).is_dir()), None)]
             if folder is not None
         }
-        if "train" not in folders:
+        inside = {folder.name for folder in folders.values()}
+        beside = [name for name in class_images(self.root) if name not in inside and name != FLAT]
+        if folders and ("train" not in folders or beside):
+            raise ConfigError(
+                f"{self.root} has {', '.join(sorted(inside))}, which name splits, beside "
+                f"{', '.join(beside[:5]) or 'no train'}: either train/<class>/ and others like it, or <class>/ alone. "
+                "Rename a class of such a name, or move the classes into train/."
+            )
+        if not folders:
             folders = {"train": self.root}
         images = {split: class_images(folder) for split, folder in folders.items()}
         if not images["train"]:

@@ -30,6 +30,9 @@ class Task(LightningModule):
         scheduler: optimizer -> schedule, advanced once a step.
     """
 
+    monitor = "val/loss"
+    """What should be small on validation data."""
+
     def __init__(self, optimizer: OptimizerFactory, scheduler: SchedulerFactory) -> None:
         super().__init__()
         self.make_optimizer = optimizer

@@ -30,6 +30,7 @@ class Interpret(Task):
 
     # The encoder's weights are left out of the checkpoint on purpose.
     strict_loading = False
+    monitor = "val/nll"
 
     def __init__(
         self,
