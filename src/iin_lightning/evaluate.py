@@ -15,8 +15,8 @@ class Evaluate:
 
     run: Any = MISSING
     """A run folder, a model folder, a list of them, or a pattern such as outputs/seeds/*."""
-    metric: list[str] = field(default_factory=lambda: ["likelihood", "transfer", "leakage", "disentanglement"])
-    """Of likelihood, transfer, leakage, disentanglement, gaussianity, quality."""
+    metric: list[str] | None = None
+    """Of likelihood, gaussianity, transfer, leakage, disentanglement, quality; null: those that fit, but quality."""
     data: Any = None
     """Other images than those of the run's own configuration; a bare model folder needs it."""
     protocol: str = "clean"

@@ -76,6 +76,13 @@ def test_several_runs_give_means_and_deviations(runs, evaluate, tmp_path):
     assert "| likelihood/nll |" in (tmp_path / "summary.md").read_text()
 
 
+def test_what_fits_is_measured_where_nothing_is_asked_for(command, tiny, workplace, evaluate):
+    command(*tiny(), STORE, "model=unsup", "hydra.run.dir=seeds_unsup/0")
+    assert evaluate("run=seeds_unsup/0").returncode == 0
+    found = json.loads((workplace / "seeds_unsup" / "0" / "results.json").read_text())["evaluation"]
+    assert set(found) == {"likelihood", "gaussianity"}
+
+
 BAD = {
     "an unknown metric": (["metric=[fid]"], "no metric 'fid'; allowed are: likelihood"),
     "a folder without a model": (["run=nowhere"], "run=nowhere is no finished run"),

@@ -172,3 +172,11 @@ def test_the_whole_table_is_read_in_seconds(tmp_path):
     assert time.perf_counter() - start < 3
     assert table.values.shape == (n, 40)
     assert table.columns == ATTRIBUTES
+
+
+def test_a_limit_keeps_people_together(tmp_path):
+    root = fakes.write_celeba(tmp_path)
+    data = CelebA(root, attributes=("Male", "identity"), cache="none", num_workers=0, limit=8)
+    people = data.source("train").labels[:, 1]
+    assert len(people) == 8
+    assert set(people.unique(return_counts=True)[1].tolist()) == {2}

@@ -1,8 +1,6 @@
 """The command ``analyse``: a question to one or many trained networks."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -12,6 +10,7 @@ from iin_lightning import serialization
 from iin_lightning.analysis.dimensions import dimension_shares, factor_scores, whole_dimensions
 from iin_lightning.app.evaluate import table, write_summary
 from iin_lightning.app.quiet import quiet
+from iin_lightning.app.results import add
 from iin_lightning.app.run import load_network
 from iin_lightning.app.subject import choose_data, find_runs, model_folder
 from iin_lightning.data.latent_module import LatentData
@@ -53,9 +52,9 @@ def analyse_dimensions(config: DictConfig) -> None:
         scores = factor_scores(sharing_pairs(latents.latents("train")), config.method)
         dims = whole_dimensions(dimension_shares(scores), encoder.latent_dim)
         answer = {"method": config.method, "scores": scores, "dimensions": dims}
-        _keep(folder, "dimensions", answer)
+        add(folder, "analysis", {"dimensions": answer})
         found[str(folder)] = {f"score/{k}": v for k, v in scores.items()} | {k: float(v) for k, v in dims.items()}
-        networks.setdefault(_kind(folder, encoder), []).append(dims)
+        networks.setdefault(_kind(encoder), []).append(dims)
     console = Console()
     console.print(table(found))
     out = Path(config.out)
@@ -67,13 +66,6 @@ def analyse_dimensions(config: DictConfig) -> None:
 ANALYSES = {"dimensions": analyse_dimensions}
 
 
-def _kind(folder: Path, encoder: Encoder) -> str:
+def _kind(encoder: Encoder) -> str:
     """What runs are grouped by: the class of the network, within its wrapper."""
     return type(getattr(encoder, "encoder", encoder)).__name__.lower()
-
-
-def _keep(folder: Path, name: str, answer: Any) -> None:
-    file = folder / "results.json"
-    results = json.loads(file.read_text()) if file.is_file() else {}
-    results.setdefault("analysis", {})[name] = answer
-    file.write_text(json.dumps(results, indent=2) + "\n")

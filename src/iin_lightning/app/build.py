@@ -67,12 +67,12 @@ def build_factors(
         FactorError: a name that is no concept of the data, or dimensions that do not sum to the latent's.
     """
     dims = config.model.factors
-    if dims == AUTO and latents is not None:
-        return Factors(factor_dimensions(sharing_pairs(latents())), latent_dim)
-    if isinstance(dims, str) and dims != AUTO:
-        raise FactorError(f"model.factors={dims} is neither name: dimension nor {AUTO} nor null.")
-    if dims == AUTO:
-        dims = None
+    if isinstance(dims, str):
+        if dims != AUTO:
+            raise FactorError(f"model.factors={dims} is none of name: dimension, {AUTO}, and null.")
+        if latents is not None:
+            return Factors(factor_dimensions(sharing_pairs(latents())), latent_dim)
+        dims = None  # until there is an encoder to ask
     if dims is None:
         if not data.concepts:
             raise FactorError("These data have no concepts to learn from pairs: train without (model=unsup).")

@@ -1,7 +1,6 @@
 """The command ``evaluate``: numbers into each run's results, and a table over several."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,8 +11,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from iin_lightning.app.measures import MEASURES, provenance
+from iin_lightning.app.measures import MEASURES, fitting, provenance
 from iin_lightning.app.quiet import quiet
+from iin_lightning.app.results import FILE, add
 from iin_lightning.app.subject import find_runs, load_subject
 from iin_lightning.errors import ConfigError, choices
 
@@ -26,26 +26,24 @@ def evaluate(config: DictConfig) -> None:
         CheckpointError: a folder holds no model.
     """
     quiet()
-    for name in config.metric:
+    for name in config.metric or ():
         if name not in MEASURES:
             raise ConfigError(f"There is no metric {name!r}; {choices(name, MEASURES)}.")
     folders = find_runs(config.run)
     found: dict[str, dict[str, float]] = {}
     for folder in folders:
         subject = load_subject(folder, config)
-        results = _read(folder)
-        numbers = results.setdefault("evaluation", {})
-        for name in config.metric:
-            numbers[name] = MEASURES[name](subject, config) | {"of": provenance(subject)}
+        of = provenance(subject)
+        run = found.setdefault(str(folder), {})
+        for name in config.metric or fitting(subject):
+            numbers = MEASURES[name](subject, config)
             # After each metric, so that an error in the next one loses nothing.
-            _file(folder).write_text(json.dumps(_plain(results), indent=2) + "\n")
-        found[str(folder)] = {
-            f"{name}/{key}": value for name in config.metric for key, value in _values(numbers[name]).items()
-        }
+            add(folder, "evaluation", {name: numbers | {"of": of}})
+            run |= {f"{name}/{key}": value for key, value in _values(numbers).items()}
     console = Console()
     console.print(table(found))
     for folder in folders:
-        console.print(f"results  {_file(folder)}", soft_wrap=True)
+        console.print(f"results  {folder / FILE}", soft_wrap=True)
     if len(folders) > 1:
         for path in write_summary(found, Path(config.out)):
             console.print(f"table    {path}", soft_wrap=True)
@@ -93,24 +91,6 @@ def write_summary(found: Mapping[str, Mapping[str, float]], folder: Path) -> Ite
     return folder / "summary.csv", folder / "summary.md"
 
 
-def _file(folder: Path) -> Path:
-    return folder / "results.json"
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    results: dict[str, Any] = json.loads(_file(folder).read_text()) if _file(folder).is_file() else {}
-    return results
-
-
 def _values(numbers: Mapping[str, Any]) -> dict[str, float]:
-    values = {
-        name: entry["value"] if isinstance(entry, dict) else entry for name, entry in numbers.items() if name != "of"
-    }
+    values = {name: entry["value"] if isinstance(entry, dict) else entry for name, entry in numbers.items()}
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no infinity and no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

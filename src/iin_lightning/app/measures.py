@@ -37,16 +37,13 @@ BATCH_SIZE = 250
 @torch.no_grad()
 def measure_likelihood(subject: Subject, config: DictConfig) -> Numbers:
     """-log p(z) of single test latents in nats per dimension, of each factor alone, and the worst round trip."""
-    z = subject.latents("test").mean
-    translator = subject.interpreter.translator
-    round_trip, logdets = RoundTrip().to(subject.device), []
-    for part in z.to(subject.device).split(2000):
-        round_trip.update(translator, part)
-        logdets.append(translator(part)[1].cpu())
-    parts = subject.interpreter.factors.split(subject.test_factors)
-    nll = factor_nll(parts)
+    z_tilde, logdet = subject.translated
+    round_trip = RoundTrip().to(subject.device)
+    for part in subject.latents("test").mean.to(subject.device).split(2000):
+        round_trip.update(subject.interpreter.translator, part)
     dims = subject.interpreter.factors
-    total = sum(nll[name] * dims[name] for name in dims) - torch.cat(logdets).mean().item()
+    nll = factor_nll(dims.split(z_tilde))
+    total = sum(nll[name] * dims[name] for name in dims) - logdet.mean().item()
     return {
         "nll": total / dims.latent_dim,
         **{f"nll_of_factor/{name}": value for name, value in nll.items()},
@@ -62,7 +59,7 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
     judges = {name: _judge(subject, name) for name in interpreter.factors.concepts if name in data.classes}
     readings = readings_for(data.kinds, judges)
     readings = {concept: reading for concept, reading in readings.items() if concept in interpreter.factors.concepts}
-    metric = FactorTransfer(interpreter.factors, readings, data.concepts).to("cpu" if not readings else subject.device)
+    metric = FactorTransfer(interpreter.factors, readings, data.concepts).to(subject.device)
     swaps = FixedSwaps(data.source("test"), BATCH_SIZE, FIXED)
     for target, source in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps), transient=True):
         arguments = (t.to(subject.device) for t in (*target, *source))
@@ -83,7 +80,7 @@ def measure_disentanglement(subject: Subject, config: DictConfig) -> Numbers:
 
 def measure_gaussianity(subject: Subject, config: DictConfig) -> Numbers:
     """How far test factors are from independent standard normal ones."""
-    return gaussianity(subject.test_factors, subject.interpreter.factors)
+    return gaussianity(subject.translated[0], subject.interpreter.factors)
 
 
 @torch.no_grad()
@@ -109,6 +106,7 @@ def measure_quality(subject: Subject, config: DictConfig) -> Numbers:
         for part in track(items.split(BATCH_SIZE), "Real images", transient=True):
             quality.update(source.draw(part, None), "real")
         quality.save_real(cache, key)
+    # They come with the first report; after it all but the real images is forgotten.
     for part in track(items.split(BATCH_SIZE), "Reconstructions", transient=True):
         quality.update(interpreter.reconstruct(source.draw(part, None)), "reconstructions")
     numbers: Numbers = {}
@@ -122,9 +120,7 @@ def measure_quality(subject: Subject, config: DictConfig) -> Numbers:
         for name, record in quality.report().items():
             what, kind = name.split("/")
             numbers[f"{what}/{kind}{label if kind == 'samples' else ''}"] = record
-        quality.statistics["samples"].reset()  # type: ignore[operator]
-        if "samples" in quality.banks:
-            quality.banks["samples"].reset()  # type: ignore[operator]
+        quality.reset(real=False)
     return numbers
 
 
@@ -138,11 +134,22 @@ MEASURES: dict[str, Callable[[Subject, DictConfig], Numbers]] = {
 }
 
 
+def fitting(subject: Subject) -> list[str]:
+    """The metrics that say something of a model and need nothing beside it."""
+    names = ["likelihood", "gaussianity"]
+    concepts = subject.interpreter.factors.concepts
+    if concepts and subject.interpreter.encoder.output == "image" and subject.recipe is not None:
+        names.append("transfer")
+    if concepts and subject.concepts():
+        names += ["leakage", "disentanglement"]
+    return names
+
+
 def _probed(subject: Subject) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     concepts = subject.concepts()
     if not subject.interpreter.factors.concepts or not concepts:
         raise ConfigError(f"Probes read concepts from factors, of which {subject.folder} has none: leave them out.")
-    return subject.interpreter.factors.split(subject.test_factors), concepts
+    return subject.interpreter.factors.split(subject.translated[0]), concepts
 
 
 def _judge(subject: Subject, concept: str) -> torch.nn.Module:

@@ -1,18 +1,35 @@
 """What a run found: ``results.json`` in its folder, a table on the screen."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+FILE = "results.json"
 TRANSFER = "test/transfer/"
 
 
 def write(outcome: dict[str, Any], folder: Path) -> None:
     """Write ``results.json``."""
-    (folder / "results.json").write_text(json.dumps(outcome, indent=2) + "\n")
+    (folder / FILE).write_text(json.dumps(outcome, indent=2) + "\n")
+
+
+def add(folder: Path, section: str, numbers: Mapping[str, Any]) -> None:
+    """Add to a section of a folder's ``results.json``, which need not be there; null stands for NaN and infinity."""
+    file = folder / FILE
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    found[section] = found.get(section, {}) | _plain(dict(numbers))
+    file.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show(outcome: dict[str, Any], folder: Path) -> None:
@@ -31,7 +48,7 @@ def show(outcome: dict[str, Any], folder: Path) -> None:
         console.print(transfer_table(transfer))
     for figure in outcome.get("figures", []):
         console.print(f"picture  {figure}", soft_wrap=True)
-    console.print(f"model    {folder / 'model'}\nresults  {folder / 'results.json'}", soft_wrap=True)
+    console.print(f"model    {folder / 'model'}\nresults  {folder / FILE}", soft_wrap=True)
 
 
 def transfer_table(scores: dict[str, float]) -> Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import Progress
@@ -66,11 +67,13 @@ class Subject:
         return {}
 
     @cached_property
-    def test_factors(self) -> Tensor:
-        """z̃ (n, N) of the test split, on the processor."""
+    def translated(self) -> tuple[Tensor, Tensor]:
+        """z̃ (n, N) of the test split, and log|det ∂z̃/∂z| (n,), on the processor."""
         z = self.latents("test").mean
         with torch.no_grad():
-            return torch.cat([self.interpreter.translate(part.to(self.device)).cpu() for part in z.split(2000)])
+            parts = [self.interpreter.translator(part.to(self.device)) for part in z.split(2000)]
+        z_tilde, logdet = (torch.cat(outputs).cpu() for outputs in zip(*parts))
+        return z_tilde, logdet
 
     def concepts(self) -> dict[str, Tensor]:
         """The values of the concepts that can be probed: classes (n,), colours (n, 3); identities are left out."""
@@ -105,12 +108,15 @@ def model_folder(folder: Path) -> Path:
 
 
 def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:
-    """What a run was configured as, with the paths of this command; nothing for a bare model folder."""
+    """What a run was configured as, with the paths that this command names; nothing for a bare model folder."""
     if not (folder / CONFIG).is_file():
         return None
     recipe = OmegaConf.load(folder / CONFIG)
     assert isinstance(recipe, DictConfig)
-    recipe.paths = config.paths
+    for override in HydraConfig.get().overrides.task:
+        key = override.partition("=")[0]
+        if key.startswith("paths."):
+            OmegaConf.update(recipe, key, OmegaConf.select(config, key))
     return recipe
 
 

@@ -112,6 +112,7 @@ class CelebA(FileModule):
         super().__init__(**{**PRESETS[preset], **asked, **options})
         self.root = Path(root).absolute()
         self.concepts = tuple(attributes)
+        self.group = IDENTITY if IDENTITY in attributes else None
         self.kinds = {name: IDENTITY if name == IDENTITY else "class" for name in attributes}
         self.classes = {
             name: (f"not {name.replace('_', ' ')}", name.replace("_", " ")) for name in attributes if name != IDENTITY

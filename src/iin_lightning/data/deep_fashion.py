@@ -71,7 +71,7 @@ class DeepFashion(FileModule):
     concepts: tuple[str, ...] = ("appearance",)
     kinds: Mapping[str, str] = {"appearance": "identity"}
     classes: Mapping[str, Sequence[str]] = {}
-    group: ClassVar[str | None] = "appearance"
+    group: str | None = "appearance"
 
     def __init__(
         self, root: str | Path, *, resolution: Resolution = "auto", split_seed: int = 0, **options: Any

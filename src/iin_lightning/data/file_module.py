@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from iin_lightning.data.base import Source, Split
 from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths
@@ -41,16 +41,11 @@ class FileModule(DataModule, ABC):
             and none where they come from a cache.
         **loading: see ``DataModule``. A limit leaves images out before they are decoded.
 
-    Attributes:
-        group: a concept whose items a limit keeps together, so that they find partners; None: any may be left out.
-
     Raises:
         ConfigError: an argument is out of its range, or cache="disk" has no folder.
         BrokenImagesError: when images are decoded: more of them are broken than may be.
         DataNotFoundError: when a split is first used: it has no images.
     """
-
-    group: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -116,5 +111,4 @@ class FileModule(DataModule, ABC):
             )
         if self.limit is None or self.limit >= len(listing.paths):
             return listing
-        by = None if self.group is None else self.concepts.index(self.group)
-        return listing.take(choose(listing.labels, self.limit, FIXED, by))
+        return listing.take(choose(listing.labels, self.limit, FIXED, self.limit_by))

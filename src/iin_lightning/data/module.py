@@ -114,6 +114,7 @@ class DataModule(StreamModule, ABC):
         kinds: concept -> "class", whose labels have names; "color"; or "identity", whose labels say "the same one" and
             mean nothing in another split.
         classes: concept of kind "class" -> names of its labels 0, 1, ...
+        group: a concept whose items a limit keeps together, so that they find partners; None: any may be left out.
         image_shape: (C, H, W).
 
     Raises:
@@ -127,6 +128,7 @@ class DataModule(StreamModule, ABC):
     concepts: tuple[str, ...]
     kinds: Mapping[str, str]
     classes: Mapping[str, Sequence[str]]
+    group: str | None = None
 
     def __init__(self, *, val_fraction: float = 0.05, limit: int | None = None, **loading: Any) -> None:
         if not 0 < val_fraction < 1:
@@ -154,9 +156,14 @@ class DataModule(StreamModule, ABC):
         if split not in self._sources:
             source = self.load(split)
             if self.limit is not None and self.limit < len(source):
-                source = Subset(source, choose(source.labels, self.limit, FIXED))
+                source = Subset(source, choose(source.labels, self.limit, FIXED, self.limit_by))
             self._sources[split] = source
         return self._sources[split]
+
+    @property
+    def limit_by(self) -> int | None:
+        """The label column whose groups a limit leaves whole."""
+        return None if self.group is None else self.concepts.index(self.group)
 
     @property
     def broken(self) -> dict[str, int]:

@@ -86,7 +86,8 @@ class PairsCSV(FileModule):
 
     * a table with the columns path_a, path_b, one a concept (same, different or unknown; also 1, 0 or nothing), and
       perhaps split (train, val or test)
-    * each row is two items of its own, 2i and 2i+1: the only partner of an image is the one that the row names
+    * each row is two items of its own, 2i and 2i+1: an image that shares a concept shares it with the one that the row
+      names, and with no other; the images of a row that shares nothing meet any others, as pairs that share nothing
     * unknown counts as not shared, as different does
     * splits that the column does not name are taken from the training rows by seed; rows that have an image in common,
       directly or over others, stay together

@@ -1,14 +1,13 @@
 """A trained encoder that training something else cannot change."""
 
-from typing import Self
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
+from iin_lightning.layers.held import Held
 
 
-class Frozen(Encoder):
+class Frozen(Held, Encoder):
     """The same E and G: in evaluation mode for ever, without gradients to parameters, no buffer moving.
 
     A trainer puts every submodule into training mode at each epoch, and batch norm and ActNorm would then
@@ -37,31 +36,16 @@ class Frozen(Encoder):
         self.encoder = encoder
         self.latent_dim = encoder.latent_dim
         self.output = encoder.output
-        self._hold()
+        self.hold()
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> DiagonalGaussian:
         """The posterior of z (B, N) given images (B, C, H, W) in [-1, 1], without gradients."""
-        self._hold()
+        self.hold()
         return self.encoder.encode(x)
 
     def decode(self, z: Tensor) -> Tensor:
         """The image or the logits of z (B, N), differentiable with respect to z alone."""
-        self._hold()
+        self.hold()
         with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
             return self.encoder.decode(z)
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever ``mode`` says."""
-        super().train(False)
-        return self
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Stay without gradients, whatever ``requires_grad`` says."""
-        super().requires_grad_(False)
-        return self
-
-    def _hold(self) -> None:
-        # `parent.requires_grad_()` and `for m in parent.modules(): m.train()` reach past the methods above.
-        nn.Module.train(self, False)
-        nn.Module.requires_grad_(self, False)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +26,10 @@ from iin_lightning.errors import (
     ShapeError,
     choices,
 )
+from iin_lightning.layers.held import Held
 
 
-class Extractor(nn.Module, ABC):
+class Extractor(Held, ABC):
     """Features of images, in evaluation mode for ever and without gradients.
 
     Attributes:
@@ -59,22 +60,10 @@ class Extractor(nn.Module, ABC):
                 f"Extractors expect uint8 images (B, 3, H, W), got {pixels.dtype} of shape {tuple(pixels.shape)}: "
                 "use metrics.pixels.to_uint8."
             )
-        # `for m in parent.modules(): m.train()` and `parent.requires_grad_()` reach past the methods below.
-        nn.Module.train(self, False)
-        nn.Module.requires_grad_(self, False)
+        self.hold()
         # A trainer of half precision must not change what is measured.
         with torch.autocast(pixels.device.type, enabled=False):
             return self.features(pixels).float()
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever ``mode`` says."""
-        super().train(False)
-        return self
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Stay without gradients, whatever ``requires_grad`` says."""
-        super().requires_grad_(False)
-        return self
 
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with the name and with any weight."""

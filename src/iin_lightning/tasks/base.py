@@ -92,8 +92,8 @@ class Task(LightningModule):
         interval = 1 if loss.device.type == "cpu" else STEPS_BETWEEN_CHECKS
         if self.global_step % interval == 0 and not torch.isfinite(loss):
             raise NonFiniteError(
-                f"The loss of step {self.global_step} is {loss.item()}: {diagnose()}. The last checkpoint is valid; "
-                "continue from it with a lower model.lr or model.gradient_clip, or mend the data."
+                f"The loss of step {self.global_step} is {loss.item()}: {diagnose()}. Continue from "
+                "the last checkpoint with a lower model.lr or model.gradient_clip, or mend the data."
             )
         return loss
 
