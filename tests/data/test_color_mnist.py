@@ -60,6 +60,27 @@ def test_no_two_splits_share_a_colour():
     assert len(colors.mul(255).round().unique(dim=0)) == len(colors)
 
 
+@pytest.mark.parametrize("views", [1, 4, 8])
+@pytest.mark.parametrize("split", SPLITS)
+def test_under_a_limit_an_item_has_a_partner_of_its_colour(split, views):
+    source = ColorMNISTMini(limit=256, views=views).source(split)
+    _, color, sizes = source.labels[:, 1].unique(return_inverse=True, return_counts=True)
+    assert (sizes[color] > 1).float().mean() > 0.9
+    assert len(source) == 256
+
+
+@pytest.mark.parametrize(("limit", "n", "views"), [(1, 1, 1), (3, 1, 3), (4, 1, 4), (5, 1, 4), (18, 4, 4)])
+def test_a_limit_takes_digits_with_all_their_views_and_the_same_ones_for_every_seed(mnist_root, limit, n, views):
+    whole = ColorMNIST(mnist_root, views=4).source("train")
+    one, other = (ColorMNIST(mnist_root, views=4, limit=limit, seed=seed).source("train") for seed in (0, 1))
+    assert len(one) == n * views
+    assert torch.equal(one.images, other.images)
+    assert torch.equal(one.labels[:, 0], one.labels[:n, 0].repeat(views))
+    assert not torch.equal(one.strokes, other.strokes)
+    known = {(image.numpy().tobytes(), digit) for image, digit in zip(whole.images, whole.labels[:, 0].tolist())}
+    assert {(image.numpy().tobytes(), digit) for image, digit in zip(one.images, one.labels[:, 0].tolist())} <= known
+
+
 def test_colours_are_shared_out_evenly_and_say_nothing_about_the_digit():
     labels = ColorMNISTMini(palette=16).source("train").labels
     counts = labels[:, 1].bincount()

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles, Listing, PackedPaths
 from iin_lightning.data.framing import Framing
-from iin_lightning.data.stream import FixedSingles, Singles
+from iin_lightning.data.stream import ConceptPairs, FixedSingles, Singles
+from iin_lightning.factors import Factors
 from iin_lightning.seeding import generator
 
 N = 12
@@ -48,21 +49,40 @@ def test_items_are_drawn_in_the_order_that_is_asked_for(tmp_path):
     assert torch.equal(noisy, files.draw(items, generator(0)))
 
 
-def test_the_next_image_of_the_same_labels_stands_in_for_a_broken_one(tmp_path):
+def test_the_next_readable_image_stands_in_for_a_broken_one_and_brings_its_labels(tmp_path):
     paths = write_images(tmp_path)
-    paths[2].write_bytes(b"")
-    assert which(source(paths).draw(torch.tensor([2, 2, 5]), None)) == [8, 8, 5]
-    paths[8].unlink()  # the only other one with labels (0, 2): now the next one at all
+    for broken in (2, 3):
+        paths[broken].write_bytes(b"")
     files = source(paths)
-    assert which(files.draw(torch.tensor([2, 8]), None)) == [3, 9]
+    items = torch.tensor([2, 3, 5])
+    assert which(files.draw(items, None)) == [4, 4, 5]
+    assert torch.equal(files.drawn_labels(items), LABELS[[4, 4, 5]])
+    assert torch.equal(files.labels, LABELS)
     assert files.broken.count == 2
+
+
+def test_a_pair_shares_what_the_images_in_it_share_not_what_the_broken_one_would_have(tmp_path):
+    paths = write_images(tmp_path)
+    paths[0].write_bytes(b"")
+    pairs = ConceptPairs(source(paths), Factors({"residual": 1, "parity": 1, "third": 1}, 3))
+    batch = pairs.batch(torch.tensor([0, 2]), torch.tensor([6, 4]), None)  # 1 stands in for 0
+    assert which(batch.a) == [1, 2]
+    assert batch.shared.tolist() == [[False, False, False], [False, True, False]]
+
+
+def test_the_content_changes_with_a_file(tmp_path):
+    paths = write_images(tmp_path)
+    before = source(paths).content()
+    assert source(paths).content() == before
+    Image.fromarray(np.full((9, 8), 77, dtype=np.uint8)).save(paths[5])
+    assert source(paths).content() != before
 
 
 def test_the_order_is_a_ring(tmp_path):
     paths = write_images(tmp_path)
     for broken in (10, 11):
         paths[broken].write_bytes(b"no image")
-    assert which(source(paths).draw(torch.tensor([10, 11]), None)) == [4, 5]
+    assert which(source(paths).draw(torch.tensor([10, 11]), None)) == [0, 0]
 
 
 def test_a_stand_in_does_not_depend_on_what_was_drawn_before(tmp_path):
@@ -110,7 +130,7 @@ def test_the_count_crosses_into_a_process_that_is_started_afresh(tmp_path):
     files = source(paths)
     loader = DataLoader(FixedSingles(files, 6), batch_size=None, num_workers=1, multiprocessing_context="spawn")
     drawn = torch.cat([batch.x for batch in loader])
-    assert which(drawn) == [0, 1, 2, 3, 4, 11, *range(6, 12)]
+    assert which(drawn) == [0, 1, 2, 3, 4, 6, *range(6, 12)]
     assert files.broken.count == 1
 
 

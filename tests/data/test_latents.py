@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.errors import CheckpointError, NonFiniteError, ShapeError
 from iin_lightning.seeding import generator
@@ -171,3 +172,14 @@ def test_a_fingerprint_tells_data_apart(mnist_root):
     ]
     assert len(set(marks)) == len(marks)
     assert mark() == marks[0]
+
+
+def test_a_fingerprint_sees_a_change_in_any_image():
+    images = torch.randint(256, (300, 1, 4, 4), dtype=torch.uint8, generator=generator(0))
+    marks = set()
+    for item in (None, 0, 1, 150, 299):
+        changed = images.clone()
+        if item is not None:
+            changed[item, 0, 2, 2] ^= 1
+        marks.add(fingerprint(ImageTensor(changed, torch.zeros(300, 1, dtype=torch.long), ("digit",))))
+    assert len(marks) == 5

@@ -9,7 +9,7 @@ from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.mnist import MNIST
 from iin_lightning.data.stream import Singles
-from iin_lightning.errors import NonFiniteError
+from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.factors import Factors, PairBatch
 
 FACTORS = Factors({"residual": 2, "digit": 2, "color": 2}, latent_dim=6)
@@ -232,3 +232,24 @@ def test_mnist_trains_too(mnist_root):
     task = Task()
     trainer(max_steps=2).fit(task, datamodule=MNIST(mnist_root, batch_size=8, download=False))
     assert task.seen[0].x.shape == (8, 1, 32, 32)
+
+
+def test_latent_noise_widens_every_split_by_the_spread_of_the_training_latents(mnist_root, encoder, tmp_path):
+    def latents(noise: float, split):
+        data = LatentData(images(mnist_root, views=1), encoder, cache=tmp_path, cache_key="e", noise=noise)
+        return data.latents(split)
+
+    plain, blurred = latents(0.0, "train"), latents(0.5, "train")
+    spread = plain.mean.std(0)
+    torch.testing.assert_close(blurred.scale, (plain.scale**2 + (0.5 * spread) ** 2).sqrt())
+    assert torch.equal(blurred.mean, plain.mean)
+    drowned = latents(1e6, "test").mean  # nothing but noise is left
+    assert (drowned.std(0) / (1e6 * spread) - 1).abs().max() < 0.5
+    assert torch.equal(drowned, latents(1e6, "test").mean)
+
+
+def test_latent_noise_needs_a_cache_and_is_not_negative(mnist_root, encoder, tmp_path):
+    with pytest.raises(ConfigError, match=r"latent_noise=0.5.*latents=online"):
+        LatentData(images(mnist_root), encoder, noise=0.5)
+    with pytest.raises(ConfigError, match=r"latent_noise=-1"):
+        LatentData(images(mnist_root), encoder, cache=tmp_path, noise=-1)

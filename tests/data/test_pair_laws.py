@@ -67,6 +67,7 @@ CASES = {
     "pairs_csv": Case(fakes.write_pairs_csv, files(PairsCSV)),
     "pairs_csv with splits": Case(lambda root: fakes.write_pairs_csv(root, split=True), files(PairsCSV)),
 }
+SEVERAL_CONCEPTS = ["color_mnist", "celeba", "celeba with people", "pairs_csv", "pairs_csv with splits"]
 every_case = pytest.mark.parametrize("name", CASES)
 
 
@@ -99,6 +100,7 @@ def test_the_card_fits_the_sources(name, build):
     assert data.license
     assert data.terms
     assert set(data.kinds) == set(data.concepts)
+    assert (len(data.concepts) > 1) == (name in SEVERAL_CONCEPTS)
     assert set(data.kinds.values()) <= {"class", "color", "identity"}
     assert set(data.classes) == {concept for concept, kind in data.kinds.items() if kind == "class"}
     for split in SPLITS:
@@ -140,24 +142,29 @@ def test_every_partner_shares_a_concept_where_there_is_one_to_share(name, build)
     assert torch.equal(shares, can_share)
 
 
-INDEPENDENT = ["color_mnist", "celeba", "celeba with people"]
-
-
-@pytest.mark.parametrize("name", INDEPENDENT)
+@pytest.mark.parametrize("name", SEVERAL_CONCEPTS)
 def test_a_concept_that_is_not_asked_for_is_shared_at_chance_level(name, build):
-    """Of partners for concept k, the others agree as often as in all items that share k and differ elsewhere."""
+    """Of partners for concept k, the others agree as often as in all items that share k and differ elsewhere.
+
+    Data with one concept have no other, so the law says nothing about them; with two it says that the other differs.
+    """
     source = build(name).source("train")
     n, n_concepts = source.labels.shape
     anchors = torch.arange(n).repeat(300)
     pairs = ConceptPairs(source, factors_of(build(name)))
     agree = source.labels[:, None] == source.labels  # (n, n, K)
+    asked = 0
     for k in range(n_concepts):
         candidates = agree[:, :, k] & ~agree.all(2)
         has_other = candidates.any(1)
+        if not has_other.any():  # no two of the images share k alone, as the material of the fake table
+            continue
         expected = (candidates[:, :, None] & agree).sum(1)[has_other] / candidates.sum(1)[has_other, None]
         partners = pairs.index.draw(anchors, torch.full_like(anchors, k), generator(k))
         drawn = agree[anchors, partners][has_other[anchors]]
         torch.testing.assert_close(drawn.float().mean(0), expected.mean(0), rtol=0, atol=0.02)
+        asked += 1
+    assert asked
 
 
 @every_case
@@ -200,15 +207,18 @@ def test_training_is_dequantised_and_evaluation_is_exact(name, build):
     assert distances[1] < 1e-4
 
 
-@pytest.mark.parametrize("name", ["celeba", "pairs_csv"])
+@every_case
 def test_two_workers_never_give_the_same_noise(name, build):
     source = build(name).source("train")
     stream = Singles(source, len(source), 0)  # every batch has every image
+    exact = source.draw(torch.arange(len(source)), None)
+    inside = (exact.abs() < 1).all(0)  # the noise of black and white is clamped, so it depends on the image
+    assert inside.sum() > 100
     noise = []
     for step, batch in enumerate(DataLoader(stream, sampler=range(4), batch_size=None, num_workers=2)):
-        exact = source.draw(stream.indices(step), None)
-        noise += list((batch.x - exact)[:, :, 16:48, 16:48])
-    assert len({part.numpy().tobytes() for part in noise}) == 4 * len(source)
+        # In 256ths of a level and rounded, so that the same noise on other images is the same to the bit.
+        noise.append((batch.x - exact[stream.indices(step)])[:, inside].mul(127.5 * 256).round())
+    assert len(torch.cat(noise).unique(dim=0)) == 4 * len(source)
 
 
 @every_case

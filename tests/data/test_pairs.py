@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from iin_lightning.data.pairs import PairIndex
+from iin_lightning.data.pairs import PairIndex, shared_mask
 from iin_lightning.errors import ShapeError
 from iin_lightning.seeding import generator
 
@@ -59,14 +59,14 @@ def test_each_row_may_ask_for_another_concept():
     anchors, concepts = torch.arange(500), torch.arange(500) % 2
     index = PairIndex(labels)
     partners = index.draw(anchors, concepts, generator(0))
-    shared = index.shared(anchors, partners)
+    shared = shared_mask(labels[anchors], labels[partners])
     assert shared[anchors, concepts + 1].all()
     assert not shared[:, 1:].all(dim=1).any()
 
 
 def test_the_mask_is_what_the_labels_say_and_the_residual_is_never_shared():
     labels = torch.tensor([[1, 5], [1, 6], [2, 6], [1, 5]])
-    mask = PairIndex(labels).shared(torch.tensor([0, 1, 0, 0]), torch.tensor([1, 2, 2, 3]))
+    mask = shared_mask(labels[[0, 1, 0, 0]], labels[[1, 2, 2, 3]])
     assert mask.tolist() == [[False, True, False], [False, False, True], [False] * 3, [False, True, True]]
 
 

@@ -1,9 +1,15 @@
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 from tests.data import fakes
 
 from iin_lightning.data.pairs_csv import PairsCSV
+from iin_lightning.data.stream import ConceptPairs
 from iin_lightning.errors import ConfigError, DataNotFoundError
+from iin_lightning.factors import Factors
+from iin_lightning.seeding import generator
 
 SPLITS = ("train", "val", "test")
 
@@ -12,52 +18,152 @@ def pairs_csv(table, **options) -> PairsCSV:
     return PairsCSV(table, **{"cache": "none", "num_workers": 0, **options})
 
 
-def rows(data: PairsCSV, split: str) -> dict[str, list[bool]]:
-    """Name of the first image -> whether each concept is shared, of every row of a split."""
-    listing = data.listing(split)
-    assert all(a.stem[:-1] == b.stem[:-1] for a, b in zip(listing.paths[::2], listing.paths[1::2]))
-    shared = listing.labels[::2] == listing.labels[1::2]
-    return {path.name: row for path, row in zip(listing.paths[::2], shared.tolist())}
-
-
-def write(path, text) -> str:
+def write(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return str(path)
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_a_label_is_shared_exactly_where_a_row_says_same(tmp_path, split):
-    data = pairs_csv(fakes.write_pairs_csv(tmp_path, split=split))
+def table_of(path: Path, *rows: str) -> str:
+    """A table with the concepts shape and material; paths are without their .png."""
+    cells = [row.split(",") for row in rows]
+    lines = [",".join((f"{a}.png", f"{b}.png", *rest)) for a, b, *rest in cells]
+    return write(path, "\n".join(["path_a,path_b,shape,material" + ",split" * (len(cells[0]) > 4), *lines]) + "\n")
+
+
+def all_for_training(table: str) -> str:
+    """The same table, all of whose images train; two others validate, and two test."""
+    head, *rows = Path(table).read_text().splitlines()
+    others = ["y.png,Y.png,0,0,val", "z.png,Z.png,0,0,test"]
+    return write(Path(table), "\n".join([f"{head},split", *(f"{row},train" for row in rows), *others]))
+
+
+def sides_of(data: PairsCSV) -> dict[str, str]:
+    """Name of an image -> its split, each image once."""
+    found = [(path.stem, side) for side in SPLITS for path in data.listing(side).paths]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def shared(data: PairsCSV, concept: str) -> set[str]:
+    """All two images that share a concept, such as "ab"."""
+    column = data.concepts.index(concept)
+    listings = [data.listing(side) for side in SPLITS]
+    label = {path.stem: row[column] for found in listings for path, row in zip(found.paths, found.labels.tolist())}
+    return {a + b for a, b in itertools.combinations(sorted(label), 2) if label[a] == label[b]}
+
+
+@pytest.fixture
+def world(tmp_path) -> str:
+    """a, b, c, d have one shape, over b and c; e and f, and again a and g one material; h shares nothing."""
+    return table_of(
+        tmp_path / "world.csv",
+        "a,b,same,different",
+        "d,c,1,unknown",
+        "c,b,same,",
+        "e,f,unknown,same",
+        "e,a,different,unknown",
+        "g,a,0,1",
+        "h,a,unknown,different",
+        "a,b,unknown,different",
+    )
+
+
+def test_the_same_passes_from_image_to_image_and_nothing_else_does(world):
+    data = pairs_csv(world)
     assert data.concepts == ("shape", "material")
     assert data.kinds == {"shape": "identity", "material": "identity"}
-    found = {name: row for side in SPLITS for name, row in rows(data, side).items()}
-    assert found == {f"{i}a.png": [i % 2 == 0, i % 4 == 0] for i in range(30)}
-    labels = torch.cat([data.listing(side).labels for side in SPLITS])
-    for column in labels.T:
-        assert column.unique(return_counts=True)[1].max() <= 2  # no other row's
+    assert set(sides_of(data)) == set("abcdefgh")
+    assert shared(data, "shape") == {"ab", "ac", "ad", "bc", "bd", "cd"}
+    assert shared(data, "material") == {"ag", "ef"}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("a,d,different,same", r"line 10, column shape: a.png and d.png .*\(a.png = b.png = c.png = d.png\)"),
+        ("b,a,0,unknown", r"line 10, column shape: b.png and a.png .*\(b.png = a.png\)"),
+        ("f,e,same,different", r"line 10, column material: f.png and e.png .*\(f.png = e.png\)"),
+    ],
+)
+def test_what_is_the_same_over_others_cannot_be_different(world, row, expected):
+    a, b, *cells = row.split(",")
+    with open(world, "a") as file:
+        file.write(f"{a}.png,./{b}.png,{','.join(cells)}\n")
+    with pytest.raises(ConfigError, match=rf"world.csv, {expected}\. Correct the row .*write unknown"):
+        pairs_csv(world).source("train")
+
+
+def test_images_meet_whom_they_share_with_and_those_that_share_nothing_anybody_but_themselves(world):
+    data = pairs_csv(all_for_training(world))
+    source = data.source("train")
+    pairs = ConceptPairs(source, Factors({"residual": 1, "shape": 1, "material": 1}, 3))
+    names = [path.stem for path in data.listing("train").paths]
+    met: dict[str, set[str]] = {name: set() for name in names}
+    for trial in range(100):
+        for a, b in enumerate(pairs.partners(torch.arange(len(source)), generator(trial)).tolist()):
+            met[names[a]].add(names[b])
+    assert met == {
+        "a": set("bcdg"),
+        "b": set("acd"),
+        "c": set("abd"),
+        "d": set("abc"),
+        "e": {"f"},
+        "f": {"e"},
+        "g": {"a"},
+        "h": set("abcdefg"),
+    }
+
+
+def test_images_come_in_mixed_order(tmp_path):
+    names = [path.stem for path in pairs_csv(fakes.write_pairs_csv(tmp_path)).listing("train").paths]
+    assert names != sorted(names)
+    assert len({name[:-1] for name in names[:10]}) > 5  # the images of a row do not stand side by side
 
 
 def test_the_column_says_the_split(tmp_path):
-    data = pairs_csv(fakes.write_pairs_csv(tmp_path, split=True))
-    assert [len(rows(data, side)) for side in SPLITS] == [20, 5, 5]
-    assert set(rows(data, "test")) == {f"{i}a.png" for i in (5, 11, 17, 23, 29)}
+    sides = sides_of(pairs_csv(fakes.write_pairs_csv(tmp_path, split=True)))
+    expected = ("train", "train", "train", "train", "val", "test")
+    assert sides == {f"{i}{side}": expected[i % 6] for i in range(30) for side in "ab"}
 
 
 def test_a_split_that_no_row_names_is_taken_from_training(tmp_path):
     table = fakes.write_pairs_csv(tmp_path, split=True)
+    before = sides_of(pairs_csv(table))
     table.write_text(table.read_text().replace(",val", ",train"))
-    assert [len(rows(pairs_csv(table), side)) for side in SPLITS] == [23, 2, 5]
+    after = sides_of(pairs_csv(table))
+    assert {name for name in after if after[name] == "test"} == {name for name in before if before[name] == "test"}
+    assert 4 <= list(after.values()).count("val") <= 50 // 3
 
 
-def test_rows_that_are_linked_by_images_stay_together(tmp_path):
+def test_images_that_rows_link_stay_together_whatever_the_rows_say(tmp_path):
     names = "abcdefghijkl"
-    chains = [(f"{x}{i}", f"{x}{i + 1}") for x in names for i in range(3)]  # a0-a1-a2-a3, ...
-    table = write(tmp_path / "t.csv", "path_a,path_b,c\n" + "".join(f"./{a}.png,{b}.png,same\n" for a, b in chains))
+    kinds = ("same,same", "different,0", "unknown,")
+    chains = [f"{x}{i},./{x}{i + 1},{kinds[i]}" for x in names for i in range(3)]  # a0-a1-a2-a3, ...
+    table = table_of(tmp_path / "t.csv", *chains)
     for seed in range(5):
-        data = pairs_csv(table, split_seed=seed)
-        sides = [{path.stem[0] for path in data.listing(side).paths} for side in SPLITS]
-        assert [len(side) for side in sides] == [8, 2, 2]
-        assert len(set.union(*sides)) == 12
+        sides = sides_of(pairs_csv(table, split_seed=seed))
+        assert len(sides) == 48
+        assert len({(name[0], side) for name, side in sides.items()}) == 12
+        counts = [len({name[0] for name in sides if sides[name] == side}) for side in ("val", "test")]
+        assert 2 <= min(counts) <= max(counts) <= 4
+
+
+def test_no_image_changes_sides_as_rows_come_and_go_or_the_folder_moves(tmp_path):
+    rows = [f"images/{i}a,images/{i}b,same,0" for i in range(200)]
+    options = {"val_fraction": 0.2, "test_fraction": 0.2}
+    grown = sides_of(pairs_csv(table_of(tmp_path / "t.csv", *rows), **options))
+    part = sides_of(pairs_csv(table_of(tmp_path / "elsewhere" / "part.csv", *rows[::-2]), **options))
+    assert len(part) == 200
+    assert part.items() <= grown.items()
+    outside = [row.replace("images/", "../images/") for row in rows]
+    there, moved = (
+        sides_of(pairs_csv(table_of(tmp_path / folder / "tables" / "t.csv", *outside), **options))
+        for folder in ("one", "two/three")
+    )
+    assert there == moved
+    absolute = [row.replace("images/", f"{tmp_path}/images/") for row in rows]
+    assert sides_of(pairs_csv(table_of(tmp_path / "absolute.csv", *absolute), **options)) == grown
 
 
 def test_paths_are_relative_to_the_table_or_to_a_root(tmp_path):
@@ -67,12 +173,20 @@ def test_paths_are_relative_to_the_table_or_to_a_root(tmp_path):
     assert all(path.is_file() for path in pairs_csv(moved, root=tmp_path / "a").listing("train").paths)
 
 
-def test_a_limit_takes_whole_rows(tmp_path):
-    table = fakes.write_pairs_csv(tmp_path)
-    whole, part = pairs_csv(table), pairs_csv(table, limit=9)
-    assert len(rows(part, "train")) == 4
-    assert rows(part, "train").items() <= rows(whole, "train").items()
-    assert len(part.source("train")) == 8
+def test_a_limit_takes_the_images_of_whole_rows(tmp_path):
+    rows = [f"{x}{i},{x}{j},same,0" for x in "abcdef" for i, j in itertools.combinations(range(4), 2)]
+    table = all_for_training(table_of(tmp_path / "t.csv", *rows))
+    whole = set(sides_of(pairs_csv(table)))
+    for limit in (2, 7, 23):
+        data = pairs_csv(table, limit=limit)
+        sides = sides_of(data)
+        train = [name for name in sides if sides[name] == "train"]
+        assert limit // 2 <= len(train) <= limit
+        assert set(sides) <= whole
+        assert all(any(a != b and a[0] == b[0] for b in train) for a in train)  # each with one of a row of its own
+        assert {name for name in sides if sides[name] != "train"} == set("yYzZ")
+    assert set(sides_of(pairs_csv(table, limit=24))) == whole
+    assert len(pairs_csv(fakes.write_pairs_csv(tmp_path / "files"), limit=9).source("train")) == 8
 
 
 HEAD = "path_a,path_b,shape,split\n"
@@ -91,6 +205,10 @@ WRONG = {
     "a column twice": ("path_a,path_b,c,c\na,b,1,1\n", "each once"),
     "nothing": ("", "of an empty file"),
     "no rows": (HEAD, "no pair"),
+    "an image with itself": (
+        HEAD + "a,b,0,train\nc/d.png,c/./d.png,same,train\n",
+        r"line 3, pairs c/d.png with itself",
+    ),
 }
 
 
@@ -102,12 +220,7 @@ def test_a_malformed_table_is_refused_with_line_column_and_value(tmp_path, text,
 
 def test_cells_may_be_in_any_case_and_of_excel(tmp_path):
     table = write(tmp_path / "t.csv", "\ufeffpath_a, path_b, c\r\n" + "".join(f"{i},{i}b, SAME \r\n" for i in range(9)))
-    assert all(row == [True] for row in rows_of(pairs_csv(table)))
-
-
-def rows_of(data: PairsCSV) -> list[list[bool]]:
-    labels = data.listing("train").labels
-    return (labels[::2] == labels[1::2]).tolist()
+    assert shared(pairs_csv(table), "c") == {f"{i}{i}b" for i in range(9)}
 
 
 def test_a_missing_table_says_what_it_should_have(tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from iin_lightning.data import pixel_cache
 from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles, Listing, PackedPaths
-from iin_lightning.data.framing import Framing
+from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.pixel_cache import MappedImages, into_memory, onto_disk
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import generator
@@ -260,3 +260,22 @@ def test_a_full_disk_is_found_before_anything_is_decoded(paths, tmp_path, monkey
     with pytest.raises(ConfigError, match=r"data\.cache_dir"):
         disk(paths, tmp_path / "cache")
     assert not seen
+
+
+def test_an_image_that_could_not_be_read_for_a_while_comes_back(paths, tmp_path, monkeypatch, caplog):
+    def out_of_reach(path, framing):
+        if path == str(paths[4]):
+            raise BrokenImageError("TimeoutError: the drive does not answer")
+        return read_image(path, framing)
+
+    with monkeypatch.context() as passing:
+        passing.setattr(pixel_cache, "read_image", out_of_reach)
+        assert len(disk(paths, tmp_path / "cache")) == N - 1
+        assert len(disk(paths, tmp_path / "cache")) == N - 1  # as long as it stays so, the file is kept
+    broken = books(paths)
+    with caplog.at_level(logging.WARNING):
+        cached = disk(paths, tmp_path / "cache", broken)
+    assert torch.equal(cached.labels, LABELS)
+    assert torch.equal(cached.images, ram(paths, tmp_path).images)
+    assert broken.count == 0
+    assert f"{paths[4]} was broken and can be read now" in caplog.text

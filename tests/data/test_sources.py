@@ -106,22 +106,6 @@ def test_a_missing_folder_says_where_was_looked_for_which_files_and_the_cure(tmp
         assert text in str(error.value)
 
 
-def test_a_failed_download_says_why(tmp_path, monkeypatch):
-    def no_network(root, download):
-        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
-
-    monkeypatch.setattr("torchvision.datasets.MNIST", no_network)
-    with pytest.raises(DataNotFoundError, match=r"Downloading failed \(Error downloading train-images"):
-        ColorMNIST(tmp_path).prepare_data()
-
-
-def test_a_download_is_read(tmp_path, monkeypatch, write_mnist):
-    monkeypatch.setattr("torchvision.datasets.MNIST", lambda root, download: write_mnist(root / "MNIST" / "raw"))
-    data = MNIST(tmp_path)
-    data.prepare_data()
-    assert len(data.source("test")) == 24
-
-
 def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path, write_mnist):
     write_mnist(tmp_path / "raw")
     (tmp_path / "raw" / "train-labels-idx1-ubyte").write_bytes(
@@ -137,7 +121,7 @@ def test_only_grey_or_rgb_is_offered():
 
 
 def test_a_limit_takes_some_items_of_each_split_by_seed(mnist_root):
-    whole, part, again = (ColorMNIST(mnist_root, val_fraction=0.5, limit=limit) for limit in (None, 10, 10))
+    whole, part, again = (MNIST(mnist_root, val_fraction=0.5, limit=limit) for limit in (None, 10, 10))
     for split in ("train", "val", "test"):
         items = torch.arange(10)
         source = part.source(split)
@@ -146,4 +130,4 @@ def test_a_limit_takes_some_items_of_each_split_by_seed(mnist_root):
         assert torch.equal(source.draw(items, None), whole.source(split).draw(source.items, None))
         assert torch.equal(source.labels, whole.source(split).labels[source.items])
     with pytest.raises(ConfigError, match="limit=0"):
-        ColorMNIST(mnist_root, limit=0)
+        MNIST(mnist_root, limit=0)

@@ -124,6 +124,7 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         encoder,
         cache=None if config.latents == "online" else Path(config.paths.cache) / "latents",
         cache_key=encoder_id,
+        noise=config.model.latent_noise,
         batch_size=data.batch_size,
         eval_batch_size=data.eval_batch_size,
         num_workers=data.num_workers if config.latents == "online" else 0,

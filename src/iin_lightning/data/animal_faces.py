@@ -13,7 +13,7 @@ from iin_lightning.data.base import Split
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.image_folder import class_images, numbered
-from iin_lightning.data.splits import SPLITS, Records, check_fraction, split_within
+from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
 from iin_lightning.data.tables import first_file, found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
@@ -33,7 +33,8 @@ class AnimalFaces(FileModule):
 
     * 117,484 images of 149 classes, of many sizes; the largest centred square of each is kept
     * concept: animal, whose classes are ImageNet's synsets
-    * partition "shared": every class is on all sides, its images shared out by seed; there are classes to read
+    * partition "shared": every class is on all sides, its photos shared out by a hash of their names; there are classes
+      to read
     * partition "official": FUNIT's lists, 119 classes for training and 30 others for test; validation is taken from
       the training classes, and an animal has no name, only others of its kind
 
@@ -44,7 +45,7 @@ class AnimalFaces(FileModule):
         root: folder with <synset>/<file>.JPEG_<x1>_<y1>_<x2>_<y2>.jpg, or with animal_faces/, datasets/animals/ or
             animals/ that has them. The lists animals_list_train.txt and animals_list_test.txt lie in it or beside it.
         partition: "shared" or "official".
-        test_fraction: part of each class for test if it is shared, in (0, 1).
+        test_fraction: about which part of each class is for test if it is shared, in (0, 1).
         split_seed: of splits that are drawn; see ``ImageFolder``.
         **options: see ``FileModule``.
 
@@ -125,10 +126,12 @@ class AnimalFaces(FileModule):
 
     def _by_photo(self, files: Sequence[str], classes: Tensor, test_fraction: float) -> Tensor:
         """The split of each crop: several heads in one photo stay on one side."""
+        photos = [file.rpartition(".JPEG_")[0] for file in files]
         first: dict[str, int] = {}
-        photo = [first.setdefault(file.rpartition(".JPEG_")[0], number) for number, file in enumerate(files)]
-        leaders, of = torch.tensor(photo, dtype=torch.long).unique(return_inverse=True)
-        return split_within(classes[leaders], self.val_fraction, test_fraction, self.split_seed)[of]
+        leader = [first.setdefault(photo, number) for number, photo in enumerate(photos)]
+        leaders, of = torch.tensor(leader, dtype=torch.long).unique(return_inverse=True)
+        names = relative_names(list(first), self._folder)
+        return split_within(names, classes[leaders], self.val_fraction, test_fraction, self.split_seed)[of]
 
     def _listed(self, side: str, files: Sequence[str]) -> Tensor:
         """Whether each file is in FUNIT's list of a side: bool (n,)."""

@@ -3,8 +3,11 @@
 Symbols: n items, K concepts, B a batch. Images are float32 (B, C, H, W) in [-1, 1], latents float32 (B, N).
 """
 
+from abc import ABC, abstractmethod
+from hashlib import sha256
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +26,7 @@ class LabelledBatch(NamedTuple):
     labels: Tensor
 
 
-class Source(Protocol):
+class Source(ABC):
     """Items that are drawn by index, a whole batch in one call.
 
     Attributes:
@@ -31,22 +34,36 @@ class Source(Protocol):
         labels: long (n, K); two items share concept k where their columns k are equal.
     """
 
-    @property
-    def concepts(self) -> tuple[str, ...]: ...  # noqa: D102
+    concepts: tuple[str, ...]
+    labels: Tensor
 
-    @property
-    def labels(self) -> Tensor: ...  # noqa: D102
+    def __len__(self) -> int:
+        """The number of items, n."""
+        return len(self.labels)
 
-    def __len__(self) -> int: ...
-
+    @abstractmethod
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
         """The items ``indices`` (B,); what is random in them comes from the generator.
 
         Without a generator nothing is random: that is how a source is evaluated.
         """
 
+    def drawn_labels(self, indices: Tensor) -> Tensor:
+        """The labels (B, K) of what ``draw`` gave last for ``indices``, where another item may have stood in for one."""
+        return self.labels[indices]
 
-class Subset:
+    @abstractmethod
+    def content(self) -> str:
+        """A hash of all that the items are made of: other files, other digits or another palette give another."""
+
+
+def draw_labelled(source: Source, indices: Tensor, generator: torch.Generator | None) -> LabelledBatch:
+    """The items ``indices`` (B,) of a source with their labels."""
+    x = source.draw(indices, generator)
+    return LabelledBatch(x, source.drawn_labels(indices))
+
+
+class Subset(Source):
     """Some items of a source.
 
     Args:
@@ -60,12 +77,32 @@ class Subset:
         self.concepts = source.concepts
         self.labels = source.labels[items]
 
-    def __len__(self) -> int:
-        return len(self.items)
-
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
         """See ``Source``."""
         return self.source.draw(self.items[indices], generator)
+
+    def drawn_labels(self, indices: Tensor) -> Tensor:
+        """See ``Source``."""
+        return self.source.drawn_labels(self.items[indices])
+
+    def content(self) -> str:
+        """See ``Source``."""
+        return digest(self.items) + self.source.content()
+
+
+def digest(*tensors: Tensor) -> str:
+    """A hash of types, shapes and values.
+
+    Example:
+        >>> digest(torch.zeros(2, 3)) == digest(torch.zeros(3, 2))
+        False
+    """
+    content = sha256()
+    for tensor in tensors:
+        array = np.ascontiguousarray(tensor.numpy())
+        content.update(repr((array.dtype, array.shape)).encode())
+        content.update(array.data)
+    return content.hexdigest()
 
 
 class Posterior(Protocol):

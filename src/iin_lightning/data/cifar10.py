@@ -2,6 +2,7 @@
 
 import pickle
 import tarfile
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Source, Split
+from iin_lightning.data.download import find_or_download
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.image_folder import class_images, numbered
 from iin_lightning.data.images import ImageTensor
-from iin_lightning.data.splits import SPLITS, Records, split_within
+from iin_lightning.data.splits import SPLITS, Records, relative_names, split_within
 from iin_lightning.data.tables import found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
@@ -76,7 +78,7 @@ def read_batch(file: IO[bytes], name: str) -> tuple[Tensor, Tensor]:
 class CIFAR10(FileModule):
     """Small pictures of things and animals.
 
-    * 50,000 training images, of which a part of each class validates, and 10,000 test images
+    * 50,000 training images, of which about ``val_fraction`` of each class validates, and 10,000 test images
     * 32x32 RGB
     * concept: object (10 classes)
     * read from the official pickled batches, their archive, or folders train/<class>/ and test/<class>/
@@ -121,7 +123,8 @@ class CIFAR10(FileModule):
             return super().load(split)
         images, labels = self._batches(place, TEST if split == "test" else TRAIN)
         if split != "test":
-            part = self._held_out(labels) == SPLITS.index(split)
+            # An image of the batches has no name but its place, which is the same in all copies.
+            part = self._held_out([str(number) for number in range(len(labels))], labels) == SPLITS.index(split)
             images, labels = images[part], labels[part]
         return ImageTensor(images, labels[:, None], self.concepts)
 
@@ -129,8 +132,8 @@ class CIFAR10(FileModule):
         """The images of folders."""
         return self._records.listing(split)
 
-    def _held_out(self, labels: Tensor) -> Tensor:
-        return split_within(labels, self.val_fraction, 0, self.split_seed)
+    def _held_out(self, names: Sequence[str], labels: Tensor) -> Tensor:
+        return split_within(names, labels, self.val_fraction, 0, self.split_seed)
 
     @cached_property
     def _records(self) -> Records:
@@ -147,7 +150,7 @@ class CIFAR10(FileModule):
         return Records(
             [*train[0], *test[0]],
             torch.cat([train[1], test[1]]),
-            torch.cat([self._held_out(train[1][:, 0]), held_out]),
+            torch.cat([self._held_out(relative_names(train[0], folder / "train"), train[1][:, 0]), held_out]),
         ).mixed()
 
     def _batches(self, place: Path, names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -156,6 +159,9 @@ class CIFAR10(FileModule):
 
     def _find(self, download: bool) -> Path:
         """The folder of the batches, their archive, or the folder that has train/ and test/."""
+        return find_or_download("CIFAR10", self.root, self._place, download, self._missing)
+
+    def _place(self) -> Path | None:
         for folder in (self.root / FOLDER, self.root):
             if _has_batches(folder):
                 return folder
@@ -164,20 +170,14 @@ class CIFAR10(FileModule):
         for folder in (self.root / "cifar10", self.root):
             if all(any((folder / side / name).is_dir() for name in CLASSES) for side in ("train", "test")):
                 return folder
-        reason, cause = "Downloading was not asked for (download=false).", None
-        if download:
-            from torchvision.datasets import CIFAR10 as Torchvision  # noqa: PLC0415  slow to import, seldom needed
+        return None
 
-            try:
-                Torchvision(self.root, download=True)
-                return self._find(download=False)
-            except (OSError, RuntimeError) as error:
-                reason, cause = f"Downloading failed ({error}).", error
-        raise DataNotFoundError(
+    def _missing(self, reason: str) -> str:
+        return (
             f"CIFAR-10 was not found in {self.root}. {reason} Put {FOLDER}/ with {', '.join((*TRAIN, *TEST))}, the "
             f"archive {ARCHIVE}, or cifar10/train/<class>/ and cifar10/test/<class>/ into this folder, or point "
             f"paths.data to the folder that has one of them. What lies there now: {found_in(self.root)}."
-        ) from cause
+        )
 
 
 def _has_batches(folder: Path) -> bool:
@@ -201,7 +201,7 @@ def _read_archive(path: Path, names: Sequence[str]) -> dict[str, tuple[Tensor, T
                 name = member.name.rpartition("/")[2]
                 if name in names and (file := archive.extractfile(member)) is not None:
                     parts[name] = read_batch(file, f"{name} in {path}")
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataNotFoundError(f"{path} is damaged ({error}). Fetch it again.") from error
     absent = [name for name in names if name not in parts]
     if absent:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from iin_lightning.data.base import Split
+from iin_lightning.data.base import Source, Split, digest
 from iin_lightning.data.images import render
+from iin_lightning.data.limit import choose
 from iin_lightning.data.mnist import IMAGE_SIZE, find_mnist, read_split
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import deform, draw_deformations
@@ -41,7 +42,7 @@ def draw_palette(n: int, min_brightness: float, generator: torch.Generator) -> T
     return palette[:n]
 
 
-class ColoredDigits:
+class ColoredDigits(Source):
     """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i.
 
     View 0 has the digit as it was written; in further views it may be deformed. The views are shared out evenly and
@@ -84,9 +85,6 @@ class ColoredDigits:
             self.deformations = draw_deformations(len(self.labels), deformation, key)
             self.deformations[: len(images)] = 0
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def colors(self, indices: Tensor) -> Tensor:
         """The true stroke colours (B, 3) of items, RGB in [0, 1]."""
         return self.strokes[self.labels[indices, 1]]
@@ -102,6 +100,11 @@ class ColoredDigits:
         if self.background == "complement":
             pixels += (255 - grey) * (1 - stroke)
         return render(pixels.round_().byte(), generator)
+
+    def content(self) -> str:
+        """A hash of the digits, of their colours and of their deformations."""
+        moved = [] if self.deformations is None else [self.deformations]
+        return self.background + digest(self.images, self.strokes, *moved)
 
 
 class ColorMNIST(DataModule):
@@ -123,7 +126,7 @@ class ColorMNIST(DataModule):
         download: fetch MNIST with torchvision if it is absent.
         val_fraction: part of the training file that is kept for validation, in (0, 1).
         seed: of training palette, colours and batches; what is held out is the same for every seed.
-        **loading: see ``DataModule``.
+        **loading: see ``DataModule``. A limit counts views, and leaves out digits with all of theirs.
 
     Raises:
         ConfigError: an argument is out of its range.
@@ -182,9 +185,16 @@ class ColorMNIST(DataModule):
         self.folder()
 
     def load(self, split: Split) -> ColoredDigits:
-        """Read a split into memory and give its views their colours."""
+        """Read a split into memory and give its views their colours.
+
+        A limit leaves digits out before the palette is sized, so that few items share few colours.
+        """
         images, digits = read_split(self.folder(), split, self.val_fraction)
         views, seed = (self.views, self.seed) if split == "train" else (1, FIXED)
+        if self.limit is not None:
+            views = min(views, self.limit)
+            items = choose(digits[:, None], self.limit // views, FIXED)
+            images, digits = images[items], digits[items]
         n_colors = min(self.palette, max(1, views * len(digits) // ITEMS_PER_COLOR))
         return ColoredDigits(
             images,

@@ -41,7 +41,7 @@ class Views(NamedTuple):
 class DeepFashion(FileModule):
     """People in clothes, as in the In-shop Clothes Retrieval benchmark.
 
-    * 52,712 images of 7,982 items; 25,882 train, of whose items ``val_fraction`` validate, and 26,830 test (the
+    * 52,712 images of 7,982 items; 25,882 train, of whose items about ``val_fraction`` validate, and 26,830 test (the
       benchmark's query and gallery); no item is on two sides
     * concept: appearance; two images share it if gender, category, item and look (the first number of the file's
       name, a colour of the item) are the same, and so differ in pose
@@ -114,12 +114,11 @@ class DeepFashion(FileModule):
             raise DataNotFoundError(f"None of the {len(rows)} images that {table} names is in {folder}.")
         n_views = Counter(looks)
         kept = torch.tensor([n_views[look] > 1 for look in looks])
-        item_number, appearance = (
-            torch.from_numpy(np.unique(names, return_inverse=True)[1]) for names in (items, looks)
-        )
+        appearance = torch.from_numpy(np.unique(looks, return_inverse=True)[1])
         is_test = torch.tensor(test)
         split = torch.where(is_test, 2, 0)
-        split[~is_test] = split_groups(item_number[~is_test], self.val_fraction, 0, self.split_seed)
+        train_items = [item for item, held_out in zip(items, test) if not held_out]
+        split[~is_test] = split_groups(train_items, self.val_fraction, 0, self.split_seed)
         kept_files = [file for file, keep in zip(files, kept.tolist()) if keep]
         records = Records(kept_files, appearance[kept, None], split[kept]).mixed()
         return Views(records, int((~kept).sum()), absent)

@@ -2,7 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iin_lightning.data.base import Source
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import render
 from iin_lightning.errors import IINError
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1  # raises with every change of what a framing means
 NAMED_FILES = 3  # how many broken files an error names
 
 
@@ -67,6 +71,19 @@ class PackedPaths:
         return os.fsdecode(self._paths[item])
 
 
+def content_key(paths: PackedPaths, framing: Framing) -> str:
+    """A hash of which files there are, in this order, of which size and time of change, and how they are framed."""
+    key = sha256(repr((FORMAT, asdict(framing))).encode())
+    for item in range(len(paths)):
+        path = paths[item]
+        try:
+            status = os.stat(path)
+            key.update(repr((path, status.st_size, status.st_mtime_ns)).encode())
+        except OSError:  # such a file is a broken image
+            key.update(repr((path, None)).encode())
+    return key.hexdigest()[:32]
+
+
 class BrokenImages:
     """The images of a split that cannot be read: each is reported once by name and counted once.
 
@@ -107,11 +124,11 @@ class BrokenImages:
             )
 
 
-class ImageFiles:
+class ImageFiles(Source):
     """A source of images that are decoded at every draw.
 
-    The place of a broken image is taken, each time, by the next readable one with the same labels, or by the next
-    readable one if there is none with the same; next means in the order of the listing, which is taken for a ring.
+    The place of a broken image is taken, each time, by the next readable one in the order of the listing, which is
+    taken for a ring, and comes with that one's labels.
 
     Args:
         listing: the files, and their labels (n, K).
@@ -128,9 +145,6 @@ class ImageFiles:
         self.broken = broken
         self._stand_ins: dict[int, int] = {}
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
         """Images (B, 3, size, size) in [-1, 1], dequantised by the generator if there is one.
 
@@ -139,19 +153,24 @@ class ImageFiles:
         """
         return render(torch.stack([self._pixels(item) for item in indices.tolist()]), generator)
 
+    def drawn_labels(self, indices: Tensor) -> Tensor:
+        """The labels (B, K), of a broken image those of the one that stands in for it."""
+        return self.labels[[self._stand_ins.get(item, item) for item in indices.tolist()]]
+
+    def content(self) -> str:
+        """A hash of the files' paths, sizes and times of change, and of the framing."""
+        return content_key(self.paths, self.framing)
+
     def _pixels(self, item: int) -> Tensor:
         pixels = self._read(self._stand_ins.get(item, item))
         if pixels is None:
             # Ends before the candidates do: the report of the last broken one among all would be one too many.
             self._stand_ins[item], pixels = next(
-                (other, found) for other in self._candidates(item) if (found := self._read(other)) is not None
+                (other, found)
+                for step in range(1, len(self))
+                if (found := self._read(other := (item + step) % len(self))) is not None
             )
         return pixels
-
-    def _candidates(self, item: int) -> Iterator[int]:
-        others = (torch.arange(1, len(self)) + item) % len(self)
-        alike = (self.labels[others] == self.labels[item]).all(dim=1)
-        return iter(torch.cat([others[alike], others[~alike]]).tolist())
 
     def _read(self, item: int) -> Tensor | None:
         try:

@@ -46,5 +46,15 @@ def read_idx(path: Path | Traversable) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)[header:].reshape(sizes)
 
 
+def first_values(path: Path | Traversable, count: int) -> bytes:
+    """The first values of an IDX file with one size, plain or ``.gz``; fewer if it is damaged, as ``read_idx`` says."""
+    try:
+        with path.open("rb") as file:
+            content = gzip.GzipFile(fileobj=file) if path.name.endswith(".gz") else file
+            return content.read(8 + count)[8:]
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
 def _damaged(path: Path | Traversable, what: str) -> DataNotFoundError:
     return DataNotFoundError(f"The file {path} {what}. Delete it and fetch it again.")

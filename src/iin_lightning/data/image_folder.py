@@ -12,7 +12,7 @@ from torch import Tensor
 from iin_lightning.data.base import Split
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
-from iin_lightning.data.splits import SPLITS, Records, check_fraction, split_within
+from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
 from iin_lightning.data.tables import found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError
 
@@ -65,7 +65,7 @@ class ImageFolder(FileModule):
     """Images of any size and format in folders.
 
     * splits: root/train, root/val and root/test where they exist; what is absent is taken from the training images
-      of each class by seed
+      of each class by a hash of their paths below root, so that none changes sides as others are added or removed
     * concept: the class, which is the name of the image's sub-folder; without sub-folders there is no concept, and no
       pairs
     * classes are those of the training images; images beside class folders are not used
@@ -73,9 +73,9 @@ class ImageFolder(FileModule):
     Args:
         root: the folder: root/<class>/..., root/train/<class>/..., or images alone.
         concept: what the classes are, the name of a factor.
-        test_fraction: part of each class for test where there is no root/test, in (0, 1).
-        split_seed: of splits that are drawn. It is not ``seed``, so that a translator with a seed of its own tests
-            on no image that its network was trained on.
+        test_fraction: about which part of each class is for test where there is no root/test, in (0, 1).
+        split_seed: of splits that are drawn; see ``split_within``. It is not ``seed``, so that a translator with a
+            seed of its own tests on no image that its network was trained on.
         **options: see ``FileModule``.
 
     Raises:
@@ -173,5 +173,6 @@ class ImageFolder(FileModule):
             splits.append(torch.full((len(of_split),), SPLITS.index(split)))
         val_fraction = 0 if "val" in self._images else self.val_fraction
         test_fraction = 0 if "test" in self._images else self.test_fraction
-        splits[0] = split_within(labels[0][:, 0], val_fraction, test_fraction, self.split_seed)  # training images
+        names = relative_names(files[: len(splits[0])], self.root)  # of the training images, which are the first
+        splits[0] = split_within(names, labels[0][:, 0], val_fraction, test_fraction, self.split_seed)
         return Records(files, torch.cat(labels)[:, : len(self.concepts)], torch.cat(splits)).mixed()

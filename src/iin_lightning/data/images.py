@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
+from iin_lightning.data.base import Source, digest
 from iin_lightning.data.transforms import dequantize, to_range
 
 
-class ImageTensor:
+class ImageTensor(Source):
     """A source of images that are kept as uint8, a quarter of their size as float32.
 
     Args:
@@ -26,12 +27,13 @@ class ImageTensor:
         self.labels = labels
         self.concepts = concepts
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
         """Images (B, C, H, W) in [-1, 1], dequantised by the generator if there is one."""
         return render(self.images.index_select(0, indices), generator)  # many times faster than images[indices]
+
+    def content(self) -> str:
+        """A hash of the pixels."""
+        return digest(self.images)
 
 
 def render(pixels: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -14,6 +14,7 @@ from iin_lightning.data.base import Encoder, Split
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.module import DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.errors import ConfigError
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.seeding import FIXED, generator
 
@@ -33,10 +34,13 @@ class LatentData(StreamModule):
             with new dequantisation noise, and held-out images once.
         cache_key: names the encoder and its weights; latents are reused under the same key and data only.
         encode_batch_size: images encoded at a time for the cache.
+        noise: Gaussian noise on all latents, in standard deviations of each dimension over the training set; at least
+            0. It keeps a translator from learning a few thousand latents by heart, which are points in N dimensions.
         **loading: see ``StreamModule``.
 
     Raises:
-        ConfigError: the batch cannot be shared out evenly over the processes.
+        ConfigError: the batch cannot be shared out evenly over the processes; noise is negative, or there is no cache
+            to know the standard deviations from.
         FactorError: when loaders are made: a factor's concept is not one of the data's.
         NonFiniteError: in setup: the encoder gives latents that are not finite.
     """
@@ -50,8 +54,16 @@ class LatentData(StreamModule):
         cache: str | Path | None = None,
         cache_key: str = "",
         encode_batch_size: int = 512,
+        noise: float = 0.0,
         **loading: Any,
     ) -> None:
+        if not noise >= 0:
+            raise ConfigError(f"latent_noise={noise} must be at least 0: it counts standard deviations.")
+        if noise > 0 and cache is None:
+            raise ConfigError(
+                f"latent_noise={noise} is relative to the spread of all training latents, which latents=online does "
+                "not know: set latents=cached, or latent_noise=0."
+            )
         super().__init__(**loading)
         self.images = images
         self.encoder = encoder
@@ -59,6 +71,7 @@ class LatentData(StreamModule):
         self.cache = None if cache is None else Path(cache)
         self.cache_key = cache_key
         self.encode_batch_size = encode_batch_size
+        self.noise = noise
         self._latents: dict[Split, LatentCache] = {}
 
     def prepare_data(self) -> None:
@@ -77,6 +90,9 @@ class LatentData(StreamModule):
         """The posteriors of a split's images; of held-out ones, a sample of each."""
         if split not in self._latents:
             posterior = self._build(split) if self.cache is None else self._load_or_build(split, self.cache)
+            if self.noise > 0:
+                means = posterior.mean if split == "train" else self.latents("train").mean
+                posterior = posterior.blurred(self.noise * means.std(0))
             self._latents[split] = posterior if split == "train" else posterior.sampled(FIXED)
         return self._latents[split]
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from iin_lightning.data.base import Encoder, Posterior, Source
+from iin_lightning.data.base import Encoder, Posterior, Source, digest
 from iin_lightning.errors import CheckpointError, NonFiniteError, ShapeError
 from iin_lightning.seeding import generator
 
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 """Is told (items done, items in all)."""
 
 
-class LatentCache:
+class LatentCache(Source):
     """A source of latents z = mean + scale·eps with eps ~ N(0, I), or z = mean in evaluation.
 
     Args:
@@ -45,15 +45,24 @@ class LatentCache:
         self.labels = labels
         self.concepts = concepts
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
         """Latents (B, N): posterior samples, or means without a generator."""
         mean = self.mean[indices]
         if generator is None:
             return mean
         return torch.randn(mean.shape, generator=generator).mul_(self.scale[indices]).add_(mean)
+
+    def content(self) -> str:
+        """A hash of the posteriors."""
+        return digest(self.mean, self.scale)
+
+    def blurred(self, std: Tensor) -> "LatentCache":
+        """The same means under wider posteriors: z = mean + scale·eps + std·eps'.
+
+        Args:
+            std: (N,), at least 0.
+        """
+        return LatentCache(self.mean, self.scale.hypot(std), self.labels, self.concepts)
 
     def sampled(self, seed: int) -> "LatentCache":
         """One posterior sample of each item, kept: what held-out likelihoods are measured on.
@@ -107,7 +116,7 @@ class LatentCache:
                     progress(int(items[-1]) + 1, n)
         finally:
             encoder.train(was_training)
-        return cls(mean, scale, source.labels, source.concepts)
+        return cls(mean, scale, source.drawn_labels(torch.arange(n)), source.concepts)
 
     def save(self, path: Path, key: str) -> None:
         """Write to a safetensors file under a temporary name first, so that no reader meets half a file.
@@ -166,17 +175,15 @@ class LatentCache:
 
 
 def fingerprint(source: Source, probes: int = 64) -> str:
-    """A hash of a source's labels and of some of its images: another palette or crop gives another hash.
+    """A hash of a source's labels, of what its images are made of, and of some images as they come out.
 
     Args:
         source: of images.
         probes: how many images to look at, spread evenly over the items.
     """
     items = torch.linspace(0, len(source) - 1, min(probes, len(source))).long()
-    content = sha256(repr(source.concepts).encode())
-    for tensor in (source.labels, source.draw(items, None)):
-        content.update(repr(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
-    return content.hexdigest()
+    parts = (repr(source.concepts), source.content(), digest(source.labels, source.draw(items, None)))
+    return sha256("".join(parts).encode()).hexdigest()
 
 
 def _check(posterior: Posterior, items: Tensor, latent_dim: int) -> None:

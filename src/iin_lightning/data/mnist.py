@@ -8,18 +8,26 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from iin_lightning.data.base import Split
-from iin_lightning.data.idx import read_idx
+from iin_lightning.data.download import find_or_download
+from iin_lightning.data.idx import first_values, read_idx
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import pad_to
 from iin_lightning.errors import ConfigError, DataNotFoundError
 
 IMAGE_SIZE = 32  # 28 padded: four halvings need a multiple of 16
+# Data sets whose files have the same names, and the first of their training labels.
+FIRST_LABELS = {
+    "MNIST": bytes((5, 0, 4, 1, 9, 2, 1, 3, 1, 4)),
+    "FashionMNIST": bytes((9, 0, 0, 3, 0, 2, 7, 2, 5, 5)),
+}
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
 
 
-def find_mnist(root: Path | Traversable, download: bool = False, name: str = "MNIST") -> Path | Traversable:
+def find_mnist(root: Path, download: bool = False, name: str = "MNIST") -> Path:
     """The folder that holds MNIST's four files, plain or ``.gz``: root/MNIST/raw, root/raw or root.
+
+    Only the first folder's name says whose files they are; those in the others must not begin like another data set's.
 
     Args:
         root: where to look; torchvision downloads to root/MNIST/raw.
@@ -29,24 +37,23 @@ def find_mnist(root: Path | Traversable, download: bool = False, name: str = "MN
     Raises:
         DataNotFoundError: they are in none of the folders and could not be downloaded.
     """
-    folders = [root / name / "raw", root / "raw", root]
-    for folder in folders:
-        if all(_file(folder, file) is not None for file in FILES):
-            return folder
-    reason, cause = "Downloading was not asked for (download=false).", None
-    if download and isinstance(root, Path):
-        from torchvision import datasets  # noqa: PLC0415  slow to import, seldom needed
+    flat = (root / "raw", root)
+    folders = (root / name / "raw", *flat)
 
-        try:
-            getattr(datasets, name)(root, download=True)
-            return find_mnist(root, name=name)
-        except (OSError, RuntimeError) as error:
-            reason, cause = f"Downloading failed ({error}).", error
-    raise DataNotFoundError(
-        f"{name} was not found in {', '.join(map(str, folders))}. {reason} Put the four "
-        f"files {', '.join(FILES)}, each plain or .gz, into one of these folders, or point "
-        "paths.data to the folder that has them; data=color_mnist_mini needs no files."
-    ) from cause
+    def find() -> Path | None:
+        complete = (folder for folder in folders if all(_file(folder, file) is not None for file in FILES))
+        return next((folder for folder in complete if folder not in flat or _owner(folder) in (None, name)), None)
+
+    def missing(reason: str) -> str:
+        owners = {folder: _owner(folder) for folder in flat}
+        foreign = "".join(f"{folder} holds {it}'s files. " for folder, it in owners.items() if it not in (None, name))
+        return (
+            f"{name} was not found in {', '.join(map(str, folders))}. {foreign}{reason} Put the four files "
+            f"{', '.join(FILES)}, each plain or .gz, into one of these folders, or point paths.data to the folder "
+            "that has them; data=color_mnist_mini needs no files."
+        )
+
+    return find_or_download(name, root, find, download, missing)
 
 
 def read_mnist(folder: Path | Traversable, part: Literal["train", "t10k"]) -> tuple[Tensor, Tensor]:
@@ -79,6 +86,13 @@ def read_split(folder: Path | Traversable, split: Split, val_fraction: float) ->
 
 def _file(folder: Path | Traversable, name: str) -> Path | Traversable | None:
     return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+
+
+def _owner(folder: Path) -> str | None:
+    """Which data set the training labels of a folder begin like, of those that are known."""
+    file = _file(folder, "train-labels-idx1-ubyte")
+    first = b"" if file is None else first_values(file, 10)
+    return next((name for name, labels in FIRST_LABELS.items() if labels == first), None)
 
 
 def _read(folder: Path | Traversable, name: str) -> Tensor:

@@ -102,7 +102,7 @@ class DataModule(StreamModule, ABC):
     A subclass says the five attributes and ``load``.
 
     Args:
-        val_fraction: part of the training data that is kept for validation where there is no official split.
+        val_fraction: about which part of the training data is kept for validation where there is no official split.
         limit: at most so many items of each split, the same for every seed, for a quick look; None: all.
         **loading: see ``StreamModule``.
 

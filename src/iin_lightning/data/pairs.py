@@ -35,7 +35,6 @@ class PairIndex:
             raise ShapeError(f"Labels must be (items, concepts), at least one each, got {tuple(labels.shape)}.")
         # A kind is one combination of all K labels; tables per kind are far smaller than tables per item.
         kinds, kind = labels.unique(dim=0, return_inverse=True)
-        self.labels = labels
         self._kind = kind
         self._kind_size = torch.bincount(kind, minlength=len(kinds))
         by_kind = kind.argsort(stable=True)
@@ -82,7 +81,8 @@ class PairIndex:
         position = position + torch.where(position >= skip_start, skip_size, 0)
         return self._order[concepts, position]
 
-    def shared(self, a: Tensor, b: Tensor) -> Tensor:
-        """The mask (B, K+1) of what items a and b share by their labels; the residual, column 0, never is."""
-        residual = torch.zeros(len(a), 1, dtype=torch.bool, device=self.labels.device)
-        return torch.cat([residual, self.labels[a] == self.labels[b]], dim=1)
+
+def shared_mask(labels_a: Tensor, labels_b: Tensor) -> Tensor:
+    """The mask (B, K+1) of what items share by their labels, each (B, K); the residual, column 0, never is."""
+    residual = labels_a.new_zeros(len(labels_a), 1, dtype=torch.bool)
+    return torch.cat([residual, labels_a == labels_b], dim=1)

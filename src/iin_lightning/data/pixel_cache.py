@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from hashlib import sha256
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ from rich.progress import Progress as ProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from iin_lightning.data.files import BrokenImages, Listing, PackedPaths
+from iin_lightning.data.files import BrokenImages, Listing, PackedPaths, content_key
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raises with every change of what a file of pixels, or a framing, means
+FORMAT = 1  # raises with every change of what a file of pixels means
 CHUNK_BYTES = 1 << 20  # pixels that a worker hands over at a time: little enough for a container's shared memory
 PROBES = 64  # images of a file whose bytes are compared before it is trusted
 
@@ -49,6 +48,10 @@ class MappedImages(ImageTensor):
         pixels = torch.from_file(str(path), shared=False, size=prod(shape), dtype=torch.uint8)
         super().__init__(pixels.view(shape), labels, concepts)
         self.path = path
+
+    def content(self) -> str:
+        """A hash of the files that were decoded, which names the file of pixels."""
+        return self.path.stem
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MappedImages, (self.path, tuple(self.images.shape), self.labels, self.concepts)
@@ -102,7 +105,8 @@ def onto_disk(
     removed or touched makes another one. Beside it lies a record in JSON, which is written last, so that pixels
     without a record are half-written; before a file is used, its length and the bytes of 64 images that are spread
     over it are compared with the record, and if they differ it is made again. A change of a few other bytes would
-    go unnoticed. Parallel jobs wait for the one that decodes.
+    go unnoticed. It is made again, too, if an image that was broken can be read now, as after a failure of a network
+    drive. Parallel jobs wait for the one that decodes.
 
     Args:
         listing: the files, and their labels (n, K), which are not kept in the file.
@@ -121,25 +125,12 @@ def onto_disk(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         record = _read_record(path)
-        if record is None:
+        if record is None or _is_mended(record, broken.paths, framing):
             record = _write(path, framing, broken, workers, quiet)
         else:
             for item, reason in record["broken"].items():
                 broken.report(item, reason)
     return MappedImages(path, tuple(record["shape"]), _without(listing.labels, record["broken"]), concepts)
-
-
-def content_key(paths: PackedPaths, framing: Framing) -> str:
-    """A hash of which files there are, in this order, of which size and time of change, and how they are framed."""
-    key = sha256(repr((FORMAT, asdict(framing))).encode())
-    for item in range(len(paths)):
-        path = paths[item]
-        try:
-            status = os.stat(path)
-            key.update(repr((path, status.st_size, status.st_mtime_ns)).encode())
-        except OSError:  # such a file is a broken image
-            key.update(repr((path, None)).encode())
-    return key.hexdigest()[:32]
 
 
 class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
@@ -237,6 +228,18 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         log.warning("%s is damaged (%s): its images are decoded again.", path, error)
         return None
+
+
+def _is_mended(record: dict[str, Any], paths: PackedPaths, framing: Framing) -> bool:
+    """Whether an image that was broken when the record was written can be read now."""
+    for item in record["broken"]:
+        try:
+            read_image(paths[item], framing)
+        except BrokenImageError:
+            continue
+        log.warning("%s was broken and can be read now: the images are decoded again.", paths[item])
+        return True
+    return False
 
 
 def _probe(path: Path, shape: list[int]) -> int:

@@ -1,9 +1,11 @@
-"""Splits of data that have none: by seed, and so that no image is on two sides.
+"""Splits of data that have none: an item's side is a hash of its own name, so that no item moves as others come or go.
 
-The splits have the numbers 0 train, 1 val, 2 test, as in CelebA's partition.
+A model that was trained on a folder before it grew has still seen none of the images that test it. The splits have the
+numbers 0 train, 1 val, 2 test, as in CelebA's partition.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,49 +54,84 @@ def check_fraction(name: str, fraction: float) -> None:
         raise ConfigError(f"{name}={fraction} must lie between 0 and 1: it is a part of the images.")
 
 
-def split_within(groups: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Tensor:
+def relative_names(files: Sequence[str], root: Path) -> list[str]:
+    """The path of each file from the root on, as it is written on every platform, to be the name of an item.
+
+    Example:
+        >>> relative_names(["/data/cat/1.png"], Path("/data"))
+        ['cat/1.png']
+    """
+    return [Path(file).relative_to(root).as_posix() for file in files]
+
+
+def split_within(names: Sequence[str], groups: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Tensor:
     """Share out the items of every group over the splits.
 
-    A held-out split gets its part of each group, but at least two items, which make a pair, and at most a third of
-    the group; so a group of one or two is for training alone.
+    With u in [0, 1), a hash of the seed and an item's name, the item is for test where u < test_fraction, for
+    validation where test_fraction <= u < test_fraction + val_fraction, and else for training; so a split has about its
+    fraction of the items. But of each group a held-out split has at least two items, which make a pair, and at most a
+    third, those of the smallest u going first; so a group of one or two is for training alone, and only in groups that
+    are small for their fractions may an item move as others come or go.
 
     Args:
+        names: of the n items, each its own and the same wherever the data lie, such as a path relative to their root.
         groups: long (n,), 0, 1, ...
-        val_fraction: part of each group for validation; 0: no item.
+        val_fraction: about which part of each group is for validation; 0: no item.
         test_fraction: the same for test.
-        seed: of the draw.
+        seed: of the hash.
 
     Returns:
         The number (n,) of each item's split.
 
     Example:
-        >>> split_within(torch.zeros(100).long(), 0.05, 0.1, seed=0).bincount().tolist()
-        [85, 5, 10]
+        >>> names = [f"{number}.png" for number in range(1000)]
+        >>> split = split_within(names, torch.zeros(1000).long(), 0.05, 0.1, seed=0)
+        >>> split.bincount().tolist()
+        [852, 46, 102]
+        >>> torch.equal(split[:500], split_within(names[:500], torch.zeros(500).long(), 0.05, 0.1, seed=0))
+        True
     """
-    order = torch.randperm(len(groups), generator=generator(seed, "split"))
-    order = order[groups[order].argsort(stable=True)]
+    u = torch.tensor([_hashed(name, seed) for name in names], dtype=torch.float64)
     sizes = groups.bincount()
-    place = torch.arange(len(groups)) - (sizes.cumsum(0) - sizes)[groups[order]]  # within the item's group
-    n_test, n_val = (_held_out(sizes, fraction)[groups[order]] for fraction in (test_fraction, val_fraction))
+    n_test = _held_out(groups[u < test_fraction], sizes, test_fraction)
+    n_val = _held_out(groups[(test_fraction <= u) & (u < test_fraction + val_fraction)], sizes, val_fraction)
+    order = u.argsort()
+    order = order[groups[order].argsort(stable=True)]
+    group = groups[order]
+    place = torch.arange(len(groups)) - (sizes.cumsum(0) - sizes)[group]  # within the item's group
     split = torch.zeros_like(groups)
-    split[order] = torch.where(place < n_test, 2, torch.where(place < n_test + n_val, 1, 0))
+    split[order] = torch.where(place < n_test[group], 2, torch.where(place < (n_test + n_val)[group], 1, 0))
     return split
 
 
-def split_groups(groups: Tensor, val_fraction: float, test_fraction: float, seed: int) -> Tensor:
+def split_groups(names: Sequence[str], val_fraction: float, test_fraction: float, seed: int) -> Tensor:
     """Share out whole groups over the splits; see ``split_within``, of which a group is one item.
 
+    Args:
+        names: of the group of each of the n items.
+        val_fraction: about which part of the groups is for validation; 0: no group.
+        test_fraction: the same for test.
+        seed: of the hash.
+
+    Returns:
+        The number (n,) of each item's split.
+
     Example:
-        >>> person = torch.arange(50).repeat(2)
-        >>> split = split_groups(person, 0.1, 0.1, seed=0)
-        >>> torch.equal(split[:50], split[50:]), split.bincount().tolist()
-        (True, [80, 10, 10])
+        >>> split = split_groups(["ann", "bob", "cleo", "dan", "eve", "fay"] * 2, 0.1, 0.1, seed=0)
+        >>> torch.equal(split[:6], split[6:]), split.bincount().tolist()
+        (True, [4, 4, 4])
     """
-    names, group = groups.unique(return_inverse=True)
-    return split_within(torch.zeros(len(names), dtype=torch.long), val_fraction, test_fraction, seed)[group]
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    split = split_within(list(number), torch.zeros(len(number), dtype=torch.long), val_fraction, test_fraction, seed)
+    return split[torch.tensor([number[name] for name in names], dtype=torch.long)]
 
 
-def _held_out(sizes: Tensor, fraction: float) -> Tensor:
-    if fraction == 0:
-        return torch.zeros_like(sizes)
-    return sizes.mul(fraction).round().long().clamp(min=2).minimum(sizes // 3)
+def _hashed(name: str, seed: int) -> float:
+    """A number in [0, 1), which says nothing of any other name's."""
+    digest = sha256(f"{seed} {name}".encode(errors="surrogatepass")).digest()  # a file's name may be no valid text
+    return (int.from_bytes(digest[:8]) >> 11) / 2**53  # as many bits as a float has
+
+
+def _held_out(inside: Tensor, sizes: Tensor, fraction: float) -> Tensor:
+    """How many items of each group a split gets, of whose interval the items of the groups ``inside`` are."""
+    return inside.bincount(minlength=len(sizes)).clamp(min=2 if fraction else 0).minimum(sizes // 3)

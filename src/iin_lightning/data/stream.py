@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iin_lightning.data.base import LabelledBatch, Source
+from iin_lightning.data.base import LabelledBatch, Source, draw_labelled
 from iin_lightning.data.order import EpochOrder, shards
-from iin_lightning.data.pairs import PairIndex
+from iin_lightning.data.pairs import PairIndex, shared_mask
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.seeding import generator
@@ -45,8 +45,7 @@ class Singles(Dataset[LabelledBatch]):
 
     def __getitem__(self, step: int) -> LabelledBatch:
         items = self.indices(step)
-        noise = generator(self.seed, "noise", step, self.rank)
-        return LabelledBatch(self.source.draw(items, noise), self.source.labels[items])
+        return draw_labelled(self.source, items, generator(self.seed, "noise", step, self.rank))
 
 
 class FixedSingles(Dataset[LabelledBatch]):
@@ -71,8 +70,7 @@ class FixedSingles(Dataset[LabelledBatch]):
         return self._items[batch]
 
     def __getitem__(self, batch: int) -> LabelledBatch:
-        items = self.indices(batch)
-        return LabelledBatch(self.source.draw(items, None), self.source.labels[items])
+        return draw_labelled(self.source, self.indices(batch), None)
 
 
 class ConceptPairs:
@@ -95,10 +93,9 @@ class ConceptPairs:
         for name in factors.concepts:
             if name not in source.concepts:
                 raise FactorError(f"The data know no concept {name!r}; {choices(name, source.concepts)}.")
-        columns = [source.concepts.index(name) for name in factors.concepts]
+        self._columns = [source.concepts.index(name) for name in factors.concepts]
         self.source = source
-        self.n_concepts = len(columns)
-        self.index = PairIndex(source.labels[:, columns])
+        self.index = PairIndex(source.labels[:, self._columns])
 
     def partners(self, anchors: Tensor, key: torch.Generator) -> Tensor:
         """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly among those it can share.
@@ -115,8 +112,9 @@ class ConceptPairs:
 
     def batch(self, a: Tensor, b: Tensor, noise: torch.Generator | None) -> PairBatch:
         """The examples of pairs of items, drawn in one call, and the mask that their labels say."""
-        x_a, x_b = self.source.draw(torch.cat([a, b]), noise).chunk(2)
-        return PairBatch(x_a, x_b, self.index.shared(a, b))
+        x, labels = draw_labelled(self.source, torch.cat([a, b]), noise)
+        (x_a, x_b), (labels_a, labels_b) = x.chunk(2), labels[:, self._columns].chunk(2)
+        return PairBatch(x_a, x_b, shared_mask(labels_a, labels_b))
 
 
 class Pairs(Dataset[PairBatch]):

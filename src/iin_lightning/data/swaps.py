@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iin_lightning.data.base import LabelledBatch, Source
+from iin_lightning.data.base import LabelledBatch, Source, draw_labelled
 from iin_lightning.data.order import shards
 from iin_lightning.seeding import generator
 
@@ -60,8 +60,4 @@ class FixedSwaps(Dataset[tuple[LabelledBatch, LabelledBatch]]):
     def __getitem__(self, batch: int) -> tuple[LabelledBatch, LabelledBatch]:
         targets = self._targets[batch]
         sources = self._partners[targets]
-        labels = self.source.labels
-        return (
-            LabelledBatch(self.source.draw(targets, None), labels[targets]),
-            LabelledBatch(self.source.draw(sources, None), labels[sources]),
-        )
+        return draw_labelled(self.source, targets, None), draw_labelled(self.source, sources, None)

@@ -1,0 +1,111 @@
+import tarfile
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from http.client import IncompleteRead
+from urllib.error import URLError
+
+import pytest
+from filelock import FileLock
+from tests.data import fakes
+
+from iin_lightning.data.cifar10 import CIFAR10
+from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.fashion_mnist import FashionMNIST
+from iin_lightning.data.mnist import MNIST
+from iin_lightning.errors import DataNotFoundError
+
+
+def write_mnist(root):
+    (fakes.write_fashion_mnist(root) / "FashionMNIST").rename(root / "MNIST")
+
+
+# Data set: its class in torchvision, and what that writes.
+DOWNLOADED = {
+    MNIST: ("MNIST", write_mnist),
+    ColorMNIST: ("MNIST", write_mnist),
+    FashionMNIST: ("FashionMNIST", fakes.write_fashion_mnist),
+    CIFAR10: ("CIFAR10", fakes.write_cifar10_archive),
+}
+every_data_set = pytest.mark.parametrize("data", DOWNLOADED, ids=lambda data: data.__name__)
+
+
+def instead_of_torchvision(monkeypatch, data, download):
+    monkeypatch.setattr(f"torchvision.datasets.{DOWNLOADED[data][0]}", download)
+
+
+def assert_free(root, data):
+    with FileLock(root / f"{DOWNLOADED[data][0]}.lock", timeout=0):
+        pass
+
+
+@every_data_set
+def test_jobs_that_start_together_download_once(data, tmp_path, monkeypatch):
+    write = DOWNLOADED[data][1]
+    downloads = []
+
+    def slow(root, download):
+        downloads.append(root)
+        time.sleep(0.2)
+        write(root)
+
+    instead_of_torchvision(monkeypatch, data, slow)
+    with ThreadPoolExecutor(3) as jobs:
+        for job in [jobs.submit(data(tmp_path / "new").prepare_data) for _ in range(3)]:
+            job.result()
+    assert len(downloads) == 1
+    assert len(data(tmp_path / "new", download=False).source("test")) == 20
+    assert_free(tmp_path / "new", data)
+
+
+@every_data_set
+def test_no_job_finds_half_of_a_download(data, tmp_path, monkeypatch):
+    def interrupted(root, download):
+        DOWNLOADED[data][1](root)
+        with pytest.raises(DataNotFoundError):  # all files are there, but any could be half of one
+            data(tmp_path, download=False).prepare_data()
+        raise URLError("timed out")
+
+    instead_of_torchvision(monkeypatch, data, interrupted)
+    with pytest.raises(DataNotFoundError, match="timed out"):
+        data(tmp_path).prepare_data()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+@every_data_set
+@pytest.mark.parametrize(
+    "error",
+    [
+        URLError("no network"),
+        IncompleteRead(b"", 100),
+        RuntimeError("File not found or corrupted"),
+        EOFError("Compressed file ended"),
+        zlib.error("invalid stored block lengths"),
+        tarfile.ReadError("unexpected end of data"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_failed_download_says_why_and_lets_the_next_job_try(data, error, tmp_path, monkeypatch):
+    def failing(root, download):
+        raise error
+
+    instead_of_torchvision(monkeypatch, data, failing)
+    with pytest.raises(DataNotFoundError, match=r"Downloading failed \(.*\)\. Put .* point paths\.data") as caught:
+        data(tmp_path).prepare_data()
+    assert str(error) in str(caught.value)
+    assert caught.value.__cause__ is error
+    assert_free(tmp_path, data)
+    instead_of_torchvision(monkeypatch, data, lambda root, download: DOWNLOADED[data][1](root))
+    data(tmp_path).prepare_data()
+
+
+def test_a_folder_that_cannot_be_written_is_a_failed_download(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataNotFoundError, match=r"Downloading failed \(.*file"):
+        MNIST(tmp_path / "file").prepare_data()
+
+
+def test_files_of_another_layout_are_not_taken_for_a_download(tmp_path, monkeypatch):
+    instead_of_torchvision(monkeypatch, MNIST, lambda root, download: (root / "mnist.npz").write_text(""))
+    with pytest.raises(DataNotFoundError, match="It was downloaded, but"):
+        MNIST(tmp_path).prepare_data()
