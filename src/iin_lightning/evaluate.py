@@ -15,10 +15,15 @@ class Evaluate:
 
     run: Any = MISSING
     """A run folder, a model folder, a list of them, or a pattern such as outputs/seeds/*."""
+    aggregate: str | None = None
+    """Instead of run: a pattern of run folders whose numbers, as they stand in results.json, are gathered."""
     metric: list[str] | None = None
-    """Of likelihood, gaussianity, transfer, leakage, disentanglement, quality; null: those that fit, but quality."""
+    """Of likelihood, gaussianity, transfer, leakage, disentanglement, typicality, quality; null: those that fit, but
+    quality."""
     data: Any = None
     """Other images than those of the run's own configuration; a bare model folder needs it."""
+    outside: Any = None
+    """Of typicality: another data set, from which test images are to be told (data@outside=fashion_mnist)."""
     protocol: str = "clean"
     """Of quality: clean, authors2020 or two_stage."""
     extractor: str = "inception"

@@ -2,11 +2,22 @@
 
 import csv
 import json
+import math
 import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
+from omegaconf import OmegaConf
+
+from iin_lightning.app.evaluate import summarize
+from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.encoders import Autoencoder
+from iin_lightning.factors import Factors
+from iin_lightning.flows import Translator
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.gaussianity import typicality_auroc
 
 STORE = "paths.models=measured"  # its own, so that other tests find theirs empty
 
@@ -29,9 +40,9 @@ def runs(command, tiny, workplace):
 
 @pytest.fixture
 def evaluate(workplace, environment):
-    def run(*arguments):
+    def run(*arguments, launcher=()):
         return subprocess.run(
-            [sys.executable, "-m", "iin_lightning.evaluate", STORE, *arguments],
+            [sys.executable, "-m", *launcher, "iin_lightning.evaluate", STORE, *arguments],
             cwd=workplace,
             env=environment,
             capture_output=True,
@@ -83,10 +94,121 @@ def test_what_fits_is_measured_where_nothing_is_asked_for(command, tiny, workpla
     assert set(found) == {"likelihood", "gaussianity"}
 
 
+def test_standing_numbers_are_gathered_without_measuring(runs, evaluate, tmp_path):
+    # Copies without models, of which nothing can be measured.
+    for seed, nll in (("0", 1.5), ("1", 2.5)):
+        outcome = json.loads((runs / seed / "results.json").read_text())
+        outcome["evaluation"] = {
+            "likelihood": {"nll": nll, "of": {"encoder": "0f3c"}},
+            "typicality": {"auroc": {"value": nll / 5, "outside": "mnist"}, "nll_outside": None, "of": {}},
+        }
+        (tmp_path / "runs" / seed).mkdir(parents=True)
+        (tmp_path / "runs" / seed / "results.json").write_text(json.dumps(outcome))
+    (tmp_path / "runs" / "stopped").mkdir()
+    (tmp_path / "runs" / "multirun.yaml").touch()
+    process = evaluate(f"aggregate={tmp_path}/runs/*", f"out={tmp_path}/out")
+    assert process.returncode == 0, process.stderr
+    assert f"left out {tmp_path}/runs/stopped: it has no results.json" in process.stdout
+    rows = {row["number"]: row for row in csv.DictReader((tmp_path / "out" / "summary.csv").open())}
+    assert set(rows) == {*outcome["metrics"], "likelihood/nll", "typicality/auroc"}
+    assert float(rows["likelihood/nll"]["mean"]) == 2
+    assert float(rows["likelihood/nll"]["std"]) == pytest.approx(0.5**0.5)
+    assert float(rows["typicality/auroc"][f"{tmp_path}/runs/1"]) == 0.5
+    assert float(rows["test/nll"][f"{tmp_path}/runs/1"]) == outcome["metrics"]["test/nll"]
+    assert "2 runs" in (tmp_path / "out" / "summary.md").read_text()
+
+
+def test_a_number_that_is_not_finite_leaves_the_others_their_deviation():
+    summary = summarize({"a": {"nll": math.inf, "ks": 1.0}, "b": {"nll": 1.0, "ks": 1.0}})
+    assert summary["nll"][0] == math.inf
+    assert math.isnan(summary["nll"][1])
+    assert summary["ks"] == (1, 0, 2)
+
+
+def test_strangers_are_told_by_the_likelihood_of_validation_images(workplace, evaluate):
+    """A deterministic encoder that is fitted to black backgrounds meets coloured ones."""
+    own, other = (ColorMNIST(workplace / "data", background=name) for name in ("black", "complement"))
+    torch.manual_seed(0)
+    encoder = Autoencoder(image_size=32, latent_dim=8, width=4, posterior="deterministic")
+    encoder.encode(own.source("train").draw(torch.arange(50), None))  # actnorm looks at its first batch
+    interpreter = Interpreter(encoder, Translator(8, n_blocks=1, hidden=4), Factors({"residual": 8}, 8)).eval()
+    interpreter.save_pretrained(workplace / "fitted")
+    nll = {
+        (data, split): -interpreter.log_prob(data.source(split).draw(torch.arange(len(data.source(split))), None))
+        for data, split in ((own, "val"), (own, "test"), (other, "test"))
+    }
+    arguments = ("run=fitted", "data=color_mnist", "data@outside=color_mnist", "outside.background=complement")
+    # Unasked: it fits as soon as there are others.
+    process = evaluate(*arguments)
+    assert process.returncode == 0, process.stderr
+    found = json.loads((workplace / "fitted" / "results.json").read_text())["evaluation"]
+    told = found["typicality"]
+    expected = typicality_auroc(nll[own, "test"], nll[other, "test"], nll[own, "val"])
+    assert told["auroc"]["value"] == pytest.approx(expected)
+    assert abs(expected - 0.5) > 0.05
+    assert told["auroc"]["outside"] == "color_mnist"
+    assert told["auroc"]["images"] == {"reference": len(nll[own, "val"]), "inside": 24, "outside": 24}
+    assert told["nll_inside"] == pytest.approx(nll[own, "test"].mean().item() / 8, rel=1e-5)
+    assert told["nll_outside"] == pytest.approx(nll[other, "test"].mean().item() / 8, rel=1e-5)
+    assert found["likelihood"]["nll"] == told["nll_inside"]
+
+
+def test_nobody_is_told_from_himself_and_grey_needs_a_channel_each(runs, evaluate, tmp_path, write_mnist):
+    folder = shutil.copytree(runs / "0", tmp_path / "run")
+    asked = (f"run={folder}", "metric=[typicality]")
+    process = evaluate(*asked, "data@outside=color_mnist")
+    assert process.returncode == 0, process.stderr
+    found = json.loads((folder / "results.json").read_text())["evaluation"]["typicality"]
+    assert found["auroc"]["value"] == 0.5
+    assert found["nll_inside"] == found["nll_outside"]
+    write_mnist(tmp_path / "FashionMNIST" / "raw")
+    fashion = ("data@outside=fashion_mnist", f"outside.root={tmp_path}", "outside.limit=20")
+    process = evaluate(*asked, *fashion)
+    assert process.returncode == 2
+    assert "are (C, H, W) = (1, 32, 32)" in process.stderr
+    process = evaluate(*asked, *fashion, "+outside.channels=3")
+    assert process.returncode == 0, process.stderr
+    found = json.loads((folder / "results.json").read_text())["evaluation"]["typicality"]["auroc"]
+    assert (found["outside"], found["images"]["outside"]) == ("fashion_mnist", 20)
+
+
+def test_two_processes_measure_what_one_does(runs, evaluate, tmp_path):
+    folder = shutil.copytree(runs / "0", tmp_path / "run")
+    # The judge's recipe asks for two processes of its own, but here the first process trains it alone.
+    recipe = OmegaConf.load(folder / "config.yaml")
+    OmegaConf.save(OmegaConf.merge(recipe, {"trainer": {"devices": 2, "strategy": "ddp"}}), folder / "config.yaml")
+    asked = (
+        f"run={folder}",
+        "metric=[quality,likelihood]",
+        "extractor=classifier",
+        "count=21",
+        "priors=[gaussian]",
+        "device=cpu",
+        f"paths.models={tmp_path}/models",
+    )
+    found = {}
+    for processes in (2, 1):
+        launcher = ("torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m")
+        process = evaluate(*asked, f"paths.cache={tmp_path}/{processes}", launcher=launcher if processes > 1 else ())
+        assert process.returncode == 0, process.stdout + process.stderr
+        assert process.stdout.count("quality/frechet_classifier/reconstructions") == 1
+        assert ("Training the judge" in process.stdout) == (processes == 2)
+        found[processes] = json.loads((folder / "results.json").read_text())["evaluation"]
+    two, one = found[2]["quality"], found[1]["quality"]
+    assert set(two) == set(one)
+    for name in set(one) - {"of"}:
+        assert two[name].pop("value") == pytest.approx(one[name].pop("value"), rel=1e-5)
+        assert two[name] == one[name], "counts, protocol, extractor"
+    assert one["frechet_classifier/samples"]["samples"] == 21
+    assert found[2]["likelihood"] == found[1]["likelihood"]
+
+
 BAD = {
     "an unknown metric": (["metric=[fid]"], "no metric 'fid'; allowed are: likelihood"),
     "a folder without a model": (["run=nowhere"], "run=nowhere is no finished run"),
     "a model without data": (["run=seeds/0/model"], "say data=<data set>"),
+    "strangers without strangers": (["metric=[typicality]"], "say data@outside=<data set>"),
+    "measure and gather": (["aggregate=seeds/*"], "run=seeds/0 would be measured, and aggregate=seeds/* only gathered"),
     "an unknown protocol": (["metric=[quality]", "extractor=classifier", "protocol=mine"], "authors2020"),
 }
 
@@ -98,3 +220,10 @@ def test_bad_input_gets_a_sentence(runs, evaluate, case):
     assert process.returncode == 2, process.stderr
     assert "Traceback" not in process.stderr
     assert text in process.stderr.replace("\n", " ")
+
+
+def test_nothing_to_gather_is_an_error(evaluate, tmp_path):
+    (tmp_path / "stopped").mkdir()
+    process = evaluate(f"aggregate={tmp_path}/*")
+    assert process.returncode == 2
+    assert f"aggregate={tmp_path}/* fits no folder with results.json" in process.stderr

@@ -1,5 +1,7 @@
 """What is evaluated: a trained model, its data, and their held-out latents."""
 
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.progress import Progress
-from torch import Tensor
+from torch import Tensor, nn
 
+from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.resume import CONFIG
+from iin_lightning.app.run import require
 from iin_lightning.data.base import Source, Split, Subset
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
@@ -22,6 +26,9 @@ from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.seeding import FIXED
 from iin_lightning.serialization import STRUCTURE
+
+ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+"""How a trainer is told that it has this process to itself."""
 
 
 @dataclass
@@ -49,7 +56,7 @@ class Subject:
         """A posterior sample of each image of a split."""
         if split not in self._latents:
             source = self.data.source(split)
-            with Progress(transient=True) as bar:
+            with Progress(transient=True, disable=not is_main_process()) as bar:
                 task = bar.add_task(f"Encoding {split} images", total=len(source))
                 posterior = LatentCache.build(
                     source,
@@ -69,11 +76,30 @@ class Subject:
     @cached_property
     def translated(self) -> tuple[Tensor, Tensor]:
         """z̃ (n, N) of the test split, and log|det ∂z̃/∂z| (n,), on the processor."""
-        z = self.latents("test").mean
-        with torch.no_grad():
-            parts = [self.interpreter.translator(part.to(self.device)) for part in z.split(2000)]
+        return self._translate("test")
+
+    def nll(self, split: Split) -> Tensor:
+        """``-log p(z)`` of the latents of a split (n,), in nats, on the processor."""
+        z_tilde, logdet = self.translated if split == "test" else self._translate(split)
+        return 0.5 * (z_tilde.double().square().sum(1) + z_tilde.shape[1] * math.log(2 * math.pi)) - logdet
+
+    @torch.no_grad()
+    def _translate(self, split: Split) -> tuple[Tensor, Tensor]:
+        parts = [self.interpreter.translator(z.to(self.device)) for z in self.latents(split).mean.split(2000)]
         z_tilde, logdet = (torch.cat(outputs).cpu() for outputs in zip(*parts))
         return z_tilde, logdet
+
+    def judge(self, concept: str) -> nn.Module:
+        """A classifier of a concept that has not seen this model: from the store, or trained now, by this process.
+
+        Raises:
+            ConfigError: there is no recipe to train it by.
+        """
+        if self.recipe is None:
+            raise ConfigError(f"A judge is trained by the recipe of a run, and {self.folder} is a bare model folder.")
+        recipe = OmegaConf.merge(self.recipe, {"trainer": ALONE})
+        assert isinstance(recipe, DictConfig)
+        return require(recipe, "judge", concept).to(self.device).eval()
 
     def concepts(self) -> dict[str, Tensor]:
         """The values of the concepts that can be probed: classes (n,), colours (n, 3); identities are left out."""
@@ -81,25 +107,44 @@ class Subject:
         values: dict[str, Tensor] = {}
         for column, name in enumerate(self.data.concepts):
             if self.data.kinds[name] == "class":
-                values[name] = source.labels[:, column]
+                values[name] = self.latents("test").labels[:, column]
             elif self.data.kinds[name] == "color" and (colors := _colors(source)) is not None:
                 values[name] = colors
         return values
 
 
-def load_subject(folder: Path, config: DictConfig) -> Subject:
+def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subject:
     """Load a model and the data that it is to be measured on.
 
     Args:
         folder: of a run, or of a model.
+        device: where to compute.
         config: of the command; its ``data``, if there is any, go before the run's own.
 
     Raises:
         CheckpointError: the folder holds no interpreter.
         ConfigError: a bare model folder without ``data=``.
     """
-    interpreter = Interpreter.from_pretrained(model_folder(folder)).to(_device(config.device)).eval()
+    interpreter = Interpreter.from_pretrained(model_folder(folder)).to(device).eval()
     return Subject(folder, interpreter, instantiate(choose_data(folder, config)), read_recipe(folder, config))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; of several GPUs the one that torchrun means for this process.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device={name} cannot be used ({error}); allowed are auto, cpu, and cuda if there is one."
+        ) from error
 
 
 def model_folder(folder: Path) -> Path:
@@ -155,17 +200,6 @@ def find_runs(run: Any) -> list[Path]:
 
 def _has_model(folder: Path) -> bool:
     return any((place / STRUCTURE).is_file() for place in (folder, folder / "model"))
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.zeros((), device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device={name} cannot be used ({error}); allowed are auto, cpu, and cuda if there is one."
-        ) from error
 
 
 def _colors(source: Source) -> Tensor | None:

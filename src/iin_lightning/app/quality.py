@@ -1,0 +1,97 @@
+"""Sample quality of a model, the images shared out over the processes that torchrun started."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+from torch import Tensor
+from torch import distributed as dist
+
+from iin_lightning.analysis.priors import fit_prior
+from iin_lightning.app.ranks import is_main_process
+from iin_lightning.app.subject import Subject
+from iin_lightning.data.latents import fingerprint
+from iin_lightning.encoders.base import Encoder
+from iin_lightning.errors import ConfigError
+from iin_lightning.metrics.extractors import Extractor, build_extractor
+from iin_lightning.metrics.protocols import protocol
+from iin_lightning.metrics.sample_quality import SampleQuality
+from iin_lightning.seeding import FIXED
+
+BATCH_SIZE = 250
+
+
+def choose_extractor(subject: Subject, config: DictConfig) -> Extractor:
+    """What quality looks at; a judge that is not in the store is trained.
+
+    Raises:
+        ConfigError: the model gives no images, or there is no such extractor for it.
+    """
+    if subject.interpreter.encoder.output != "image":
+        raise ConfigError(f"quality compares images, but the network of {subject.folder} decodes to logits.")
+    classifier = None
+    if config.extractor == "classifier":
+        if not subject.data.classes:
+            raise ConfigError("extractor=classifier is trained on classes, and these data have none: take another.")
+        judge = subject.judge(next(iter(subject.data.classes)))
+        assert isinstance(judge, Encoder)
+        classifier = judge
+    return build_extractor(config.extractor, weights=config.weights, classifier=classifier)
+
+
+@torch.no_grad()
+def measure_quality(subject: Subject, config: DictConfig) -> dict[str, Any]:
+    """Distances of samples, reconstructions and baselines from test images. All processes must call it."""
+    interpreter = subject.interpreter
+    rules = protocol(config.protocol, count=config.count)
+    quality = SampleQuality(
+        choose_extractor(subject, config), rules, kernel=config.kernel, coverage=config.coverage
+    ).to(subject.device)
+    source = subject.data.source(rules.split)
+    items = _share(rules.items(len(source)))
+    cache, key = Path(config.paths.cache) / "real", fingerprint(source)
+    if not quality.load_real(cache, key):
+        for part in _bar(items, "Real images"):
+            quality.update(source.draw(part, None), "real")
+        quality.save_real(cache, key)
+    # They come with the first report; after it all but the real images is forgotten.
+    for part in _bar(items, "Reconstructions"):
+        quality.update(interpreter.reconstruct(source.draw(part, None)), "reconstructions")
+    numbers: dict[str, Any] = {}
+    for prior in (None, *config.priors):
+        label = "" if prior is None else f" from {prior}"
+        for drawn in _bar(_share(_draw(subject, prior, config.count, rules.seed)), f"Samples{label}"):
+            z = drawn.to(subject.device)
+            quality.update(interpreter.decode(interpreter.untranslate(z) if prior is None else z), "samples")
+        for name, record in quality.report().items():
+            what, kind = name.split("/")
+            numbers[f"{what}/{kind}{label if kind == 'samples' else ''}"] = record
+        quality.reset(real=False)
+    return numbers
+
+
+def _draw(subject: Subject, prior: str | None, count: int, seed: int) -> Tensor:
+    """The same rows (count, N) in every process: z̃ ~ N(0, 1), or z of a prior fitted to the training latents."""
+    dim = subject.interpreter.factors.latent_dim
+    if prior is None:
+        return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
+    z = torch.empty(count, dim, device=subject.device)
+    if is_main_process():  # two fits may differ in their last bits
+        z.copy_(fit_prior(prior, subject.latents("train").mean, FIXED).sample(count, seed))  # type: ignore[arg-type]
+    if dist.is_initialized():
+        dist.broadcast(z, src=0)
+    return z
+
+
+def _share(rows: Tensor) -> list[Tensor]:
+    """The rows that fall to this process, in batches: of k processes each takes every k-th row."""
+    if dist.is_initialized():
+        rows = rows[dist.get_rank() :: dist.get_world_size()]
+    return [batch for batch in rows.split(BATCH_SIZE) if len(batch)]
+
+
+def _bar(batches: list[Tensor], what: str) -> Iterable[Tensor]:
+    return track(batches, what, transient=True, disable=not is_main_process())
