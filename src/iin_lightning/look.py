@@ -28,7 +28,7 @@ class Look:
     out: str = "${paths.outputs}/look/${hydra:runtime.choices.data}"
     """The folder of the sheet."""
     seed: int = 0
-    """Of the splits that are drawn, and of what is on the sheet."""
+    """Of what is on the sheet, and of ColorMNIST's colours; the splits do not depend on it."""
 
 
 def job(config: DictConfig) -> None:

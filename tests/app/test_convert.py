@@ -1,5 +1,6 @@
 """The command ``convert``, as a user runs it."""
 
+import multiprocessing
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from PIL import Image
+from rich.progress import Progress
 
 from iin_lightning.app.convert import convert as run_here
 from iin_lightning.app.paths import conf_folder
@@ -34,6 +36,12 @@ def convert(tmp_path):
     return run
 
 
+def composed(*arguments):
+    ConfigStore.instance().store("iin_lightning_convert", Convert)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        return compose("convert", list(arguments))
+
+
 def test_crops_are_cut_once_and_what_failed_is_listed(convert, tmp_path):
     (tmp_path / "imagenet" / PHOTO.format(2)).write_bytes(b"no image")
     arguments = ("kind=animal_faces", "source=imagenet", "out=faces", "workers=1")
@@ -55,6 +63,20 @@ def test_crops_are_cut_once_and_what_failed_is_listed(convert, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"imagenet", "faces"}, "nothing else is written"
 
 
+@pytest.mark.usefixtures("convert")
+def test_workers_are_there_before_the_bar_starts_its_thread(tmp_path, monkeypatch):
+    class Bar(Progress):
+        def start(self) -> None:
+            started.append(len(multiprocessing.active_children()))
+            super().start()
+
+    started = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("iin_lightning.app.convert.Progress", Bar)
+    run_here(composed("source=imagenet", "out=faces", "workers=2"))
+    assert started[0] > 0
+
+
 BAD = {
     "no source": (["out=faces"], "Say which folder: source=<folder>"),
     "no out": (["source=imagenet"], "Say which folder: out=<folder>"),
@@ -73,9 +95,7 @@ BAD = {
 def test_bad_input_gets_a_sentence(tmp_path, monkeypatch, case):
     arguments, text = BAD[case]
     monkeypatch.chdir(tmp_path)
-    ConfigStore.instance().store("iin_lightning_convert", Convert)
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        config = compose("convert", arguments)
+    config = composed(*arguments)
     with pytest.raises(IINError, match=text):
         run_here(config)
     assert not (tmp_path / "faces").exists()

@@ -4,13 +4,14 @@ import json
 
 
 def test_a_supervised_run_on_two_processes(command, tiny, tmp_path):
-    command(
+    process = command(
         *tiny("trainer"),
         "trainer=ddp_cpu",
         "model=sup",
         f"paths.models={tmp_path}/models",
         f"hydra.run.dir={tmp_path}/run",
     )
+    assert process.stdout.count("Training the encoder first") == 1, "the first process speaks for both"
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["steps"] == 6
     assert {"test/nll", "test/transfer/digit/color"} <= set(results["metrics"])

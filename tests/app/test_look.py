@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,14 +57,14 @@ CARDS = {
     "celeba": (
         fakes.write_celeba,
         r"train 20 images val 10 images test 10 images concept Smiling 2 classes: not Smiling \(\d+.0%\), Smiling .*"
-        r"Attributes of the training images .*0% 5_o_Clock_Shadow .*0% Young",
+        r"Attributes of all training images .*0% 5_o_Clock_Shadow .*0% Young",
     ),
     "celeba data.attributes=[Male,identity]": (
         fakes.write_celeba,
         r"concept identity identity: 10 different ones, each in 2 training images .*"
         r"'data.attributes=\[Male,identity\]' model=sup",
     ),
-    "animal_faces": (fakes.write_animal_faces, r"concept animal 5 classes: n02085620 \(\d+.\d%\), .* Non-commercial"),
+    "animal_faces": (fakes.write_animal_faces, r"concept animal 5 classes: Chihuahua \(\d+.\d%\), .* Non-commercial"),
     "animal_faces data.partition=official": (fakes.write_animal_faces, "concept animal identity: 3 different ones"),
     "deep_fashion": (fakes.write_deep_fashion, "concept appearance identity: .* note "),
     "image_folder": (fakes.write_image_folder, "concept class 3 classes: cat"),
@@ -119,6 +120,17 @@ def test_a_pair_says_what_its_labels_share_and_every_kind_is_shown():
     again = looking.pairs_of_every_kind(source, 12, seed=0)
     assert torch.equal(a, again[0])
     assert torch.equal(b, again[1])
+
+
+def test_a_caption_names_the_class_of_each_image_above_it():
+    labels = torch.arange(5).repeat(20)[:, None]
+    pixels = (50 * labels).to(torch.uint8)[..., None, None].expand(-1, 1, 4, 4)
+    grey = SimpleNamespace(classes={"grey": [str(50 * k) for k in range(5)]})
+    axes = looking.sheet(ImageTensor(pixels, labels, ("grey",)), grey, "test", 10, 6, seed=0).axes[0]
+    captions = [int(text.get_text()) for text in axes.texts if text.get_text().isdecimal()]
+    shown = [255 * float(image.get_array()[0, 0, 0]) for image in axes.images]
+    assert len(captions) == 16
+    assert shown == pytest.approx(captions[:10] + [k for k in captions[10:] for _ in "ab"], abs=2)
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

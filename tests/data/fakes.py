@@ -142,6 +142,7 @@ def write_celeba(root: Path, layout: str = "torchvision", n: int = 40, newline: 
 
 
 SYNSETS = ("n02085620", "n02099601", "n02123045", "n02129165", "n02509815")
+ANIMALS = ("Chihuahua", "golden retriever", "tabby", "lion", "n02509815")  # a panda is none of AnimalFaces'
 
 
 def write_animal_faces(root: Path, n: int = 12, lists: bool = True, folder: str = "animal_faces") -> Path:

@@ -1,5 +1,8 @@
+from importlib import resources
+
 import pytest
 from tests.data import fakes
+from torchvision.models import MobileNet_V2_Weights
 
 from iin_lightning.data.animal_faces import AnimalFaces
 from iin_lightning.errors import ConfigError, DataNotFoundError
@@ -18,7 +21,7 @@ def root(tmp_path_factory):
 
 def test_shared_classes_are_on_all_sides_two_images_at_least(root):
     data = animal_faces(root)
-    assert data.classes == {"animal": fakes.SYNSETS}
+    assert data.classes == {"animal": fakes.ANIMALS}
     files = []
     for split, most in zip(SPLITS, (8, 4, 4)):
         listing = data.listing(split)
@@ -26,6 +29,15 @@ def test_shared_classes_are_on_all_sides_two_images_at_least(root):
         assert [path.parent.name for path in listing.paths] == [fakes.SYNSETS[i] for i in listing.labels[:, 0]]
         files += listing.paths
     assert len(set(files)) == len(files) == 60
+
+
+def test_names_are_those_of_imagenet_and_no_two_are_alike():
+    table = resources.files("iin_lightning.data") / "assets" / "animal_names.txt"
+    synsets, names = zip(*(line.split(" ", 1) for line in table.read_text().splitlines()))
+    assert sorted(set(synsets)) == list(synsets)
+    # Carnivores are classes 151 to 299 of the thousand, in the order of their synsets.
+    assert list(names) == MobileNet_V2_Weights.DEFAULT.meta["categories"][151:300]
+    assert len(set(names)) == 149
 
 
 def test_the_first_images_of_a_split_are_of_many_classes(root):

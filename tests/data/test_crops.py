@@ -1,5 +1,6 @@
 """Cutting AnimalFaces out of a fake ImageNet, whose images are one colour in each quarter."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -91,12 +92,12 @@ def test_a_stopped_call_is_continued(imagenet, tmp_path, monkeypatch):
     monkeypatch.setattr(crops, "CHUNK", 2)
     table = read_coordinates(imagenet / "animalface_coordinates.txt")
     images, out = imagenet / "train", tmp_path / "out"
-    stopped = cut_all(table, images, out, workers=1)
-    assert [next(stopped).status for _ in range(3)] == ["cut"] * 3
-    stopped.close()
+    with cut_all(table, images, out, workers=1) as stopped:
+        assert [next(stopped).status for _ in range(3)] == ["cut"] * 3
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.jpg")}
     assert len(before) >= 3
-    outcomes = list(cut_all(table, images, out, workers=2))
+    with cut_all(table, images, out, workers=2) as cutting:
+        outcomes = list(cutting)
     assert [outcome.crop for outcome in outcomes] == table
     assert sum(outcome.status == "there" for outcome in outcomes) == len(before)
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
@@ -104,11 +105,21 @@ def test_a_stopped_call_is_continued(imagenet, tmp_path, monkeypatch):
     assert before.items() <= after.items(), "what was there was not written again"
 
 
+def test_workers_are_as_many_as_may_be_used_and_there_before_the_first_crop(imagenet, tmp_path, monkeypatch):
+    monkeypatch.setattr(crops, "usable_cores", lambda: 1)
+    table = read_coordinates(imagenet / "animalface_coordinates.txt")
+    before = set(multiprocessing.active_children())
+    with cut_all(table, imagenet / "train", tmp_path / "out"):
+        assert len(set(multiprocessing.active_children()) - before) == 1
+    assert set(multiprocessing.active_children()) <= before
+
+
 def test_the_loader_reads_what_was_cut(imagenet, tmp_path):
     table = read_coordinates(find_coordinates([imagenet]))
-    assert all(o.status == "cut" for o in cut_all(table, find_images(imagenet, table), tmp_path / "out", workers=1))
+    with cut_all(table, find_images(imagenet, table), tmp_path / "out", workers=1) as outcomes:
+        assert all(outcome.status == "cut" for outcome in outcomes)
     data = AnimalFaces(tmp_path / "out", cache="none", num_workers=0)
-    assert data.classes["animal"] == SYNSETS
+    assert data.classes["animal"] == ("Chihuahua", "golden retriever")
     assert sum(len(data.source(split)) for split in ("train", "val", "test")) == 24
     red = data.source("train").draw(torch.tensor([0]), None)[0, :, :4, 1]
     assert (red[0] > red[1] + 1).all()

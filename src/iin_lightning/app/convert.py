@@ -54,10 +54,12 @@ def animal_faces(config: DictConfig) -> None:
     failed: list[Outcome] = []
     counts: Counter[str] = Counter()
     try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            for outcome in progress.track(
-                cut_all(crops, images, out, config.workers), len(crops), description="Cutting"
-            ):
+        # Workers start before the bar does, whose thread might hold a lock while they are forked.
+        with (
+            cut_all(crops, images, out, config.workers) as outcomes,
+            Progress(*columns, console=Console(stderr=True)) as progress,
+        ):
+            for outcome in progress.track(outcomes, len(crops), description="Cutting"):
                 counts[outcome.status] += 1
                 if outcome.status in ("missing", "broken"):
                     failed.append(outcome)

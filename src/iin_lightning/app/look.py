@@ -55,7 +55,7 @@ def look(config: DictConfig) -> Path:
     console.print(card(data))
     frequencies = getattr(data, "frequencies", None)
     if frequencies is not None:
-        console.print("\nAttributes of the training images")
+        console.print("\nAttributes of all training images")
         console.print(_frequencies(frequencies(), data.concepts))
     console.print(Text("\n".join(("\nTrain with", *_commands(data), f"\nsheet  {path}"))), soft_wrap=True)
     return path
@@ -113,7 +113,10 @@ def sheet(source: Source, data: DataModule, split: str, n_images: int, n_pairs: 
     if source.concepts and n_pairs:
         a, b, shared = pairs_of_every_kind(source, n_pairs, seed)
         x_a, x_b = source.draw(torch.cat([a, b]), None).chunk(2)
-        captions = [shared_caption(source.concepts, row) for row in shared.tolist()]
+        captions = [
+            shared_caption(data.classes, source.concepts, labels, same)
+            for labels, same in zip(source.labels[a].tolist(), shared.tolist())
+        ]
         panels.append(Panel("Pairs and what both share", torch.stack([x_a, x_b], 1), captions, columns=3))
     return contact_figure(panels)
 
@@ -147,27 +150,38 @@ def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tens
     key = generator(seed, "look at pairs")
     a = torch.randperm(len(source), generator=key)[: n * CANDIDATES]
     b = pairs.partners(a, key)
-    shared = pairs.index.shared(a, b)[:, 1:]
+    shared = source.labels[a] == source.labels[b]
     chosen = evenly(shared.long(), n, key).flip(0)
     return a[chosen], b[chosen], shared[chosen]
 
 
-def shared_caption(concepts: Iterable[str], shared: Iterable[bool]) -> str:
-    """What a pair shares, in words.
+def shared_caption(
+    classes: Mapping[str, Sequence[str]], concepts: Iterable[str], labels: Iterable[int], shared: Iterable[bool]
+) -> str:
+    """What a pair shares, in words: the class of both, or that it is the same where it has no name.
+
+    Args:
+        classes: concept -> names of its classes.
+        concepts: K names.
+        labels: of either image.
+        shared: whether those of the other are the same.
 
     Example:
-        >>> shared_caption(["digit", "color"], [True, False]), shared_caption(["digit"], [False])
-        ('same digit', 'shares nothing')
+        >>> classes = {"smile": ("not smiling", "smiling")}
+        >>> shared_caption(classes, ["smile", "identity"], [0, 12], [True, True])
+        'not smiling, same identity'
     """
-    names = [name for name, same in zip(concepts, shared) if same]
-    return f"same {', '.join(names)}" if names else "shares nothing"
+    both = (
+        classes[name][k] if name in classes else f"same {name}" for name, k, s in zip(concepts, labels, shared) if s
+    )
+    return ", ".join(both) or "nothing"
 
 
 def _classes(data: DataModule, concepts: Sequence[str], labels: Iterable[int]) -> str:
-    """The classes of an image in words; of several attributes those that it has."""
+    """The classes of an image in words; of several attributes those that it has, if there are any."""
     words = [data.classes[name][label] for name, label in zip(concepts, labels)]
     if len(words) > 1:
-        words = [word for word, name in zip(words, concepts) if word != f"not {data.classes[name][-1]}"] or ["none"]
+        words = [word for word, name in zip(words, concepts) if word != f"not {data.classes[name][-1]}"] or words
     return ", ".join(words)
 
 

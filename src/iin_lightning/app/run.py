@@ -218,6 +218,8 @@ def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mod
     needed = compose_train(f"model={recipe}")
     for key in SHARED:
         needed[key] = config[key]
+    # So is an average of its weights.
+    needed.callbacks = {name: value for name, value in config.callbacks.items() if name != "ema"}
     needed.data.batch_size = "${model.batch_size}"  # by its own recipe, whatever this run asks for
     if role == "encoder":
         needed.encoder = config.encoder
@@ -227,7 +229,7 @@ def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mod
     needed.merge_with(wish)  # a key that does not exist is an error here
     store = ModelStore(Path(config.paths.models))
     folder = store.folder(needed)
-    if not store.is_complete(folder):
+    if is_main_process() and not store.is_complete(folder):
         print(f"Training the {role}{f' of {concept}' if concept else ''} first ({folder}).")
     return serialization.load(store.get(folder, lambda place: run(needed, place, needed)))
 

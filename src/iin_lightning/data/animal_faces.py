@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -32,7 +33,8 @@ class AnimalFaces(FileModule):
     """Heads of carnivores, as FUNIT cut them out of ImageNet.
 
     * 117,484 images of 149 classes, of many sizes; the largest centred square of each is kept
-    * concept: animal, whose classes are ImageNet's synsets
+    * concept: animal, whose classes have ImageNet's names, such as golden retriever; a synset that is none of the 149
+      is its own name
     * partition "shared": every class is on all sides, its photos shared out by a hash of their names; there are classes
       to read
     * partition "official": FUNIT's lists, 119 classes for training and 30 others for test; validation is taken from
@@ -80,8 +82,10 @@ class AnimalFaces(FileModule):
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]  # read at first use
-        """The synsets, if every split has them all."""
-        return {"animal": tuple(self._images)} if self.partition == "shared" else {}
+        """The animals by name, in the order of their synsets, if every split has them all."""
+        if self.partition != "shared":
+            return {}
+        return {"animal": tuple(_names().get(synset, synset) for synset in self._images)}
 
     def listing(self, split: Split) -> Listing:
         """The images of a split."""
@@ -145,3 +149,10 @@ class AnimalFaces(FileModule):
             )
         listed = set(file.read_text().split())
         return torch.tensor(["/".join(path.rsplit("/", 2)[1:]) in listed for path in files])
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Synset -> the first of its names, which is no other animal's."""
+    rows = (resources.files("iin_lightning.data") / "assets" / "animal_names.txt").read_text().splitlines()
+    return dict(row.split(" ", 1) for row in rows)

@@ -5,12 +5,14 @@ import re
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from PIL import Image
 
+from iin_lightning.data.cores import usable_cores
 from iin_lightning.data.tables import first_file, found_in
 from iin_lightning.errors import DataNotFoundError
 
@@ -166,21 +168,27 @@ def cut(crop: Crop, images: Path, out: Path) -> Outcome:
     return Outcome(crop, "cut")
 
 
-def cut_all(crops: Sequence[Crop], images: Path, out: Path, workers: int | None = None) -> Iterator[Outcome]:
+@contextmanager
+def cut_all(crops: Sequence[Crop], images: Path, out: Path, workers: int | None = None) -> Iterator[Iterator[Outcome]]:
     """Cut many faces; what is there already is not cut again, so that a stopped call is continued by the next.
+
+    The processes start as the block is entered, so that no thread that starts within it is there when they are forked,
+    and end with it, whether all is cut or not.
 
     Args:
         crops: which ones.
         images: see ``cut``.
         out: see ``cut``.
-        workers: processes; None: one a core.
+        workers: processes; None: one a core that this one may use.
 
     Yields:
         What became of each crop, in their order.
     """
     # Ctrl-C is for the parent alone, which then lets its workers finish what they have begun.
-    executor = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    executor = ProcessPoolExecutor(
+        workers or usable_cores(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    )
     try:
-        yield from executor.map(partial(cut, images=images, out=out), crops, chunksize=CHUNK)
+        yield executor.map(partial(cut, images=images, out=out), crops, chunksize=CHUNK)
     finally:
         executor.shutdown(cancel_futures=True)

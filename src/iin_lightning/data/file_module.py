@@ -1,11 +1,11 @@
 """The base of all data sets that are image files on disk: a subclass lists the files, and this does the rest."""
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal
 
 from iin_lightning.data.base import Source, Split
+from iin_lightning.data.cores import usable_cores
 from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths
 from iin_lightning.data.framing import Framing
 from iin_lightning.data.limit import choose
@@ -17,11 +17,6 @@ from iin_lightning.seeding import FIXED
 Cache = Literal["none", "ram", "disk"]
 CACHES: tuple[Cache, ...] = ("none", "ram", "disk")
 MOST_WORKERS = 8  # more decode faster than any of our networks trains
-
-
-def usable_cores() -> int:
-    """The processor cores that this process may use, which on a shared machine are fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class FileModule(DataModule, ABC):
