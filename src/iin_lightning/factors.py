@@ -136,8 +136,9 @@ class Factors(Mapping[str, int]):
         """
         if mask.shape[-1] != len(self):
             raise ShapeError(f"A mask over {self.names} has {len(self)} columns, got {mask.shape[-1]}.")
-        counts = torch.tensor(list(self.values()), device=mask.device)
-        return mask.repeat_interleave(counts, dim=-1, output_size=self.latent_dim)
+        # No tensor of the dimensions: to bring it to a GPU would make the host wait at each step.
+        columns = mask.split(1, dim=-1)
+        return torch.cat([column.expand(*mask.shape[:-1], dim) for column, dim in zip(columns, self.values())], dim=-1)
 
     def _check(self, z_tilde: Tensor) -> None:
         if z_tilde.shape[-1] != self.latent_dim:

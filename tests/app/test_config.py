@@ -52,6 +52,7 @@ def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made():
         "data.views=2",
         "trainer.max_steps=5",
         "optimizer.lr=1",
+        "callbacks=ema",
     ):
         assert recipe_key(here) != recipe_key(compose_train("model=autoencoder", change)), change
 

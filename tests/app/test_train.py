@@ -68,6 +68,20 @@ def test_the_first_stage_is_trained_once(supervised, command, tiny, workplace):
     assert not any("transfer" in name for name in outcome(workplace / "runs/unsup")["metrics"])
 
 
+def test_an_average_is_the_translators_own_and_resumes_exactly(supervised, command, tiny, workplace):
+    """Its encoder is the one that all runs have."""
+    arguments = [*tiny(), "model=unsup", "callbacks=ema"]
+    assert "first" not in command(*arguments, "hydra.run.dir=runs/ema").stdout
+    command(*arguments, "model.steps=4", "scheduler.steps=6", "hydra.run.dir=runs/ema_resumed")
+    command("resume=runs/ema_resumed", "model.steps=6")
+    folders = [workplace / "runs" / name for name in ("ema", "ema_resumed")]
+    whole, resumed = (Interpreter.from_pretrained(folder / "model").state_dict() for folder in folders)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    states = [torch.load(f / "checkpoints/last.ckpt", weights_only=True)["callbacks"]["EMA"] for f in folders]
+    assert [state["steps"] for state in states] == [6, 6]
+    assert all(torch.equal(value, states[1]["average"][key]) for key, value in states[0]["average"].items())
+
+
 def test_a_classifier_is_explained_by_its_own_predictions(command, tiny, workplace):
     command(*tiny(), "model=sup", "encoder=classifier", "hydra.run.dir=runs/clf")
     metrics = outcome(workplace / "runs/clf")["metrics"]

@@ -32,6 +32,7 @@ BIJECTORS: dict[str, Callable[[int], Bijector]] = {
     "block": lambda n: TranslatorBlock(n, 16, 2, zero_init=True, generator=generator()),
     "chain": lambda n: Chain([ActNorm(n), Inverse(AffineCoupling(n, "second", 16, 1)), ActNorm(n)]),
     "translator": lambda n: Translator(n, n_blocks=3, hidden=32),
+    "reversible": lambda n: Translator(n, n_blocks=3, hidden=32, reversible=True),
     "inverse": lambda n: Inverse(Translator(n, n_blocks=2, hidden=16, seed=1)),
 }
 SIZES = [2, 5, 63, 64, 513]

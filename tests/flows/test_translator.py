@@ -48,7 +48,7 @@ def test_the_seed_alone_decides_the_permutations():
 
 
 def test_arguments_are_kept_by_name():
-    given = {"dim": 5, "n_blocks": 2, "hidden": 8, "depth": 1, "zero_init": True, "seed": 9}
+    given = {"dim": 5, "n_blocks": 2, "hidden": 8, "depth": 1, "zero_init": True, "seed": 9, "reversible": True}
     translator = Translator(**given)
     assert {name: getattr(translator, name) for name in given} == given
 

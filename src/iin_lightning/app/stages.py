@@ -142,6 +142,7 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         encoder_id,
         instantiate(config.optimizer),
         instantiate(config.scheduler),
+        compiled=config.model.compile,
     )
     stage = Stage(
         task,

@@ -41,6 +41,8 @@ def recipe_key(config: DictConfig) -> str:
     # A data set of a name is the same one wherever it lies; a folder of one's own is known by its path alone.
     if recipe["data"].get("root") == config.paths.data:
         del recipe["data"]["root"]
+    if (average := OmegaConf.select(config, "callbacks.ema")) is not None:
+        recipe["ema"] = OmegaConf.to_container(average, resolve=True)
     recipe["trainer"] = {k: OmegaConf.select(config.trainer, k) for k in TRAINER_INGREDIENTS}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -6,10 +6,14 @@ direction returns: both directions return the value and the log-determinant of t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
+
+Gradients = dict[nn.Parameter, Tensor]
+"""Of a scalar, with respect to the parameters that want one."""
 
 
 class Bijector(nn.Module, ABC):
@@ -26,6 +30,38 @@ class Bijector(nn.Module, ABC):
     @abstractmethod
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Map y (B, N) back to x (B, N) and log|det ∂x/∂y| (B,)."""
+
+    def rewind(self, y: Tensor, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, Tensor, Gradients]:
+        """Go back from y to x and take the gradients of a scalar along, where nothing was kept of the way forward.
+
+        A subclass that saves work by doing ``inverse`` and ``forward`` at once overrides it.
+
+        Args:
+            y: (B, N), what ``forward`` returned.
+            grad_y: (B, N), the scalar's gradient with respect to y.
+            grad_logdet: (B,), and with respect to the log-determinant.
+
+        Returns:
+            x (B, N), the scalar's gradient with respect to it (B, N), and those of the parameters.
+        """
+        with torch.no_grad():
+            x = self.inverse(y)[0].detach().requires_grad_()
+        with torch.enable_grad():
+            outputs = self(x)
+        (grad_x,), gradients = pull_back(self, outputs, (grad_y, grad_logdet), [x])
+        return x.detach(), grad_x, gradients
+
+
+def pull_back(
+    module: nn.Module, outputs: Sequence[Tensor], grad_outputs: Sequence[Tensor], inputs: Sequence[Tensor]
+) -> tuple[tuple[Tensor, ...], Gradients]:
+    """Gradients of inputs, and of the parameters of the module that made outputs of them."""
+    # autograd refuses outputs that nothing reaches: the log-determinant of a permutation.
+    ends, grads = zip(*((value, grad) for value, grad in zip(outputs, grad_outputs) if value.requires_grad))
+    wanted = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    found = torch.autograd.grad(ends, [*inputs, *wanted], grads, allow_unused=True)
+    gradients = {parameter: value for parameter, value in zip(wanted, found[len(inputs) :]) if value is not None}
+    return found[: len(inputs)], gradients
 
 
 class Chain(Bijector):
@@ -73,6 +109,15 @@ class Chain(Bijector):
             y, step = bijector.inverse(y)
             logdet = logdet + step
         return y, logdet
+
+    def rewind(self, y: Tensor, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, Tensor, Gradients]:
+        """Rewind all from the last to the first, each after the other, so that one graph exists at a time."""
+        total: Gradients = {}
+        for bijector in reversed(self):
+            y, grad_y, gradients = bijector.rewind(y, grad_y, grad_logdet)
+            for parameter, value in gradients.items():
+                total[parameter] = total[parameter] + value if parameter in total else value
+        return y, grad_y, total
 
 
 class Inverse(Bijector):

@@ -1,5 +1,6 @@
 """The networks inside a coupling: several independent MLPs of one shape, run as one."""
 
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
@@ -17,6 +18,9 @@ class Conditioner(nn.Module):
     Each head is ``in -> hidden``, ``depth`` times ``hidden -> hidden``, ``hidden -> out``, with LeakyReLU
     (slope 0.01) between; no head sees the weights of another. Weights and biases start as those of
     `torch.nn.Linear` do: uniform within 1/sqrt(fan in).
+
+    In training mode the products follow `torch.autocast`, in evaluation mode they do not: what is measured and edited
+    does not depend on the precision of training. The result has the input's precision either way.
 
     Args:
         in_dim: dimension of the input.
@@ -65,11 +69,12 @@ class Conditioner(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run all heads on x (B, in_dim); returns (heads, B, out_dim)."""
         h = x.expand(self.heads, -1, -1)
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            if layer > 0:
-                h = F.leaky_relu(h, NEGATIVE_SLOPE)
-            h = torch.baddbmm(bias.unsqueeze(1), h, weight)
-        return h
+        with nullcontext() if self.training else torch.autocast(x.device.type, enabled=False):
+            for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+                if layer > 0:
+                    h = F.leaky_relu(h, NEGATIVE_SLOPE)
+                h = torch.baddbmm(bias.unsqueeze(1), h, weight)
+        return h.to(x.dtype)
 
     def __repr__(self) -> str:
         # A line a coupling; torch would list every parameter.

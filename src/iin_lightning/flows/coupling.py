@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from iin_lightning.errors import ConfigError, ShapeError, choices
-from iin_lightning.flows.base import Bijector
+from iin_lightning.flows.base import Bijector, Gradients, pull_back
 from iin_lightning.flows.conditioner import Conditioner
 
 Half = Literal["first", "second"]
@@ -17,7 +17,8 @@ class AffineCoupling(Bijector):
 
     ``y_b = x_b * exp(tanh s(x_a)) + t(x_a)``, ``logdet = sum_i tanh s_i(x_a)``; s and t are the two heads of
     one `Conditioner`. The tanh keeps every scale within (1/e, e), so that the inverse never divides by
-    something that training drove to zero.
+    something that training drove to zero. Under `torch.autocast` the products inside the `Conditioner` alone run in low
+    precision, and those of the inverse never do.
 
     Args:
         dim: N >= 2; the first half has floor(N/2) dimensions, the second the rest.
@@ -62,9 +63,25 @@ class AffineCoupling(Bijector):
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Shift back, then scale back y_b."""
         y_a, y_b = self._split(y)
-        s, t = self.conditioner(y_a)
+        with torch.autocast(y.device.type, enabled=False):
+            s, t = self.conditioner(y_a)
         log_scale = torch.tanh(s)
         return self._merge(y_a, (y_b - t) * torch.exp(-log_scale)), -log_scale.sum(1)
+
+    def rewind(self, y: Tensor, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, Tensor, Gradients]:
+        """Undo and repeat with the same s and t, since y_a is x_a: the conditioner runs once, not twice."""
+        y_a, y_b = self._split(y)
+        grad_y_a, grad_y_b = self._split(grad_y)
+        x_a = y_a.detach().requires_grad_()
+        with torch.enable_grad():
+            s, t = self.conditioner(x_a)
+            log_scale = torch.tanh(s)
+            with torch.no_grad():
+                x_b = (y_b - t) * torch.exp(-log_scale)
+            outputs = x_b.requires_grad_() * torch.exp(log_scale) + t, log_scale.sum(1)
+        (grad_x_a, grad_x_b), gradients = pull_back(self, outputs, (grad_y_b, grad_logdet), [x_a, x_b])
+        x = self._merge(x_a.detach(), x_b.detach())
+        return x, self._merge(grad_y_a + grad_x_a, grad_x_b), gradients
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x.split(self.sizes, dim=1)

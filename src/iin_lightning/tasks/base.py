@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -20,6 +21,7 @@ OptimizerFactory = Callable[[Iterable[Any]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 STEPS_BETWEEN_CHECKS = 50
+CURE = "Continue from the last checkpoint with a lower model.lr or model.gradient_clip, or mend the data."
 
 
 class Task(LightningModule):
@@ -37,6 +39,7 @@ class Task(LightningModule):
         super().__init__()
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
+        self._first_broken: Tensor | None = None  # the first step whose loss is not finite, or -1; on the loss's device
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimizer; here one of all that require a gradient."""
@@ -53,11 +56,52 @@ class Task(LightningModule):
 
     def on_train_start(self) -> None:
         """Take the rates that were asked for: a checkpoint brings back those of the run that wrote it."""
+        self._first_broken = None
         scheduler: Any = self.lr_schedulers()
         for group, rate in zip(scheduler.optimizer.param_groups, self._rates):
             group["lr"] *= rate / group["initial_lr"]
             group["initial_lr"] = rate
         scheduler.base_lrs = list(self._rates)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients of a fused optimizer under bf16-mixed, too.
+
+        Lightning refuses that, because with a gradient scaler a fused step undoes the scaling itself, after clipping;
+        but bf16 has no scaler.
+        """
+        precision: Any = self.trainer.precision_plugin
+        if isinstance(precision, MixedPrecision) and precision.scaler is None:
+            algorithm: Any = gradient_clip_algorithm or "norm"
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write no checkpoint that nobody could continue from.
+
+        Raises:
+            NonFiniteError: a loss since the last look, or a weight, is not finite.
+        """
+        self._stop_if_broken("it was seen when the state was to be written")
+        for name, value in checkpoint["state_dict"].items():
+            if not torch.isfinite(value).all():
+                raise NonFiniteError(
+                    f"After step {self.global_step - 1}, {name} has values that are not finite, so no checkpoint is "
+                    f"written. {CURE}"
+                )
+
+    def on_train_end(self) -> None:
+        """Look at the last losses.
+
+        Raises:
+            NonFiniteError: one of them is not finite.
+        """
+        self._stop_if_broken("it was seen at the end of training")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another architecture.
@@ -74,9 +118,13 @@ class Task(LightningModule):
         return int(total.processed)
 
     def log_terms(self, stage: str, terms: dict[str, Tensor], batch_size: int) -> None:
-        """Log scalars as ``stage/name``, the first one on the progress bar."""
+        """Log scalars as ``stage/name``, the first one of validation and test on the progress bar.
+
+        Lightning reads what is on the bar after each batch; that of training `StepProgress` takes more seldom.
+        """
+        held_out = stage != "train"
         for i, (name, value) in enumerate(terms.items()):
-            self.log(f"{stage}/{name}", value, prog_bar=i == 0, batch_size=batch_size, sync_dist=stage != "train")
+            self.log(f"{stage}/{name}", value, prog_bar=held_out and i == 0, batch_size=batch_size, sync_dist=held_out)
 
     def require_finite(self, loss: Tensor, diagnose: Callable[[], str]) -> Tensor:
         """Stop before a loss that is not finite reaches the weights.
@@ -88,14 +136,29 @@ class Task(LightningModule):
         Raises:
             NonFiniteError: names the step and what ``diagnose`` found.
         """
-        # Reading a scalar makes a GPU wait for the host, so there it is not done at every step.
-        interval = 1 if loss.device.type == "cpu" else STEPS_BETWEEN_CHECKS
-        if self.global_step % interval == 0 and not torch.isfinite(loss):
-            raise NonFiniteError(
-                f"The loss of step {self.global_step} is {loss.item()}: {diagnose()}. Continue from "
-                "the last checkpoint with a lower model.lr or model.gradient_clip, or mend the data."
-            )
+        if waits_for_nothing(loss.device):
+            if not torch.isfinite(loss):
+                raise NonFiniteError(f"The loss of step {self.global_step} is {loss.item()}: {diagnose()}. {CURE}")
+            return loss
+        # The host would wait for the device to read a scalar, so the device itself keeps in mind what broke first.
+        if self._first_broken is None:
+            self._first_broken = torch.full((), -1, device=loss.device)
+        broken = ~torch.isfinite(loss.detach()) & (self._first_broken < 0)
+        self._first_broken.masked_fill_(broken, self.global_step)
+        if self.global_step % STEPS_BETWEEN_CHECKS == 0:
+            self._stop_if_broken(diagnose)
         return loss
+
+    def _stop_if_broken(self, said: str | Callable[[], str]) -> None:
+        first = -1 if self._first_broken is None else int(self._first_broken)
+        if first >= 0:
+            said = said if isinstance(said, str) else said()
+            raise NonFiniteError(f"The loss of step {first} is not finite: {said}. {CURE}")
+
+
+def waits_for_nothing(device: torch.device) -> bool:
+    """Whether a value on a device can be read at once; others work behind the host, which would have to wait."""
+    return device.type == "cpu"
 
 
 def check_state(own: dict[str, Tensor], loaded: dict[str, Tensor]) -> None:

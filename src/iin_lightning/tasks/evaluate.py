@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
@@ -25,7 +26,9 @@ class Evaluate(LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """One batch of targets and sources with their labels."""
         (target, target_labels), (source, source_labels) = batch
-        self.transfer.update(self.interpreter, target, target_labels, source, source_labels)
+        # A precision is one of training: Lightning's covers tests, too, and networks in evaluation mode.
+        with torch.autocast(self.device.type, enabled=False):
+            self.transfer.update(self.interpreter, target, target_labels, source, source_labels)
 
     def on_test_epoch_end(self) -> None:
         """Log the means over all batches and ranks."""

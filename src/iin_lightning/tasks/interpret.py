@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iin_lightning.errors import CheckpointError
+from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.factors import PairBatch
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
+from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, Translate
 from iin_lightning.metrics.round_trip import RoundTrip
 from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, check_state
 from iin_lightning.tasks.diagnose import first_non_finite
@@ -26,6 +26,10 @@ class Interpret(Task):
         encoder_id: fingerprint of the encoder, which a checkpoint must agree with.
         optimizer: parameters -> optimizer.
         scheduler: optimizer -> schedule.
+        compiled: run the translator through `torch.compile` in training; validation and edits run as written.
+
+    Raises:
+        ConfigError: compiled with a reversible translator.
     """
 
     # The encoder's weights are left out of the checkpoint on purpose.
@@ -39,16 +43,23 @@ class Interpret(Task):
         encoder_id: str,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
+        compiled: bool = False,
     ) -> None:
         super().__init__(optimizer, scheduler)
+        if compiled and getattr(interpreter.translator, "reversible", False):
+            raise ConfigError(
+                "model.compile=true keeps the activations that flow.reversible=true is there to save: choose one of them."
+            )
         self.interpreter = interpreter
         self.loss = loss
         self.encoder_id = encoder_id
         self.round_trip = RoundTrip()
+        self.compiled = compiled
+        self._translate: Translate | None = None  # compiled
 
     def nats_per_dimension(self, batch: Tensor | PairBatch) -> tuple[Tensor, int]:
         """The mean negative log-likelihood of a batch in nats per dimension, and how many examples it holds."""
-        nll = self.loss(self.interpreter.translator, batch)
+        nll = self.loss(self._translator(), batch)
         return nll.mean() / self.loss.dims_per_example(self.interpreter.factors.latent_dim), len(nll)
 
     def training_step(self, batch: Tensor | PairBatch, batch_idx: int) -> Tensor:
@@ -57,6 +68,19 @@ class Interpret(Task):
         self.log_terms("train", {"nll": nats.detach()}, count)
         dims = self.loss.dims_per_example(self.interpreter.factors.latent_dim)
         return self.require_finite(nats * dims, lambda: first_non_finite(self.interpreter.translator, _latents(batch)))
+
+    def _translator(self) -> Translate:
+        translator = self.interpreter.translator
+        # The batch that ActNorm starts from is no step like the others.
+        if not (self.compiled and self.training and getattr(translator, "ready", True)):
+            return translator
+        if self._translate is None:
+            self._translate = compile_translator(translator, self.device)
+        return self._translate
+
+    def teardown(self, stage: str) -> None:
+        """Let go of the compiled function, which cannot be pickled."""
+        self._translate = None
 
     def validation_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
         """Held-out likelihood, and the worst round trip."""
@@ -74,6 +98,7 @@ class Interpret(Task):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the encoder out, and say which one it was."""
+        super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("interpreter.encoder.")}
         checkpoint["encoder"] = self.encoder_id
@@ -91,6 +116,32 @@ class Interpret(Task):
             )
         own = {k: v for k, v in self.state_dict().items() if not k.startswith("interpreter.encoder.")}
         check_state(own, checkpoint["state_dict"])
+
+
+def compile_translator(translator: Translate, device: torch.device) -> Translate:
+    """The same function compiled, at its first call; the module, its weights and their names stay as they are.
+
+    Args:
+        translator: z (B, N) -> z̃ (B, N), log|det T'(z)| (B,).
+        device: a GPU replays the whole step as one graph, which keeps launches from being the bottleneck.
+
+    Returns:
+        A function that raises a ConfigError where there is no compiler.
+    """
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    compiled = torch.compile(translator, mode=mode)
+
+    def translate(z: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            z_tilde, logdet = compiled(z)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            raise ConfigError(
+                f"torch.compile failed: {str(error.inner_exception).strip().splitlines()[0]} For model.compile=true "
+                "there must be a working C++ compiler, on a GPU Triton as well: install it, or set model.compile=false."
+            ) from error
+        return z_tilde, logdet
+
+    return translate
 
 
 def _latents(batch: Tensor | PairBatch) -> Tensor:
