@@ -1,15 +1,27 @@
 import multiprocessing
+import os
+import signal
 import time
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.encoding import Encoded, Encoding
 from iin_lightning.data.images import ImageTensor
+from iin_lightning.data.latent_files import load, load_or_build
 from iin_lightning.data.latents import LatentCache, fingerprint
-from iin_lightning.errors import CheckpointError, NonFiniteError, ShapeError
+from iin_lightning.data.pairs import PairIndex
+from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
+from iin_lightning.factors import Factors
 from iin_lightning.seeding import generator
+
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -17,9 +29,9 @@ def source(mnist_root):
     return ColorMNIST(mnist_root).source("val")
 
 
-def small(value: float = 1.0) -> LatentCache:
+def small(scale: float = 0.1) -> LatentCache:
     labels = torch.arange(10).reshape(5, 2)
-    return LatentCache(torch.full((5, 3), value), torch.full((5, 3), 0.1), labels, ("digit", "color"))
+    return LatentCache(torch.ones(5, 3), torch.full((5, 3), scale), labels, ("digit", "color"))
 
 
 def assert_equal(a: LatentCache, b: LatentCache) -> None:
@@ -99,62 +111,206 @@ def test_a_kept_sample_is_fixed_by_seed_and_spread_like_the_posterior():
     assert not torch.equal(kept.mean, cache.mean)
 
 
-def test_a_saved_cache_comes_back_and_leaves_nothing_else_behind(tmp_path):
-    path = tmp_path / "new" / "val.safetensors"
-    small().save(path, "encoder 1")
-    small(2.0).save(path, "encoder 2")
-    assert_equal(LatentCache.load(path, "encoder 2"), small(2.0))
-    assert list(path.parent.iterdir()) == [path]
+class Parts:
+    """Posteriors that are made as they are asked for, a part of three items at a time; the last one has one."""
+
+    concepts = ("digit", "color")
+    n_bytes = 10 * (2 * 4 * 4 + 2 * 8)
+
+    def __init__(self, seed: int = 0, stop_after: int = 4) -> None:
+        self.seed, self.stop_after = seed, stop_after
+        self.times = 0
+        self.most_alive = 0
+
+    def part(self, first: int) -> Encoded:
+        n, key = min(3, 10 - first), generator(self.seed, first)
+        mean, scale = torch.randn(n, 4, generator=key), torch.rand(n, 4, generator=key)
+        return Encoded(mean, scale, torch.arange(first * 2, (first + n) * 2).reshape(n, 2))
+
+    def __iter__(self):
+        self.times += 1
+        made = []
+        for number, first in enumerate(range(0, 10, 3)):
+            if number == self.stop_after:
+                raise KeyboardInterrupt
+            part = self.part(first)
+            made.append(weakref.ref(part.mean))
+            yield part
+            del part
+            self.most_alive = max(self.most_alive, sum(ref() is not None for ref in made))
+
+    @property
+    def whole(self) -> LatentCache:
+        return LatentCache(*map(torch.cat, zip(*map(self.part, range(0, 10, 3)))), concepts=self.concepts)
 
 
-def test_a_cache_of_something_else_or_cut_short_or_absent_is_refused(tmp_path):
-    path = tmp_path / "val.safetensors"
-    with pytest.raises(CheckpointError, match="not a complete file"):
-        LatentCache.load(path, "encoder 1")
-    small().save(path, "encoder 1")
-    with pytest.raises(CheckpointError, match="holds the latents of 'encoder 1', not those of 'encoder 2'"):
-        LatentCache.load(path, "encoder 2")
-    for length in (path.stat().st_size - 1, 20, 0):
-        path.write_bytes(path.read_bytes()[:length])
-        with pytest.raises(CheckpointError, match="not a complete file"):
-            LatentCache.load(path, "encoder 1")
+def test_a_cache_comes_back_from_disk_and_leaves_nothing_else_behind(tmp_path):
+    path = tmp_path / "new" / "val"
+    assert_equal(load_or_build(path, "encoder 1", Parts(1)), Parts(1).whole)
+    assert_equal(load(path, "encoder 1"), Parts(1).whole)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["val", "val.lock"]
 
 
-def test_a_cache_is_built_again_only_if_the_file_cannot_be_used(tmp_path):
-    path, built = tmp_path / "val.safetensors", []
+def test_labels_may_have_no_columns(tmp_path):
+    parts = Parts()
+    parts.concepts, parts.part = (), lambda first: Encoded(torch.ones(2, 4), torch.ones(2, 4), torch.ones(2, 0).long())
+    assert load_or_build(tmp_path / "val", "encoder 1", parts).labels.shape == (8, 0)
 
-    def get(key: str) -> LatentCache:
-        return LatentCache.load_or_build(path, key, lambda: built.append(key) or small(len(built)))
 
-    get("encoder 1")
-    assert_equal(get("encoder 1"), small(1))
-    assert built == ["encoder 1"]
-    assert_equal(get("encoder 2"), small(2))
-    assert_equal(get("encoder 2"), small(2))
-    path.write_bytes(path.read_bytes()[:-5])
-    assert_equal(get("encoder 2"), small(3))
-    assert built == ["encoder 1", "encoder 2", "encoder 2"]
+def test_no_more_than_a_part_is_held_while_a_cache_is_written(tmp_path):
+    parts = Parts()
+    load_or_build(tmp_path / "val", "encoder 1", parts)
+    assert parts.most_alive == 1  # the one that the writer has just written
+
+
+def test_a_cache_is_built_again_only_if_it_cannot_be_used(tmp_path, caplog):
+    path, first, second = tmp_path / "val", Parts(1), Parts(2)
+    for _ in range(2):
+        assert_equal(load_or_build(path, "encoder 1", first), first.whole)
+    assert not caplog.records
+    for _ in range(2):
+        assert_equal(load_or_build(path, "encoder 2", second), second.whole)
+    assert (first.times, second.times) == (1, 1)
+    assert "latents of 'encoder 1', not those of 'encoder 2'" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["mean", "scale", "labels", "record.json"])
+def test_a_single_wrong_byte_anywhere_is_noticed(file, tmp_path, caplog):
+    path = tmp_path / "val"
+    load_or_build(path, "encoder 1", Parts())
+    whole = (path / file).read_bytes()
+    for place in range(len(whole)):
+        for flipped in (7,):
+            damaged = bytearray(whole)
+            damaged[place] ^= flipped
+            (path / file).write_bytes(damaged)
+            with pytest.raises(CheckpointError, match="not a complete cache"):
+                load(path, "encoder 1")
+    again = Parts()
+    assert_equal(load_or_build(path, "encoder 1", again), again.whole)
+    assert again.times == 1
+    assert "encoded again" in caplog.text
+    assert (path / file).read_bytes() == whole
+
+
+@pytest.mark.parametrize("file", ["mean", "scale", "labels", "record.json"])
+def test_a_file_that_is_cut_short_or_prolonged_or_absent_is_noticed(file, tmp_path):
+    path = tmp_path / "val"
+    load_or_build(path, "encoder 1", Parts())
+    whole = (path / file).read_bytes()
+    for content in (whole[:-1], whole[:5], b"", whole + b"1", None):
+        (path / file).unlink() if content is None else (path / file).write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a complete cache"):
+            load(path, "encoder 1")
+
+
+@pytest.mark.parametrize("n_parts", [0, 1, 3])
+def test_an_interrupted_build_leaves_no_cache(n_parts, tmp_path):
+    path = tmp_path / "val"
+    with pytest.raises(KeyboardInterrupt):
+        load_or_build(path, "encoder 1", Parts(1, stop_after=n_parts))
+    assert [file.name for file in tmp_path.iterdir()] == ["val.lock"]
+    assert_equal(load_or_build(path, "encoder 1", Parts(2)), Parts(2).whole)
+
+
+class Deadly(Parts):
+    """Kills its process in the middle."""
+
+    def part(self, first: int) -> Encoded:
+        if first == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().part(first)
+
+
+def test_what_a_killed_build_leaves_is_no_cache(tmp_path):
+    path = tmp_path / "val"
+    job = FORK.Process(target=load_or_build, args=(path, "encoder 1", Deadly()))
+    job.start()
+    job.join(20)
+    assert job.exitcode == -signal.SIGKILL
+    with pytest.raises(FileNotFoundError):
+        load(path, "encoder 1")
+    assert_equal(load_or_build(path, "encoder 1", Parts(2)), Parts(2).whole)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["val", "val.lock"]
+
+
+def test_a_full_disk_is_found_before_anything_is_encoded(tmp_path, monkeypatch):
+    parts = Parts()
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=parts.n_bytes - 1))
+    with pytest.raises(ConfigError, match=r"paths\.cache.*latents=online"):
+        load_or_build(tmp_path / "val", "encoder 1", parts)
+    assert parts.times == 0
+
+
+def test_the_size_of_an_encoding_is_that_of_its_files(source, encoder, tmp_path):
+    encoding = Encoding(source, encoder, training=False, seed=0)
+    load_or_build(tmp_path / "val", "encoder 1", encoding)
+    assert encoding.n_bytes == sum((tmp_path / "val" / name).stat().st_size for name in ("mean", "scale", "labels"))
+
+
+class Slow(Parts):
+    """Says in a file that it was asked."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self.log = log
+
+    def part(self, first: int) -> Encoded:
+        if first == 0:
+            with self.log.open("a") as file:
+                file.write("built\n")
+            time.sleep(0.5)
+        return super().part(first)
 
 
 def _build_slowly(path: Path, log: Path) -> None:
-    def build() -> LatentCache:
-        with log.open("a") as file:
-            file.write("built\n")
-        time.sleep(1)
-        return small()
-
-    assert_equal(LatentCache.load_or_build(path, "key", build), small())
+    assert_equal(load_or_build(path, "key", Slow(log)), Parts().whole)
 
 
 def test_a_parallel_job_waits_and_reuses(tmp_path):
-    path, log = tmp_path / "val.safetensors", tmp_path / "log"
-    jobs = [multiprocessing.get_context("fork").Process(target=_build_slowly, args=(path, log)) for _ in range(2)]
+    log = tmp_path / "log"
+    jobs = [FORK.Process(target=_build_slowly, args=(tmp_path / "val", log)) for _ in range(2)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join(20)
     assert [job.exitcode for job in jobs] == [0, 0]
     assert log.read_text() == "built\n"
+
+
+def test_workers_that_draw_the_images_do_not_change_the_latents(source, encoder):
+    alone, worked = (
+        LatentCache.build(source, encoder, training=True, seed=0, batch_size=1, workers=workers) for workers in (0, 2)
+    )
+    assert_equal(alone, worked)
+
+
+def test_blur_widens_the_posteriors_and_adds_up():
+    cache = small(scale=0.3).blurred(torch.full((3,), 0.4)).blurred(torch.full((3,), 1.2))
+    items, key = torch.arange(5), generator(0)
+    eps = torch.randn(5, 3, generator=generator(0))
+    torch.testing.assert_close(cache.draw(items, key), cache.mean + 1.3 * eps)
+    assert torch.equal(cache.draw(items, None), cache.mean)
+    assert cache.content() != small(scale=0.3).content()
+
+
+@pytest.mark.parametrize(("free", "moves"), [(4 * 440, False), (4 * 440 + 1, True)])
+def test_latents_move_to_a_gpu_if_a_quarter_of_its_free_memory_holds_them(free, moves, monkeypatch):
+    cache, gpu = small(), torch.device("cuda", 1)
+    # 2 x 15 numbers of 4 bytes, and the labels and an index over them, each of 5 x 2 numbers of 8 bytes or less.
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (free, 10 * free) if device == gpu else None)
+    monkeypatch.setattr(LatentCache, "to", lambda self, device: ("moved to", device))
+    assert cache.near(gpu) == (("moved to", gpu) if moves else cache)
+    assert cache.near(torch.device("cpu")) is cache
+
+
+@pytest.mark.parametrize("n_concepts", [1, 2, 5])
+def test_an_index_of_pairs_takes_no_more_memory_than_is_reckoned_with(n_concepts):
+    labels = torch.randint(3, (1000, n_concepts), generator=generator(0))
+    index = PairIndex(labels)
+    assert sum(table.nbytes for table in vars(index).values() if len(table) == 1000 or 1000 in table.shape) <= (
+        3 * labels.nbytes
+    )
 
 
 def test_a_fingerprint_tells_data_apart(mnist_root):
@@ -183,3 +339,54 @@ def test_a_fingerprint_sees_a_change_in_any_image():
             changed[item, 0, 2, 2] ^= 1
         marks.add(fingerprint(ImageTensor(changed, torch.zeros(300, 1, dtype=torch.long), ("digit",))))
     assert len(marks) == 5
+
+
+FACTORS = Factors({"residual": 1, "digit": 1, "color": 1}, latent_dim=3)
+STREAMS = {
+    "singles": lambda cache: Singles(cache, 4, 0),
+    "pairs": lambda cache: Pairs(cache, FACTORS, 4, 0),
+    "fixed singles": lambda cache: FixedSingles(cache, 4),
+    "fixed pairs": lambda cache: FixedPairs(cache, FACTORS, 4, 0),
+}
+every_stream = pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS.keys())
+
+
+class Waits(TorchDispatchMode):
+    """Writes down what a GPU would be waited for: values that are read, and constants that are copied to it."""
+
+    OPS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.lift_fresh, torch.ops.aten.nonzero, torch.ops.aten.equal)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in self.OPS:
+            self.seen.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+@every_stream
+def test_drawing_a_batch_waits_for_nothing(make):
+    stream = make(small().blurred(torch.ones(3)))
+    with Waits() as waits:
+        for step in range(2):
+            stream[step]
+    assert not waits.seen
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every_stream
+def test_batches_of_latents_on_a_gpu_are_drawn_there(make):
+    cache = small().blurred(torch.ones(3))
+    stream = make(cache.to(torch.device("cuda")))
+    stream[0]  # whatever is made once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        batch = stream[1]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert {part.device.type for part in batch} == {"cuda"}
+    if isinstance(stream, FixedPairs):
+        for on_gpu, part in zip(batch, make(cache)[1]):
+            assert torch.equal(on_gpu.cpu(), part)

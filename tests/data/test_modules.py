@@ -1,8 +1,12 @@
 """Loaders under a real trainer: what a run sees, and that a resumed one goes on exactly."""
 
+import multiprocessing
+from types import SimpleNamespace
+
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from tests.data.conftest import LinearEncoder
 from torch import nn
 
 from iin_lightning.data.color_mnist import ColorMNIST
@@ -11,6 +15,7 @@ from iin_lightning.data.mnist import MNIST
 from iin_lightning.data.stream import Singles
 from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.factors import Factors, PairBatch
+from iin_lightning.seeding import generator
 
 FACTORS = Factors({"residual": 2, "digit": 2, "color": 2}, latent_dim=6)
 
@@ -215,7 +220,7 @@ def test_a_second_run_finds_its_latents_unless_encoder_or_data_changed(mnist_roo
     assert encoded(key="encoder 2") == 117
     assert encoded(background="complement") == 117
     assert encoded() == 0
-    assert len(list(tmp_path.glob("*.safetensors"))) == 6
+    assert len(list(tmp_path.glob("*/record.json"))) == 6
 
 
 def test_an_encoder_that_gives_nan_is_refused_before_training(mnist_root, encoder, tmp_path):
@@ -225,7 +230,7 @@ def test_an_encoder_that_gives_nan_is_refused_before_training(mnist_root, encode
         with pytest.raises(NonFiniteError, match="items 0 to"):
             trainer(max_steps=1).fit(task, datamodule=LatentData(images(mnist_root), encoder, cache=cache))
     assert not task.seen
-    assert not list(tmp_path.glob("*.safetensors"))
+    assert all(path.suffix == ".lock" for path in tmp_path.iterdir())
 
 
 def test_mnist_trains_too(mnist_root):
@@ -241,7 +246,10 @@ def test_latent_noise_widens_every_split_by_the_spread_of_the_training_latents(m
 
     plain, blurred = latents(0.0, "train"), latents(0.5, "train")
     spread = plain.mean.std(0)
-    torch.testing.assert_close(blurred.scale, (plain.scale**2 + (0.5 * spread) ** 2).sqrt())
+    items = torch.arange(len(plain))
+    eps = torch.randn(plain.mean.shape, generator=generator(0))
+    wider = plain.mean + (plain.scale**2 + (0.5 * spread) ** 2).sqrt() * eps
+    torch.testing.assert_close(blurred.draw(items, generator(0)), wider)
     assert torch.equal(blurred.mean, plain.mean)
     drowned = latents(1e6, "test").mean  # nothing but noise is left
     assert (drowned.std(0) / (1e6 * spread) - 1).abs().max() < 0.5
@@ -253,3 +261,34 @@ def test_latent_noise_needs_a_cache_and_is_not_negative(mnist_root, encoder, tmp
         LatentData(images(mnist_root), encoder, noise=0.5)
     with pytest.raises(ConfigError, match=r"latent_noise=-1"):
         LatentData(images(mnist_root), encoder, cache=tmp_path, noise=-1)
+
+
+def _encode_in_a_process(root, cache, log):
+    class Counting(LinearEncoder):
+        def encode(self, x):
+            with log.open("a") as file:
+                file.write(f"{len(x)}\n")
+            return super().encode(x)
+
+    LatentData(images(root), Counting(3 * 32 * 32), cache=cache).setup("fit")
+
+
+def test_the_processes_of_a_training_encode_every_image_once_together(mnist_root, tmp_path):
+    log = tmp_path / "log"
+    jobs = [
+        multiprocessing.get_context("fork").Process(target=_encode_in_a_process, args=(mnist_root, tmp_path / "c", log))
+        for _ in range(3)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert sorted(log.read_text().split()) == ["114", "3"]
+
+
+def test_batches_that_are_drawn_on_a_gpu_need_no_workers_and_no_pinned_memory(mnist_root):
+    data = images(mnist_root, num_workers=2)
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda", 0)))
+    loading = [data._loading(torch.device(device)) for device in ("cpu", "cuda:0")]
+    assert [(options["num_workers"], options["pin_memory"]) for options in loading] == [(2, True), (0, False)]

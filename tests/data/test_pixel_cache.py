@@ -256,7 +256,7 @@ def test_a_cache_leaves_the_global_random_numbers_alone(paths, tmp_path):
 def test_a_full_disk_is_found_before_anything_is_decoded(paths, tmp_path, monkeypatch):
     seen = decoded(monkeypatch)
     usage = type("Usage", (), {"free": 100})
-    monkeypatch.setattr(pixel_cache.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
     with pytest.raises(ConfigError, match=r"data\.cache_dir"):
         disk(paths, tmp_path / "cache")
     assert not seen

@@ -108,6 +108,11 @@ def test_batches_run_on_across_epochs_and_every_epoch_has_every_item(n, batch_si
     assert n == 1 or len(epochs.unique(dim=0)) > 1
 
 
+def test_a_step_takes_no_more_memory_than_its_items():
+    order = EpochOrder(1000, 10, seed=0)
+    assert [order.step(t).untyped_storage().nbytes() for t in (0, 1, 99, 100)] == [80] * 4
+
+
 def test_other_seeds_give_another_order():
     assert not torch.equal(EpochOrder(100, 50, 0).step(0), EpochOrder(100, 50, 1).step(0))
 

@@ -41,15 +41,20 @@ class Source(ABC):
         """The number of items, n."""
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where items are drawn: that of the labels."""
+        return self.labels.device
+
     @abstractmethod
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The items ``indices`` (B,); what is random in them comes from the generator.
+        """The items ``indices`` (B,); what is random in them comes from the generator, both of the source's device.
 
         Without a generator nothing is random: that is how a source is evaluated.
         """
 
     def drawn_labels(self, indices: Tensor) -> Tensor:
-        """The labels (B, K) of what ``draw`` gave last for ``indices``, where another item may have stood in for one."""
+        """The labels (B, K) of what ``draw`` gave last for ``indices``, where others may have stood in for some."""
         return self.labels[indices]
 
     @abstractmethod
@@ -58,7 +63,8 @@ class Source(ABC):
 
 
 def draw_labelled(source: Source, indices: Tensor, generator: torch.Generator | None) -> LabelledBatch:
-    """The items ``indices`` (B,) of a source with their labels."""
+    """The items ``indices`` (B,), from any device, of a source with their labels."""
+    indices = indices.to(source.device, non_blocking=True)
     x = source.draw(indices, generator)
     return LabelledBatch(x, source.drawn_labels(indices))
 

@@ -1,5 +1,7 @@
 """Latents as the training data of a translator: cached once, or encoded again at every step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
@@ -11,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from iin_lightning.data.base import Encoder, Split
+from iin_lightning.data.encoding import Encoding, Progress
+from iin_lightning.data.latent_files import FORMAT, load_or_build
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.module import DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
@@ -25,6 +29,11 @@ class LatentData(StreamModule):
     Without factors a batch is z (B, N), for the likelihood of Eq. 12; with them it is a ``PairBatch`` of
     latents, for Eq. 7-9. Training draws new posterior samples at every step; validation and test use one
     sample of each image, the same for every seed, so that likelihoods of different translators compare.
+    Where data are random beyond dequantisation, as ColorMNIST's views, each view is an item with its own posterior.
+
+    Cached latents are drawn on the training device if that is a GPU with room for them, and otherwise from a file that
+    is mapped into memory. Every process of a training maps the same file, or has all latents on its own GPU, since
+    each draws from the whole set; the first to come encodes the images, while the others wait.
 
     Args:
         images: the data set.
@@ -73,6 +82,7 @@ class LatentData(StreamModule):
         self.encode_batch_size = encode_batch_size
         self.noise = noise
         self._latents: dict[Split, LatentCache] = {}
+        self._near: dict[Split, LatentCache] = {}
 
     def prepare_data(self) -> None:
         """Download the images, if necessary."""
@@ -87,9 +97,9 @@ class LatentData(StreamModule):
         self.latents("test" if stage in ("test", "predict") else "val")
 
     def latents(self, split: Split) -> LatentCache:
-        """The posteriors of a split's images; of held-out ones, a sample of each."""
+        """The posteriors of a split's images; of held-out ones, a sample of each. They are in main memory."""
         if split not in self._latents:
-            posterior = self._build(split) if self.cache is None else self._load_or_build(split, self.cache)
+            posterior = self._posterior(split)
             if self.noise > 0:
                 means = posterior.mean if split == "train" else self.latents("train").mean
                 posterior = posterior.blurred(self.noise * means.std(0))
@@ -98,11 +108,12 @@ class LatentData(StreamModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training latents, or the images to encode when there is no cache."""
-        source = self.latents("train") if self.cache is not None else self.images.source("train")
+        source = self._nearby("train") if self.cache is not None else self.images.source("train")
         if self.factors is None:
             singles = Singles(source, self.batch_size, self.seed, **self.ranks)
-            return self.train_loader(singles, len(source), attrgetter("x"))
-        return self.train_loader(Pairs(source, self.factors, self.batch_size, self.seed, **self.ranks), len(source))
+            return self.train_loader(singles, len(source), attrgetter("x"), device=source.device)
+        pairs = Pairs(source, self.factors, self.batch_size, self.seed, **self.ranks)
+        return self.train_loader(pairs, len(source), device=source.device)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation latent once."""
@@ -123,10 +134,18 @@ class LatentData(StreamModule):
         return self._sample(batch, noise)
 
     def _fixed(self, split: Split) -> DataLoader[Any]:
-        source = self.latents(split)
+        source = self._nearby(split)
         if self.factors is None:
-            return self.eval_loader(FixedSingles(source, self.eval_batch_size, **self.ranks), attrgetter("x"))
-        return self.eval_loader(FixedPairs(source, self.factors, self.eval_batch_size, FIXED, **self.ranks))
+            singles = FixedSingles(source, self.eval_batch_size, **self.ranks)
+            return self.eval_loader(singles, attrgetter("x"), device=source.device)
+        pairs = FixedPairs(source, self.factors, self.eval_batch_size, FIXED, **self.ranks)
+        return self.eval_loader(pairs, device=source.device)
+
+    def _nearby(self, split: Split) -> LatentCache:
+        """The latents where batches are drawn from them."""
+        if split not in self._near:
+            self._near[split] = self.latents(split).near(self._device)
+        return self._near[split]
 
     @property
     def _device(self) -> torch.device:
@@ -140,23 +159,36 @@ class LatentData(StreamModule):
             eps = torch.randn(posterior.mean.shape, generator=noise, device=images.device)
             return posterior.mean + posterior.scale * eps
 
-    def _build(self, split: Split) -> LatentCache:
+    def _posterior(self, split: Split) -> LatentCache:
         source = self.images.source(split)
-        with ProgressBar(transient=True, disable=self.ranks["rank"] > 0) as bar:
-            task = bar.add_task(f"Encoding {split} images", total=len(source))
-            return LatentCache.build(
-                source,
-                self.encoder,
-                training=split == "train",
-                seed=self.images.seed,
-                device=self._device,
-                batch_size=self.encode_batch_size,
-                progress=lambda done, _: bar.update(task, completed=done),
-            )
+        with self._bar(f"Encoding {split} images") as bar:
+            options: dict[str, Any] = {
+                "training": split == "train",
+                "seed": self.images.seed,  # not that of this module: translators of several seeds share latents
+                "device": self._device,
+                "batch_size": self.encode_batch_size,
+                "workers": self.images.num_workers,
+                "progress": bar,
+            }
+            if self.cache is None:
+                return LatentCache.build(source, self.encoder, **options)
+            noise = f"noise of seed {self.images.seed}" if split == "train" else "no noise"
+            key = f"format {FORMAT}, {self.cache_key}, {split}, {noise}, images {fingerprint(source)}"
+            folder = self.cache / f"{split}-{sha256(key.encode()).hexdigest()[:16]}"
+            return load_or_build(folder, key, Encoding(source, self.encoder, **options))
 
-    def _load_or_build(self, split: Split, folder: Path) -> LatentCache:
-        # The images' own seed, so that translators of several seeds share one file.
-        noise = f"noise of seed {self.images.seed}" if split == "train" else "no noise"
-        key = f"{self.cache_key}, {split}, {noise}, images {fingerprint(self.images.source(split))}"
-        file = folder / f"{split}-{sha256(key.encode()).hexdigest()[:16]}.safetensors"
-        return LatentCache.load_or_build(file, key, lambda: self._build(split))
+    @contextmanager
+    def _bar(self, title: str) -> Iterator[Progress]:
+        """Of the process that encodes; where each does, of the first."""
+        bar = ProgressBar(transient=True, disable=self.cache is None and self.ranks["rank"] > 0)
+        task = bar.add_task(title)
+
+        def advance(done: int, total: int) -> None:
+            bar.start()  # not earlier: workers start before the bar does, whose thread might hold a lock meanwhile
+            bar.update(task, completed=done, total=total)
+
+        try:
+            yield advance
+        finally:
+            if bar.live.is_started:  # to stop one that is not prints an empty line
+                bar.stop()

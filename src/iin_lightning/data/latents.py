@@ -3,35 +3,30 @@
 The encoder is frozen while a translator trains, so re-encoding an image gives the same posterior each time.
 """
 
-import json
-import os
-import tempfile
-from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
+from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from iin_lightning.data.base import Encoder, Posterior, Source, digest
-from iin_lightning.errors import CheckpointError, NonFiniteError, ShapeError
+from iin_lightning.data.base import Encoder, Source, digest
+from iin_lightning.data.encoding import Encoding
 from iin_lightning.seeding import generator
 
-Progress = Callable[[int, int], None]
-"""Is told (items done, items in all)."""
+GPU_SHARE = 0.25  # of a GPU's free memory, which a training needs, too
 
 
 class LatentCache(Source):
     """A source of latents z = mean + scale·eps with eps ~ N(0, I), or z = mean in evaluation.
+
+    All tensors are on one device. Drawing is index arithmetic there, for which the host does not wait.
 
     Args:
         mean: float32 (n, N).
         scale: float32 (n, N), zero for a deterministic encoder.
         labels: long (n, K).
         concepts: the K names of the columns of ``labels``.
+        blur: (N,), at least 0: the posteriors are wider by this, scale² + blur² is their variance; None: not wider.
 
     Example:
         >>> cache = LatentCache(torch.ones(5, 3), torch.zeros(5, 3), torch.zeros(5, 1).long(), ("digit",))
@@ -39,30 +34,37 @@ class LatentCache(Source):
         torch.Size([2, 3])
     """
 
-    def __init__(self, mean: Tensor, scale: Tensor, labels: Tensor, concepts: tuple[str, ...]) -> None:
+    def __init__(
+        self, mean: Tensor, scale: Tensor, labels: Tensor, concepts: tuple[str, ...], blur: Tensor | None = None
+    ) -> None:
         self.mean = mean
         self.scale = scale
         self.labels = labels
         self.concepts = concepts
+        self.blur = blur
 
     def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Latents (B, N): posterior samples, or means without a generator."""
-        mean = self.mean[indices]
+        """Latents (B, N): posterior samples, or means without a generator, which is of this device."""
+        mean = self.mean.index_select(0, indices)  # several times faster than mean[indices]
         if generator is None:
             return mean
-        return torch.randn(mean.shape, generator=generator).mul_(self.scale[indices]).add_(mean)
+        scale = self.scale.index_select(0, indices)
+        if self.blur is not None:
+            scale = scale.hypot(self.blur)
+        return torch.randn(mean.shape, generator=generator, device=mean.device).mul_(scale).add_(mean)
 
     def content(self) -> str:
         """A hash of the posteriors."""
-        return digest(self.mean, self.scale)
+        return digest(*(tensor.cpu() for tensor in (self.mean, self.scale, self.blur) if tensor is not None))
 
     def blurred(self, std: Tensor) -> "LatentCache":
-        """The same means under wider posteriors: z = mean + scale·eps + std·eps'.
+        """The same posteriors, wider: z = mean + scale·eps + std·eps'. Nothing is copied.
 
         Args:
             std: (N,), at least 0.
         """
-        return LatentCache(self.mean, self.scale.hypot(std), self.labels, self.concepts)
+        blur = std if self.blur is None else self.blur.hypot(std)
+        return LatentCache(self.mean, self.scale, self.labels, self.concepts, blur)
 
     def sampled(self, seed: int) -> "LatentCache":
         """One posterior sample of each item, kept: what held-out likelihoods are measured on.
@@ -72,106 +74,41 @@ class LatentCache(Source):
         z = self.draw(torch.arange(len(self)), generator(seed, "posterior"))
         return LatentCache(z, torch.zeros_like(z), self.labels, self.concepts)
 
+    def to(self, device: torch.device) -> "LatentCache":
+        """The same latents on a device."""
+        blur = None if self.blur is None else self.blur.to(device)
+        return LatentCache(self.mean.to(device), self.scale.to(device), self.labels.to(device), self.concepts, blur)
+
+    def near(self, device: torch.device) -> "LatentCache":
+        """On the device, if it is a GPU and they take less than a quarter of its free memory; else where they are."""
+        if device.type != "cuda":
+            return self
+        # An index of pairs has at most three times as many numbers as there are labels.
+        n_bytes = self.mean.nbytes + self.scale.nbytes + 4 * self.labels.nbytes
+        free, _ = torch.cuda.mem_get_info(device)
+        return self.to(device) if n_bytes < GPU_SHARE * free else self
+
     @classmethod
-    def build(
-        cls,
-        source: Source,
-        encoder: Encoder,
-        *,
-        training: bool,
-        seed: int,
-        device: torch.device | str = "cpu",
-        batch_size: int = 512,
-        progress: Progress | None = None,
-    ) -> "LatentCache":
-        """Encode a whole source, batch by batch and without gradients; the encoder is moved to ``device``.
+    def build(cls, source: Source, encoder: Encoder, **options: Any) -> "LatentCache":
+        """Encode a whole source into main memory.
 
         Args:
             source: of images.
             encoder: runs in evaluation mode, and is put back into the mode that it came in.
-            training: draw what is random in the images (dequantisation), once for each item.
-            seed: of that draw.
-            device: where to encode; the cache itself stays in main memory.
-            batch_size: images encoded at a time.
-            progress: is told after each batch how many items of how many are done.
+            **options: see ``Encoding``.
 
         Raises:
             NonFiniteError: a mean or scale is not finite.
             ShapeError: a posterior is not (B, encoder.latent_dim).
         """
-        device = torch.device(device)
-        n, was_training = len(source), encoder.training
+        n = len(source)
         mean, scale = (torch.empty(n, encoder.latent_dim) for _ in range(2))
-        encoder.to(device)
-        encoder.train(False)
-        try:
-            for first in range(0, n, batch_size):
-                items = torch.arange(first, min(first + batch_size, n))
-                images = source.draw(items, generator(seed, "cache", first) if training else None)
-                with torch.no_grad():
-                    posterior = encoder.encode(images.to(device))
-                _check(posterior, items, encoder.latent_dim)
-                mean[items], scale[items] = posterior.mean.float().cpu(), posterior.scale.float().cpu()
-                if progress is not None:
-                    progress(int(items[-1]) + 1, n)
-        finally:
-            encoder.train(was_training)
-        return cls(mean, scale, source.drawn_labels(torch.arange(n)), source.concepts)
-
-    def save(self, path: Path, key: str) -> None:
-        """Write to a safetensors file under a temporary name first, so that no reader meets half a file.
-
-        Args:
-            path: the file; its folder is made.
-            key: says what the latents were computed from.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {"mean": self.mean, "scale": self.scale, "labels": self.labels}
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
-        os.close(handle)
-        try:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()},
-                name,
-                metadata={"key": key, "concepts": json.dumps(self.concepts)},
-            )
-            os.replace(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: Path, key: str) -> "LatentCache":
-        """Read a file that ``save`` wrote under the same key.
-
-        Raises:
-            CheckpointError: the file is absent or damaged, or was computed from something else.
-        """
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in ("mean", "scale", "labels")}
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path} is not a complete file of latents ({error}): delete it.") from error
-        if metadata.get("key") != key:
-            raise CheckpointError(
-                f"{path} holds the latents of {metadata.get('key')!r}, not those of {key!r}: delete it."
-            )
-        return cls(**tensors, concepts=tuple(json.loads(metadata["concepts"])))
-
-    @classmethod
-    def load_or_build(cls, path: Path, key: str, build: Callable[[], "LatentCache"]) -> "LatentCache":
-        """Load the file if it is whole and has the key; otherwise build and save.
-
-        A lock beside the file makes parallel jobs wait for the one that builds.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            try:
-                return cls.load(path, key)
-            except CheckpointError:
-                cache = build()
-                cache.save(path, key)
-                return cache
+        labels = torch.empty_like(source.labels)
+        first = 0
+        for part in Encoding(source, encoder, **options):
+            items = slice(first, first := first + len(part.labels))
+            mean[items], scale[items], labels[items] = part
+        return cls(mean, scale, labels, source.concepts)
 
 
 def fingerprint(source: Source, probes: int = 64) -> str:
@@ -184,19 +121,3 @@ def fingerprint(source: Source, probes: int = 64) -> str:
     items = torch.linspace(0, len(source) - 1, min(probes, len(source))).long()
     parts = (repr(source.concepts), source.content(), digest(source.labels, source.draw(items, None)))
     return sha256("".join(parts).encode()).hexdigest()
-
-
-def _check(posterior: Posterior, items: Tensor, latent_dim: int) -> None:
-    which = f"items {int(items[0])} to {int(items[-1])}"
-    for name, value in (("means", posterior.mean), ("scales", posterior.scale)):
-        if value.shape != (len(items), latent_dim):
-            raise ShapeError(
-                f"The encoder gives {name} of shape {tuple(value.shape)} for {which}, expected is "
-                f"{(len(items), latent_dim)}: encode() must return flat latents of size latent_dim."
-            )
-        bad = value.numel() - int(value.isfinite().sum())
-        if bad:
-            raise NonFiniteError(
-                f"Of {value.numel()} {name} that the encoder gives for {which}, {bad} are NaN or infinite: "
-                "its weights may be damaged (train it again), or its images are out of the range [-1, 1]."
-            )

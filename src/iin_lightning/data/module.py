@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -13,6 +14,8 @@ from iin_lightning.data.order import StepSampler
 from iin_lightning.data.stream import FixedSingles, Singles
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import FIXED
+
+CPU = torch.device("cpu")
 
 
 class StepLoader(DataLoader[Any]):
@@ -71,28 +74,42 @@ class StreamModule(LightningDataModule):
         return int(total.processed)
 
     def train_loader(
-        self, stream: Dataset[Any], n_items: int, collate: Callable[[Any], Any] | None = None
+        self,
+        stream: Dataset[Any],
+        n_items: int,
+        collate: Callable[[Any], Any] | None = None,
+        device: torch.device = CPU,
     ) -> StepLoader:
-        """A loader over the steps of a training stream, from the one that training has reached."""
-        sampler = StepSampler(self._pass_length(n_items), self.steps_done)
-        return StepLoader(stream, sampler=sampler, collate_fn=collate, **self._loading())
+        """A loader over the steps of a training stream, from the one that training has reached.
 
-    def eval_loader(self, batches: Dataset[Any], collate: Callable[[Any], Any] | None = None) -> DataLoader[Any]:
-        """A loader over all batches of a fixed data set."""
-        return DataLoader(batches, collate_fn=collate, **self._loading())
+        Args:
+            stream: whose item t is the batch of step t.
+            n_items: in an epoch.
+            collate: makes of an item what the loader gives.
+            device: where the stream draws its batches.
+        """
+        sampler = StepSampler(self._pass_length(n_items), self.steps_done)
+        return StepLoader(stream, sampler=sampler, collate_fn=collate, **self._loading(device))
+
+    def eval_loader(
+        self, batches: Dataset[Any], collate: Callable[[Any], Any] | None = None, device: torch.device = CPU
+    ) -> DataLoader[Any]:
+        """A loader over all batches of a fixed data set, which are drawn on a device."""
+        return DataLoader(batches, collate_fn=collate, **self._loading(device))
 
     def _pass_length(self, n_items: int) -> int:
         if self.trainer is not None and self.trainer.max_steps > 0:
             return self.trainer.max_steps * self.trainer.accumulate_grad_batches
         return -(-n_items // self.batch_size)
 
-    def _loading(self) -> dict[str, Any]:
-        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    def _loading(self, device: torch.device) -> dict[str, Any]:
+        to_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        workers = self.num_workers if device == CPU else 0  # another process has no tensors on a GPU
         return {
             "batch_size": None,  # an item is a batch already
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "pin_memory": on_gpu,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": to_gpu and device == CPU,
         }
 
 

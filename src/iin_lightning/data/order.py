@@ -38,10 +38,10 @@ class EpochOrder:
 
     def step(self, step: int) -> Tensor:
         """Items (B,) of a step."""
-        first, last = step * self.batch_size, (step + 1) * self.batch_size - 1
-        epochs = range(first // self.n, last // self.n + 1)
-        offset = first % self.n
-        return torch.cat([self._epoch_order(epoch) for epoch in epochs])[offset : offset + self.batch_size]
+        first, end = step * self.batch_size, (step + 1) * self.batch_size
+        epochs = range(first // self.n, (end - 1) // self.n + 1)
+        # Cut before they are joined: a copy of a whole epoch would make a step cost more the more items there are.
+        return torch.cat([self._epoch_order(e)[max(first - e * self.n, 0) : end - e * self.n] for e in epochs])
 
     def _epoch_order(self, epoch: int) -> Tensor:
         if epoch != self._epoch:

@@ -6,7 +6,6 @@ A JPEG takes a hundred times as long to decode as its pixels take to copy.
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from math import ceil, prod
@@ -20,10 +19,10 @@ from rich.progress import Progress as ProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from iin_lightning.data.disk import check_space
 from iin_lightning.data.files import BrokenImages, Listing, PackedPaths, content_key
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import ImageTensor
-from iin_lightning.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -176,13 +175,8 @@ def _decode(
 def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, quiet: bool) -> dict[str, Any]:
     """Decode into a file, and leave its record beside it; nobody else writes it at the same time."""
     n_bytes = len(broken.paths) * 3 * framing.size**2
-    free = shutil.disk_usage(path.parent).free
-    if n_bytes > free:
-        raise ConfigError(
-            f"The pixels of {len(broken.paths)} {broken.split} images take {n_bytes / 1e9:.1f} GB, of which "
-            f"{path.parent} has {free / 1e9:.1f} GB left: make room, let data.cache_dir point to another disk, or set "
-            "data.cache=none."
-        )
+    what = f"The pixels of {len(broken.paths)} {broken.split} images"
+    check_space(path.parent, n_bytes, what, "let data.cache_dir point to another disk, or set data.cache=none")
     record_path, part = path.with_suffix(".json"), path.with_suffix(".part")
     record_path.unlink(missing_ok=True)
     n = 0

@@ -45,7 +45,8 @@ class Singles(Dataset[LabelledBatch]):
 
     def __getitem__(self, step: int) -> LabelledBatch:
         items = self.indices(step)
-        return draw_labelled(self.source, items, generator(self.seed, "noise", step, self.rank))
+        noise = generator(self.seed, "noise", step, self.rank, device=self.source.device)
+        return draw_labelled(self.source, items, noise)
 
 
 class FixedSingles(Dataset[LabelledBatch]):
@@ -79,12 +80,13 @@ class ConceptPairs:
     Args:
         source: where the items come from; its concepts that are not among the factors play no part.
         factors: K concepts, each one of the source's; they name the columns of the mask.
+        device: where partners are drawn; default: where items are.
 
     Raises:
         FactorError: no concept, or one that the source does not know.
     """
 
-    def __init__(self, source: Source, factors: Factors) -> None:
+    def __init__(self, source: Source, factors: Factors, device: torch.device | None = None) -> None:
         if not factors.concepts:
             raise FactorError(
                 f"Pairs need a concept that both share, but {factors} has none: name a factor after one of "
@@ -93,21 +95,23 @@ class ConceptPairs:
         for name in factors.concepts:
             if name not in source.concepts:
                 raise FactorError(f"The data know no concept {name!r}; {choices(name, source.concepts)}.")
-        self._columns = [source.concepts.index(name) for name in factors.concepts]
+        columns = [source.concepts.index(name) for name in factors.concepts]
+        self._columns = torch.tensor(columns, device=source.device)  # a list would be copied to a GPU at every step
         self.source = source
-        self.index = PairIndex(source.labels[:, self._columns])
+        self.index = PairIndex(source.labels[:, columns].to(device or source.device))
 
     def partners(self, anchors: Tensor, key: torch.Generator) -> Tensor:
         """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly among those it can share.
 
         An item that shares nothing with any other, such as the only picture of a person, gets any other item: a pair
-        that shares nothing is one, too.
+        that shares nothing is one, too. Anchors and key are of the device where partners are drawn.
         """
         possible = self.index.has_partner(anchors)
-        concepts = torch.rand(possible.shape, generator=key).masked_fill_(~possible, -1).argmax(1)
+        chances = torch.rand(possible.shape, generator=key, device=anchors.device)
+        concepts = chances.masked_fill_(~possible, -1).argmax(1)
         partners = self.index.draw(anchors, concepts, key)
         n = len(self.source)
-        steps = torch.randint(1, max(n, 2), anchors.shape, generator=key)
+        steps = torch.randint(1, max(n, 2), anchors.shape, generator=key, device=anchors.device)
         return torch.where(possible.any(1), partners, (anchors + steps) % n)
 
     def batch(self, a: Tensor, b: Tensor, noise: torch.Generator | None) -> PairBatch:
@@ -150,19 +154,20 @@ class Pairs(Dataset[PairBatch]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self._device = source.device
         self._pairs = ConceptPairs(source, factors)
         self._order = EpochOrder(len(source), batch_size, seed)
 
     def indices(self, step: int) -> tuple[Tensor, Tensor]:
         """Anchors and partners (B / world_size,) of a step on this rank."""
         # Drawn for all ranks, so that the number of processes does not change who meets whom.
-        anchors = self._order.step(step)
-        partners = self._pairs.partners(anchors, generator(self.seed, "pairs", step))
+        anchors = self._order.step(step).to(self._device, non_blocking=True)
+        partners = self._pairs.partners(anchors, generator(self.seed, "pairs", step, device=self._device))
         return anchors[self.rank :: self.world_size], partners[self.rank :: self.world_size]
 
     def __getitem__(self, step: int) -> PairBatch:
         a, b = self.indices(step)
-        return self._pairs.batch(a, b, generator(self.seed, "noise", step, self.rank))
+        return self._pairs.batch(a, b, generator(self.seed, "noise", step, self.rank, device=self._device))
 
 
 class FixedPairs(Dataset[PairBatch]):
@@ -190,7 +195,8 @@ class FixedPairs(Dataset[PairBatch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._pairs = ConceptPairs(source, factors)
+        # Drawn on the processor, so that they are the same on every machine.
+        self._pairs = ConceptPairs(source, factors, torch.device("cpu"))
         self._anchors = shards(len(source), batch_size, rank, world_size)
         self._partners = self._pairs.partners(torch.arange(len(source)), generator(seed, "fixed pairs"))
 

@@ -1,0 +1,25 @@
+"""Room on a disk, which is asked for before hours of work are spent on what does not fit."""
+
+import shutil
+from pathlib import Path
+
+from iin_lightning.errors import ConfigError
+
+
+def check_space(folder: Path, n_bytes: int, what: str, cure: str) -> None:
+    """See that a file fits.
+
+    Args:
+        folder: where it will be written.
+        n_bytes: its size.
+        what: names it, in the plural.
+        cure: what to do instead of making room.
+
+    Raises:
+        ConfigError: there is not enough space.
+    """
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise ConfigError(
+            f"{what} take {n_bytes / 1e9:.1f} GB, of which {folder} has {free / 1e9:.1f} GB left: make room, {cure}."
+        )

@@ -1,0 +1,146 @@
+"""Latents on disk: written as they are encoded, mapped into memory when they are opened, checked byte by byte.
+
+A cache is a folder of raw arrays and a record in JSON, which says what they are and what their checksums are.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+from zlib import crc32
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from iin_lightning.data.disk import check_space
+from iin_lightning.data.encoding import Encoded
+from iin_lightning.data.latents import LatentCache
+from iin_lightning.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raises with every change of what a cache means, or of how latents are computed
+RECORD = "record.json"
+TYPES = {"mean": torch.float32, "scale": torch.float32, "labels": torch.long}
+
+
+class Parts(Protocol):
+    """Posteriors that come in parts, as an ``Encoding`` gives them."""
+
+    @property
+    def concepts(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def n_bytes(self) -> int: ...  # noqa: D102
+
+    def __iter__(self) -> Iterator[Encoded]: ...
+
+
+def load_or_build(path: Path, key: str, parts: Parts) -> LatentCache:
+    """Open a cache if it is whole and has the key; otherwise encode into it first.
+
+    Parallel jobs, and the processes of one training, wait for the one that encodes, and then map the same file, of
+    which the machine keeps one copy in memory. It is not cut up between them: each draws from the whole set.
+
+    Args:
+        path: the folder of the cache; the folder around it is made.
+        key: says what the latents are computed from: encoder, data and noise.
+        parts: the posteriors, of which one part is held at a time.
+
+    Raises:
+        ConfigError: there is not enough space.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        try:
+            return load(path, key)
+        except FileNotFoundError:
+            pass
+        except CheckpointError as error:
+            log.warning("%s Its images are encoded again.", error)
+        save(path, key, parts)
+        return load(path, key)
+
+
+def save(path: Path, key: str, parts: Parts) -> None:
+    """Write a cache; under a temporary name until it is whole, so that no reader meets half of one.
+
+    Raises:
+        ConfigError: there is not enough space.
+    """
+    part = path.with_name(f"{path.name}.part")
+    for old in (part, path):
+        shutil.rmtree(old, ignore_errors=True)
+    check_space(
+        path.parent, parts.n_bytes, "The latents", "let paths.cache point to another disk, or set latents=online"
+    )
+    part.mkdir()
+    try:
+        arrays = _write_arrays(part, parts)
+        content = json.dumps({"key": key, "concepts": parts.concepts, "arrays": arrays}, indent=1).encode()
+        (part / RECORD).write_bytes(b"%d\n%b" % (crc32(content), content))
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def load(path: Path, key: str) -> LatentCache:
+    """Map a cache into memory, after every byte of it was compared with its checksum.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CheckpointError: it is damaged, or was computed from something else.
+    """
+    try:
+        record = _read_record(path)
+        arrays = {name: _map(path / name, dtype, **record["arrays"][name]) for name, dtype in TYPES.items()}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        if not path.exists():
+            raise FileNotFoundError(f"There are no latents in {path}.") from error
+        raise CheckpointError(f"{path} is not a complete cache of latents ({error}).") from error
+    if record["key"] != key:
+        raise CheckpointError(f"{path} holds the latents of {record['key']!r}, not those of {key!r}.")
+    return LatentCache(**arrays, concepts=tuple(record["concepts"]))
+
+
+def _write_arrays(folder: Path, parts: Parts) -> dict[str, dict[str, Any]]:
+    """Shape and checksum of each array."""
+    arrays: dict[str, dict[str, Any]] = {name: {"shape": [0], "checksum": 0} for name in TYPES}
+    # Written, not mapped: the memory that this takes does not grow with the files, and a full disk is an error.
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in TYPES}
+        for part in parts:
+            for (name, dtype), rows in zip(TYPES.items(), part):
+                content = rows.to(dtype).contiguous().numpy().data
+                files[name].write(content)
+                array = arrays[name]
+                array["shape"] = [array["shape"][0] + len(rows), *rows.shape[1:]]
+                array["checksum"] = crc32(content, array["checksum"])
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    return arrays
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    checksum, _, content = (path / RECORD).read_bytes().partition(b"\n")
+    if checksum != b"%d" % crc32(content):
+        raise ValueError("its record is not the one that was written")
+    record: dict[str, Any] = json.loads(content)
+    return record
+
+
+def _map(file: Path, dtype: torch.dtype, shape: Sequence[int], checksum: int) -> Tensor:
+    n_bytes = prod(shape) * dtype.itemsize
+    if file.stat().st_size != n_bytes:
+        raise ValueError(f"{file.name} has {file.stat().st_size} bytes instead of {n_bytes}")
+    array = torch.from_file(str(file), shared=False, size=prod(shape), dtype=dtype).view(*shape)
+    if crc32(array.numpy().data) != checksum:
+        raise ValueError(f"the bytes of {file.name} are not those that were written")
+    return array
