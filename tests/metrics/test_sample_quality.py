@@ -239,6 +239,11 @@ def test_a_protocol_that_does_not_exist_is_refused():
 # The cache of the real images
 
 
+def rounded(report):
+    """The same records; eigenvalues differ in their last bits with where in memory a matrix lies."""
+    return {name: record | {"value": pytest.approx(record["value"], rel=1e-12)} for name, record in report.items()}
+
+
 @pytest.mark.parametrize("kernel", [False, True])
 def test_cached_real_images_give_the_same_numbers(tmp_path, kernel):
     real, samples = images(150, 0), images(130, 1)
@@ -248,7 +253,7 @@ def test_cached_real_images_give_the_same_numbers(tmp_path, kernel):
     second = SampleQuality(Tiny(), PLAIN, kernel=kernel)
     assert second.load_real(tmp_path, "0f3c")
     second.update(samples, "samples")
-    assert second.report() == first.report()
+    assert second.report() == rounded(first.report())
 
 
 def test_the_cache_knows_everything_that_its_numbers_depend_on(tmp_path):
@@ -293,7 +298,7 @@ def test_the_next_model_meets_the_same_real_images():
     metric.compute()
     metric.reset(real=False)
     metric.update(second, "samples")
-    assert metric.compute() == quality(real, second).compute()
+    assert metric.report() == rounded(quality(real, second).report())
     metric.reset()
     metric.update(torch.zeros(2, 3, 16, 16), "real")
 
