@@ -13,7 +13,7 @@ from iin_lightning.data import pixel_cache
 from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles, Listing, PackedPaths
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.pixel_cache import MappedImages, into_memory, onto_disk
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import generator
 
 N = 20
@@ -272,9 +272,13 @@ def test_an_image_that_could_not_be_read_for_a_while_comes_back(paths, tmp_path,
         passing.setattr(pixel_cache, "read_image", out_of_reach)
         assert len(disk(paths, tmp_path / "cache")) == N - 1
         assert len(disk(paths, tmp_path / "cache")) == N - 1  # as long as it stays so, the file is kept
+    sent = pickle.dumps(disk(paths, tmp_path / "cache", mend=False))
+    assert len(pickle.loads(sent)) == N - 1  # one of several processes leaves it as the others may have found it
     broken = books(paths)
     with caplog.at_level(logging.WARNING):
         cached = disk(paths, tmp_path / "cache", broken)
+    with pytest.raises(DataNotFoundError, match="was made again by another job"):
+        pickle.loads(sent)
     assert torch.equal(cached.labels, LABELS)
     assert torch.equal(cached.images, ram(paths, tmp_path).images)
     assert broken.count == 0

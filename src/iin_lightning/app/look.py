@@ -16,7 +16,7 @@ from rich.text import Text
 from torch import Tensor
 
 from iin_lightning.app.quiet import quiet
-from iin_lightning.data.base import Source, Split
+from iin_lightning.data.base import Source, Split, draw_labelled
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.splits import SPLITS
 from iin_lightning.data.stream import ConceptPairs
@@ -78,7 +78,7 @@ def card(data: DataModule) -> Table:
     broken = {split: n for split, n in data.broken.items() if n}
     if broken:
         found = ", ".join(f"{n:,} in {split}" for split, n in broken.items())
-        rows.append(("broken", f"{found}, of those looked at; they are left out"))
+        rows.append(("broken", f"{found}, of those looked at; others are shown in their place"))
     rows += [("licence", data.license), ("terms", data.terms)]
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
@@ -102,20 +102,15 @@ def sheet(source: Source, data: DataModule, split: str, n_images: int, n_pairs: 
     named = [name for name in source.concepts if name in data.classes]
     columns = [source.concepts.index(name) for name in named]
     items = evenly(source.labels[:, columns], n_images, generator(seed, "look"))
-    panels = [
-        Panel(
-            f"Images of the {split} split",
-            source.draw(items, None)[:, None],
-            [_classes(data, named, row) for row in source.labels[items][:, columns].tolist()],
-            columns=6,
-        )
-    ]
+    images, labels = draw_labelled(source, items, None)
+    captions = [_classes(data, named, row) for row in labels[:, columns].tolist()]
+    panels = [Panel(f"Images of the {split} split", images[:, None], captions, columns=6)]
     if source.concepts and n_pairs:
-        a, b, shared = pairs_of_every_kind(source, n_pairs, seed)
-        x_a, x_b = source.draw(torch.cat([a, b]), None).chunk(2)
+        images, labels = draw_labelled(source, torch.cat(pairs_of_every_kind(source, n_pairs, seed)), None)
+        (x_a, x_b), (labels_a, labels_b) = images.chunk(2), labels.chunk(2)
         captions = [
-            shared_caption(data.classes, source.concepts, labels, same)
-            for labels, same in zip(source.labels[a].tolist(), shared.tolist())
+            shared_caption(data.classes, source.concepts, a, same)
+            for a, same in zip(labels_a.tolist(), (labels_a == labels_b).tolist())
         ]
         panels.append(Panel("Pairs and what both share", torch.stack([x_a, x_b], 1), captions, columns=3))
     return contact_figure(panels)
@@ -139,11 +134,11 @@ def evenly(labels: Tensor, n: int, key: torch.Generator) -> Tensor:
     return order[chosen]
 
 
-def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """At most n pairs of the kind that training draws, as many of each combination of shared concepts as possible.
 
     Returns:
-        Items a (n,) and b (n,), and what they share, bool (n, K).
+        Items a (n,) and b (n,).
     """
     factors = Factors(dict.fromkeys((RESIDUAL, *source.concepts), 1), len(source.concepts) + 1)
     pairs = ConceptPairs(source, factors)
@@ -152,7 +147,7 @@ def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tens
     b = pairs.partners(a, key)
     shared = source.labels[a] == source.labels[b]
     chosen = evenly(shared.long(), n, key).flip(0)
-    return a[chosen], b[chosen], shared[chosen]
+    return a[chosen], b[chosen]
 
 
 def shared_caption(

@@ -104,7 +104,7 @@ class ColoredDigits(Source):
     def content(self) -> str:
         """A hash of the digits, of their colours and of their deformations."""
         moved = [] if self.deformations is None else [self.deformations]
-        return self.background + digest(self.images, self.strokes, *moved)
+        return self.background + digest(self.images, self.strokes, self.labels, *moved)
 
 
 class ColorMNIST(DataModule):

@@ -92,10 +92,11 @@ class FileModule(DataModule, ABC):
         broken = self._broken[split] = BrokenImages(split, PackedPaths(listing.paths), self.max_broken)
         if self.cache == "none":
             return ImageFiles(listing, self.concepts, self.framing, broken)
-        quiet = self.ranks["rank"] > 0
+        how: dict[str, Any] = {"workers": self.decoders, "quiet": self.ranks["rank"] > 0}
         if self.folder is None:
-            return into_memory(listing, self.concepts, self.framing, broken, workers=self.decoders, quiet=quiet)
-        return onto_disk(listing, self.concepts, self.framing, broken, self.folder, workers=self.decoders, quiet=quiet)
+            return into_memory(listing, self.concepts, self.framing, broken, **how)
+        alone = self.ranks["world_size"] == 1
+        return onto_disk(listing, self.concepts, self.framing, broken, self.folder, mend=alone, **how)
 
     def _limited(self, split: Split) -> Listing:
         listing = self.listing(split)

@@ -184,7 +184,7 @@ class DataModule(StreamModule, ABC):
 
     @property
     def broken(self) -> dict[str, int]:
-        """Split -> how many of its images could not be read and are left out."""
+        """Split -> how many of its images could not be read: they are left out, or others stand in for them."""
         return {}
 
     def train_dataloader(self) -> DataLoader[LabelledBatch]:

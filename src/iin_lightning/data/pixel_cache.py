@@ -23,6 +23,7 @@ from iin_lightning.data.disk import check_space
 from iin_lightning.data.files import BrokenImages, Listing, PackedPaths, content_key
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import ImageTensor
+from iin_lightning.errors import DataNotFoundError
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,14 @@ class MappedImages(ImageTensor):
         shape: (n, C, H, W).
         labels: long (n, K).
         concepts: the K names of the columns of ``labels``.
+
+    Raises:
+        DataNotFoundError: the file holds another number of images.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], labels: Tensor, concepts: tuple[str, ...]) -> None:
+        if path.stat().st_size != prod(shape):
+            raise DataNotFoundError(f"{path} was made again by another job, from other images: start this one again.")
         pixels = torch.from_file(str(path), shared=False, size=prod(shape), dtype=torch.uint8)
         super().__init__(pixels.view(shape), labels, concepts)
         self.path = path
@@ -97,6 +103,7 @@ def onto_disk(
     *,
     workers: int = 0,
     quiet: bool = False,
+    mend: bool = True,
 ) -> MappedImages:
     """Decode all images of a split into a file, or find the file that holds them; broken ones are left out.
 
@@ -115,6 +122,8 @@ def onto_disk(
         folder: where the file is kept; made if it is absent.
         workers: processes that decode; 0 decodes in this one.
         quiet: show no progress bar.
+        mend: see whether broken images can be read now. Processes of one training must not, since one may succeed
+            where another fails, and they would train on different sets.
 
     Raises:
         BrokenImagesError: more images are broken than may be.
@@ -124,7 +133,7 @@ def onto_disk(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         record = _read_record(path)
-        if record is None or _is_mended(record, broken.paths, framing):
+        if record is None or (mend and _is_mended(record, broken.paths, framing)):
             record = _write(path, framing, broken, workers, quiet)
         else:
             for item, reason in record["broken"].items():

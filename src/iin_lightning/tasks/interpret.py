@@ -48,7 +48,7 @@ class Interpret(Task):
         super().__init__(optimizer, scheduler)
         if compiled and getattr(interpreter.translator, "reversible", False):
             raise ConfigError(
-                "model.compile=true keeps the activations that flow.reversible=true is there to save: choose one of them."
+                "model.compile=true keeps the activations that flow.reversible=true is there to save: choose one."
             )
         self.interpreter = interpreter
         self.loss = loss
