@@ -37,8 +37,9 @@ check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed  ## what takes too long for a test: benchmarks/, one after the other
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(VENV)/installed  ## what takes too long for a test: benchmarks/, one after the other (a look: ARGS=--short)
+	@for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
 clean:  ## remove the environment and all caches; runs, models and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist cache

@@ -8,7 +8,6 @@ median of the repeats, and a ratio the median of the ratios within a repeat. Wor
 before the clock is. A cache is read by one process, so that its ratio to several says less than that of a core.
 """
 
-import argparse
 import multiprocessing
 import os
 import tempfile
@@ -20,6 +19,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from common import arguments, ratio, record
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -110,7 +110,9 @@ def growth(loader: DataLoader) -> float:
     return median(held[-SETTLED:]) - median(held[:SETTLED])
 
 
-def measure(files: list[Path], cache_dir: Path, workers: int, repeats: int) -> Table:
+def measure(
+    files: list[Path], cache_dir: Path, workers: int, repeats: int
+) -> tuple[Table, dict[str, dict[str, float]]]:
     modules = {
         f"cache=none, {workers} workers": Folder(files, cache="none", num_workers=workers),
         "cache=disk": Folder(files, cache="disk", cache_dir=cache_dir),
@@ -131,22 +133,26 @@ def measure(files: list[Path], cache_dir: Path, workers: int, repeats: int) -> T
     table = Table(title=f"{len(files)} images, {CROP} to {SIZE} pixels, batches of {BATCH_SIZE}")
     for column in ("", "images/s", "/ plain", "images/s of a core", "/ plain", "memory, MB"):
         table.add_column(column, justify="left" if not column else "right")
+    found = {}
     for name, values in measured.items():
-        cells = []
-        for clock in (0, 1):
-            ratio = median(value[clock] / of[clock] for value, of in zip(values, measured[limit]))
-            cells += [f"{median(value[clock] for value in values):,.0f}", f"{ratio:.2f}"]
+        found[name] = {}
+        for clock, unit in enumerate(("second", "second of a core")):
+            own, of = [[value[clock] for value in each] for each in (values, measured[limit])]
+            found[name] |= {f"images a {unit}": median(own), f"over plain, by the {unit}": ratio(own, of)}
+        cells = [f"{value:.2f}" if i % 2 else f"{value:,.0f}" for i, value in enumerate(found[name].values())]
         table.add_row(name, *cells, f"{grown[name]:+.1f}" if name in grown else "")
-    return table
+    return table, found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="of JPEGs, at any depth; default: made up")
     parser.add_argument("--images", type=int, default=4096, help="at most so many (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="(default: %(default)s)")
     options = parser.parse_args()
+    if options.short:
+        options.images, options.repeats = LEAST_IMAGES, 1
     # One thread a process, as loader processes have: on a busy machine, two would wait for each other at every step.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -160,7 +166,9 @@ def main() -> None:
             parser.error(
                 f"{folder} has {len(files)} .jpg files for --images={options.images}; {LEAST_IMAGES} are needed"
             )
-        Console().print(measure(files, Path(scratch), options.workers, options.repeats))
+        table, found = measure(files, Path(scratch), options.workers, options.repeats)
+    Console().print(table)
+    record("data", found, options.short)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ features. The two take turns, block by block, so that what else the machine does
 of at most 1.1, and no growth of memory.
 """
 
-import argparse
 import resource
-import time
-from collections.abc import Callable
 
 import torch
+from common import arguments, record, seconds
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -59,14 +57,6 @@ def interpreter() -> Interpreter:
     return Interpreter(network, translator, Factors({"residual": LATENT_DIM}, LATENT_DIM)).eval()
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def memory() -> float:
     """MB at the highest so far: of the accelerator if there is one, else of this process."""
     if torch.cuda.is_available():
@@ -74,7 +64,7 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def measure(samples: int, block: int, extractor_name: str, weights: str | None) -> Table:
+def measure(samples: int, block: int, extractor_name: str, weights: str | None) -> tuple[Table, dict[str, float]]:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     extractor = build_extractor(extractor_name, weights=weights).to(device)
@@ -103,23 +93,23 @@ def measure(samples: int, block: int, extractor_name: str, weights: str | None) 
             spent[run] += seconds(lambda run=run, n=n: run(n))
         held.append(memory())
     distance = seconds(quality.compute)
-    ours = spent[evaluation] + distance
     table = Table(title=f"{samples} samples, {extractor.name} on {device.type}")
     for column in ("", "seconds", "/ features"):
         table.add_column(column, justify="right" if column else "left")
-    for name, value in (
-        ("torch-fidelity, features alone", spent[features]),
-        ("samples, bytes, features, sums", spent[evaluation]),
-        ("the distance", distance),
-        ("evaluation", ours),
-    ):
+    found = {
+        "torch-fidelity, features alone": spent[features],
+        "samples, bytes, features, sums": spent[evaluation],
+        "the distance": distance,
+        "evaluation": spent[evaluation] + distance,
+    }
+    for name, value in found.items():
         table.add_row(name, f"{value:,.1f}", f"{value / spent[features]:.3f}")
     table.caption = f"peak memory, MB: {held[0]:,.0f} after {sizes[0]} samples, {held[-1] - held[0]:+,.1f} at the end"
-    return table
+    return table, found | {"ratio": found["evaluation"] / spent[features], "growth of memory, MB": held[-1] - held[0]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--samples", type=int, default=10_000, help="(default: %(default)s)")
     parser.add_argument("--block", type=int, default=500, help="samples before the other's turn (default: %(default)s)")
     parser.add_argument("--extractor", choices=(Inception.name, EfficientNetLite0.name), default=EfficientNetLite0.name)
@@ -127,7 +117,11 @@ def main() -> None:
     options = parser.parse_args()
     # On a busy machine two threads would wait for each other at every layer.
     torch.set_num_threads(1)
-    Console().print(measure(options.samples, options.block, options.extractor, options.weights))
+    if options.short:
+        options.samples, options.block = 500, 125
+    table, found = measure(options.samples, options.block, options.extractor, options.weights)
+    Console().print(table)
+    record(f"evaluation, {options.extractor}", found, options.short)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ they are large, some of what is kept lies in their place. Parameters, gradients 
 Expected of reversible: with 48 blocks at most 1.2 x what 12 keep, and at most 1.4 x the time of plain.
 """
 
-import argparse
 import multiprocessing
 import os
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from common import arguments, record
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -125,7 +125,7 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(dim: int, hidden: int, batch: int, repeats: int) -> Table:
+def measure(dim: int, hidden: int, batch: int, repeats: int) -> tuple[Table, dict[str, dict[str, float]]]:
     trainings = {n_blocks: Training(dim, hidden, n_blocks) for n_blocks in DEPTHS}
     z = torch.randn(batch, dim, device=DEVICE)
     cases = list(product(DEPTHS, MODES))
@@ -148,10 +148,18 @@ def measure(dim: int, hidden: int, batch: int, repeats: int) -> Table:
     table = Table(title=f"{batch} latents of {dim} dimensions, hidden={hidden}, on {DEVICE.type}")
     for column in ("blocks", "", "ms a step", "/ plain", "kept, MB", f"/ {DEPTHS[0]}", "process, MB"):
         table.add_column(column, justify="right" if column else "left")
+    found = {}
     for n_blocks, reversible in cases:
         times = spent[n_blocks, reversible]
         ratio = median(a / b for a, b in zip(times, spent[n_blocks, False]))
         memory = kept[n_blocks, reversible]
+        found[f"{n_blocks} blocks, {MODES[reversible]}"] = {
+            "ms a step": 1000 * median(times),
+            "over plain": ratio,
+            "kept, MB": memory,
+            f"over {DEPTHS[0]} blocks": memory / kept[DEPTHS[0], reversible],
+            "process, MB": grown[n_blocks, reversible],
+        }
         table.add_row(
             f"{n_blocks}",
             MODES[reversible],
@@ -166,7 +174,7 @@ def measure(dim: int, hidden: int, batch: int, repeats: int) -> Table:
         f"of parameters, gradients and moments apart; reversible gradients differ by {disagreement(training, z):.0e}"
         for n_blocks, training in trainings.items()
     )
-    return table
+    return table, found
 
 
 def disagreement(training: Training, z: Tensor) -> float:
@@ -179,7 +187,7 @@ def disagreement(training: Training, z: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--dim", type=int, default=64, help="(default: %(default)s)")
     parser.add_argument("--hidden", type=int, default=96, help="(default: %(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="(default: %(default)s)")
@@ -187,7 +195,10 @@ def main() -> None:
     options = parser.parse_args()
     # On a busy machine two threads would wait for each other at every layer.
     torch.set_num_threads(1)
-    Console().print(measure(options.dim, options.hidden, options.batch, options.repeats))
+    repeats = 3 if options.short else options.repeats
+    table, found = measure(options.dim, options.hidden, options.batch, repeats)
+    Console().print(table)
+    record(f"reversible, hidden={options.hidden}", found, options.short)
 
 
 if __name__ == "__main__":
