@@ -140,6 +140,15 @@ def test_a_damaged_table_is_named_with_the_row(tmp_path, damage):
         read_table(path)
 
 
+def test_a_table_in_another_encoding_is_named_with_the_line(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes("\ufeff2\n000001.jpg 1\n".encode() + "f\u00fcr.jpg 1\n".encode("cp1252"))
+    with pytest.raises(
+        DataNotFoundError, match=r"list.txt is damaged or no text in UTF-8: see line 3\. Fetch it again"
+    ):
+        read_table(path)
+
+
 def test_an_empty_table_is_refused(tmp_path):
     (tmp_path / "list.txt").write_text("0\n")
     with pytest.raises(DataNotFoundError, match="no rows"):

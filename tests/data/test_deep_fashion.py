@@ -110,6 +110,15 @@ def test_another_benchmark_is_told_by_its_rows(tmp_path, row):
         deep_fashion(root).source("train")
 
 
+def test_a_partition_in_another_encoding_is_named_with_the_line(tmp_path):
+    root = fakes.write_deep_fashion(tmp_path)
+    path = root / "Eval" / "list_eval_partition.txt"
+    path.write_bytes(path.read_bytes().replace(b"Denim", b"Den\xefm", 1))
+    line = path.read_bytes().split(b"\xef")[0].count(b"\n") + 1
+    with pytest.raises(DataNotFoundError, match=rf"no text in UTF-8: see line {line}\. Fetch it again"):
+        deep_fashion(root).source("train")
+
+
 def test_only_its_resolutions_are_offered():
     with pytest.raises(ConfigError, match=r"no resolution 'high'; allowed are: auto, img, img_highres"):
         deep_fashion("nowhere", resolution="high")

@@ -1,7 +1,10 @@
+import time
+
 import pytest
+import torch
 from tests.data import fakes
 
-from iin_lightning.data.image_folder import ImageFolder
+from iin_lightning.data.image_folder import ImageFolder, numbered
 from iin_lightning.errors import ConfigError, DataNotFoundError
 
 SPLITS = ("train", "val", "test")
@@ -35,6 +38,8 @@ def test_classes_are_folders_at_any_depth(tmp_path):
         (("train", "validation"), [30, 36, 6]),
         (("train", "test"), [30, 6, 36]),
         (("train",), [24, 6, 6]),
+        (("Train", "Val", "Test"), [36, 36, 36]),
+        (("training", "dev", "TESTING"), [36, 36, 36]),
     ],
 )
 def test_splits_are_folders_and_what_is_absent_is_taken_from_training(tmp_path, folders, expected):
@@ -59,6 +64,43 @@ def test_a_class_that_only_a_held_out_folder_has_is_refused(tmp_path):
     (root / "test" / "owl").rename(root / "test" / "fox")
     with pytest.raises(ConfigError, match=r"the test images have the classes 'fox'.*allowed are: 'cat', 'dog', 'owl'"):
         image_folder(root).source("train")
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".thumbnails", "__MACOSX", "indoors/.cache/small"])
+def test_hidden_folders_inside_a_class_are_not_read(tmp_path, hidden):
+    root = fakes.write_image_folder(tmp_path)
+    before = {path for split in SPLITS for path in image_folder(root).listing(split).paths}
+    for name in ("cat", "owl"):
+        fakes.write_image(root / name / hidden / "0-checkpoint.png")
+    assert {path for split in SPLITS for path in image_folder(root).listing(split).paths} == before
+
+
+@pytest.mark.parametrize(
+    ("link", "to"),
+    [
+        ("cat/self", "cat"),
+        ("cat/indoors/up", "cat"),
+        ("dog/a", "dog/z"),
+        ("a", "cat"),
+        ("cat/to", "dog"),
+        ("cat/a", "a"),
+    ],
+)
+def test_a_folder_that_links_lead_to_again_is_read_once_and_under_its_own_name(tmp_path, link, to):
+    root = fakes.write_image_folder(tmp_path)
+    fakes.write_image(root / "dog" / "z" / "1.png")
+    before = {path for split in SPLITS for path in image_folder(root).listing(split).paths}
+    (root / link).symlink_to(root / to)
+    assert {path for split in SPLITS for path in image_folder(root).listing(split).paths} == before
+
+
+def test_many_classes_are_numbered_in_time():
+    names = [f"{number}" for number in range(60_000)]
+    start = time.perf_counter()
+    files, numbers = numbered({name: [name, name] for name in names}, names)
+    assert time.perf_counter() - start < 5  # half a minute and more, if each were looked for
+    assert files[::2] == names
+    assert torch.equal(numbers[:, 0], torch.arange(60_000).repeat_interleave(2))
 
 
 def test_hidden_files_and_links(tmp_path):
@@ -122,7 +164,7 @@ def test_no_image_changes_sides_as_the_folder_grows_shrinks_or_moves(tmp_path):
     assert sides(tmp_path / "b") == shrunk
 
 
-@pytest.mark.parametrize("folders", [("train", "bus"), ("test", "bus")])
+@pytest.mark.parametrize("folders", [("train", "bus"), ("test", "bus"), ("Testing", "bus"), ("train", "val", "dev")])
 def test_a_split_beside_classes_is_an_error(tmp_path, folders):
     for name in folders:
         fakes.write_image(tmp_path / name / "cat" / "0.png")

@@ -18,9 +18,9 @@ def pairs_csv(table, **options) -> PairsCSV:
     return PairsCSV(table, **{"cache": "none", "num_workers": 0, **options})
 
 
-def write(path: Path, text: str) -> str:
+def write(path: Path, text: str | bytes) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return str(path)
 
 
@@ -70,10 +70,10 @@ def world(tmp_path) -> str:
 
 
 def test_the_same_passes_from_image_to_image_and_nothing_else_does(world):
-    data = pairs_csv(world)
+    data = pairs_csv(all_for_training(world))
     assert data.concepts == ("shape", "material")
     assert data.kinds == {"shape": "identity", "material": "identity"}
-    assert set(sides_of(data)) == set("abcdefgh")
+    assert set(sides_of(data)) == set("abcdefghyYzZ")
     assert shared(data, "shape") == {"ab", "ac", "ad", "bc", "bd", "cd"}
     assert shared(data, "material") == {"ag", "ef"}
 
@@ -149,6 +149,47 @@ def test_images_that_rows_link_stay_together_whatever_the_rows_say(tmp_path):
         assert 2 <= min(counts) <= max(counts) <= 4
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_that_has_most_of_the_images_trains(tmp_path, seed):
+    rows = [f"n{i},n{i + 1},same,0" for i in range(499)] + [f"p{i},q{i},same,0" for i in range(12)]
+    sides = sides_of(pairs_csv(table_of(tmp_path / "t.csv", *rows), split_seed=seed))
+    assert {sides[name] for name in sides if name[0] == "n"} == {"train"}
+    for side in ("val", "test"):
+        assert 4 <= list(sides.values()).count(side) <= 8  # two to four of the lone pairs
+
+
+@pytest.mark.parametrize(
+    ("rows", "split", "expected"),
+    [
+        ([f"n{i},n{i + 1},0,1" for i in range(7)], "val and the test", "8 of 8"),
+        (["a,b,1,1", "b,c,1,1", "d,e,1,1"], "val and the test", "3 of 5"),
+        (["a,b,1,1,train", "b,c,1,1,train", "y,z,1,1,test"], "val", "3 of 3"),
+    ],
+)
+def test_a_split_that_is_left_without_a_group_says_why(tmp_path, rows, split, expected):
+    with pytest.raises(
+        ConfigError,
+        match=rf"t.csv leaves no image for the {split} split: {expected} images are linked .*Add a column split",
+    ):
+        pairs_csv(table_of(tmp_path / "t.csv", *rows)).source("train")
+
+
+def test_a_row_that_enlarges_a_group_seldom_moves_it_and_one_that_links_two_moves_one(tmp_path):
+    rows = [f"m{group}_{i},m{group}_{i + 1},same,0" for group in range(100) for i in range(9)]
+    more = [f"m{group}_9,{'az'[group % 2]}{group},same,0" for group in range(100)]  # names before and after all others
+    links = [f"m{group}_0,m{group + 1}_0,same,0" for group in range(0, 100, 2)]
+    options = {"val_fraction": 0.3, "test_fraction": 0.3}
+    before, enlarged, linked = (
+        sides_of(pairs_csv(table_of(tmp_path / f"{number}.csv", *rows, *added), **options))
+        for number, added in enumerate(([], more, links))
+    )
+    moved, also = (
+        [after[f"m{group}_0"] != before[f"m{group}_0"] for group in range(100)] for after in (enlarged, linked)
+    )
+    assert 0 < sum(moved) <= 100 / 11 * 2  # some of the one in eleven that a new image names
+    assert not any(one and other for one, other in zip(also[::2], also[1::2]))
+
+
 def test_no_image_changes_sides_as_rows_come_and_go_or_the_folder_moves(tmp_path):
     rows = [f"images/{i}a,images/{i}b,same,0" for i in range(200)]
     options = {"val_fraction": 0.2, "test_fraction": 0.2}
@@ -205,6 +246,12 @@ WRONG = {
     "a column twice": ("path_a,path_b,c,c\na,b,1,1\n", "each once"),
     "nothing": ("", "of an empty file"),
     "no rows": (HEAD, "no pair"),
+    "an unclosed quote": (HEAD + 'a,b,same,train\n"c,d,same,train\n' + "e,f,1,train\n" * 20_000, r"line 3, is no CSV"),
+    "an unclosed quote in the last line": (HEAD + 'a,b,same,"train\n', r"line 2, is no CSV .*close every quote"),
+    "another encoding": (
+        (HEAD + "a,b,same,train\nfür,d,1,train\n").encode("cp1252"),
+        r"line 3\. Save it as CSV in UTF",
+    ),
     "an image with itself": (
         HEAD + "a,b,0,train\nc/d.png,c/./d.png,same,train\n",
         r"line 3, pairs c/d.png with itself",
@@ -235,3 +282,5 @@ def test_nothing_is_read_before_first_use():
     pairs_csv("nowhere.csv")
     with pytest.raises(ConfigError, match="test_fraction=0"):
         pairs_csv("nowhere.csv", test_fraction=0)
+    with pytest.raises(ConfigError, match=r"val_fraction=0\.5 must lie between 0 and 1/3"):
+        pairs_csv("nowhere.csv", val_fraction=0.5)

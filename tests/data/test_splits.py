@@ -1,9 +1,12 @@
 """Laws of splits that are drawn: an item's side is its own, and each split gets enough of every group."""
 
+from unicodedata import normalize
+
 import pytest
 import torch
 
-from iin_lightning.data.splits import split_groups, split_within
+from iin_lightning.data.splits import check_fraction, split_groups, split_within
+from iin_lightning.errors import ConfigError
 
 
 def names_of(n: int) -> list[str]:
@@ -11,7 +14,7 @@ def names_of(n: int) -> list[str]:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6, 7, 20, 200])
-@pytest.mark.parametrize(("val_fraction", "test_fraction"), [(0.05, 0.1), (0.5, 0.3), (0.001, 0.9)])
+@pytest.mark.parametrize(("val_fraction", "test_fraction"), [(0.05, 0.1), (0.3, 0.3), (0.001, 1 / 3)])
 def test_a_held_out_split_has_two_of_a_group_and_at_most_a_third(n, val_fraction, test_fraction):
     groups = torch.arange(3).repeat(n)
     split = split_within(names_of(3 * n), groups, val_fraction, test_fraction, seed=0)
@@ -63,6 +66,41 @@ def test_a_fraction_of_nothing_takes_nothing():
 def test_a_name_need_not_be_valid_text():
     names = ["\udce9.png", "ü/ß.png", "\U0001f408.png"]
     assert split_within(names, torch.zeros(3).long(), 0.1, 0.1, seed=0).sort().values.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("fraction", [0, 0.34, 0.5, 1, -0.1, float("nan")])
+def test_a_fraction_that_leaves_too_little_for_training_is_refused(fraction):
+    with pytest.raises(ConfigError, match=r"some_fraction=.* between 0 and 1/3: .* leave a third or more for training"):
+        check_fraction("some_fraction", fraction)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.2, 1 / 3])
+def test_a_fraction_that_is_allowed_is_met(fraction):
+    check_fraction("some_fraction", fraction)
+    split = split_within(names_of(9000), torch.zeros(9000).long(), fraction, fraction, seed=0)
+    shares = split.bincount(minlength=3) / 9000
+    torch.testing.assert_close(shares, torch.tensor([1 - 2 * fraction, fraction, fraction]), rtol=0, atol=0.01)
+
+
+def test_a_name_has_one_side_however_its_accents_are_written():
+    names = [f"Café/Größe {number}.png" for number in range(100)]
+    composed, apart = (
+        split_within([normalize(form, name) for name in names], torch.zeros(100).long(), 0.2, 0.3, seed=0)
+        for form in ("NFC", "NFD")
+    )
+    assert torch.equal(composed, apart)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_held_out_group_is_no_larger_than_its_fraction_or_the_mean(seed):
+    sizes = [2] * 30 + [3] * 10 + [25, 100, 900]
+    names = [f"{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    split = split_groups(names, 0.02, 0.1, seed)
+    largest = {1: 25, 2: 100}  # the mean is 26, and the fractions are 22 and 112
+    for side, most in largest.items():
+        held_out = {name for name, number in zip(names, split.tolist()) if number == side}
+        assert len(held_out) >= 2
+        assert max(sizes[int(name)] for name in held_out) <= most
 
 
 def test_groups_stay_together_and_none_changes_sides_as_others_come():

@@ -47,7 +47,7 @@ class AnimalFaces(FileModule):
         root: folder with <synset>/<file>.JPEG_<x1>_<y1>_<x2>_<y2>.jpg, or with animal_faces/, datasets/animals/ or
             animals/ that has them. The lists animals_list_train.txt and animals_list_test.txt lie in it or beside it.
         partition: "shared" or "official".
-        test_fraction: about which part of each class is for test if it is shared, in (0, 1).
+        test_fraction: about which part of each class is for test if it is shared, in (0, 1/3].
         split_seed: of splits that are drawn; see ``ImageFolder``.
         **options: see ``FileModule``.
 

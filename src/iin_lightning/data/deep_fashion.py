@@ -14,7 +14,7 @@ from iin_lightning.data.base import Split
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import Records, split_groups
-from iin_lightning.data.tables import first_file, found_in
+from iin_lightning.data.tables import first_file, found_in, read_text
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 Resolution = Literal["auto", "img", "img_highres"]
@@ -154,7 +154,7 @@ class DeepFashion(FileModule):
 
 def _read_partition(path: Path) -> list[list[str]]:
     """Rows (image, item, status); a line that counts them and one that names the columns may stand above."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
         cells = line.split()

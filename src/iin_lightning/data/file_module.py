@@ -11,6 +11,7 @@ from iin_lightning.data.framing import Framing
 from iin_lightning.data.limit import choose
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pixel_cache import into_memory, onto_disk
+from iin_lightning.data.splits import check_fraction
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 from iin_lightning.seeding import FIXED
 
@@ -34,7 +35,7 @@ class FileModule(DataModule, ABC):
         max_broken: how many images of a split may be broken, as a part of it in [0, 1); they are reported and skipped.
         num_workers: processes that load, and that fill a cache; None: one a core, up to 8, where images are decoded
             and none where they come from a cache.
-        **loading: see ``DataModule``. A limit leaves images out before they are decoded.
+        **loading: see ``DataModule``. A limit leaves images out before they are decoded; val_fraction is at most 1/3.
 
     Raises:
         ConfigError: an argument is out of its range, or cache="disk" has no folder.
@@ -66,6 +67,7 @@ class FileModule(DataModule, ABC):
             raise ConfigError(f"max_broken={max_broken} must lie in [0, 1): it is a part of a split's images.")
         self.decoders = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
         super().__init__(num_workers=self.decoders if cache == "none" or num_workers is not None else 0, **loading)
+        check_fraction("val_fraction", self.val_fraction)
         self.framing = Framing(size, crop, antialias, pad)
         self.cache: Cache = cache
         self.folder = Path(cache_dir) / "pixels" if cache == "disk" and cache_dir is not None else None

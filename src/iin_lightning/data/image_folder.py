@@ -16,64 +16,77 @@ from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_
 from iin_lightning.data.tables import found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError
 
+# In upper or lower case.
 SPLIT_FOLDERS: Mapping[Split, Sequence[str]] = {
-    "train": ("train",),
-    "val": ("val", "valid", "validation"),
-    "test": ("test",),
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
 }
+# Archives made on a Mac bring hidden files that end like images, and a folder of them; viewers keep small copies.
+HIDDEN = (".", "__")
 FLAT = ""  # the class of images that lie in no class folder
 
 
 def class_images(folder: Path) -> dict[str, list[str]]:
-    """Class -> the paths of its images, sorted, at any depth below the class's folder; links are followed.
+    """Class -> the paths of its images, sorted, at any depth below the class's folder.
 
-    Without an image in any sub-folder, the images of the folder itself are of one class, which has no name.
+    Links are followed, but no folder is read twice; what begins with "." or "__" is not read. Without an image in any
+    sub-folder, the images of the folder itself are of one class, which has no name.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset  # noqa: PLC0415  slow to import
-
     if not folder.is_dir():
         return {}
-    # Archives made on a Mac bring hidden files that end like images, and a folder of them.
-    names = sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))
-    )
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(HIDDEN))
     images: dict[str, list[str]] = {name: [] for name in names}
-    if names:
-        numbers = {name: number for number, name in enumerate(names)}
-        for file, number in make_dataset(str(folder), numbers, IMG_EXTENSIONS, allow_empty=True):
-            if not os.path.basename(file).startswith("."):
-                images[names[number]].append(file)
-    images = {name: files for name, files in images.items() if files}
+    # Links come last, so that an image keeps the name that it has without them.
+    places = sorted(((name, os.path.join(folder, name)) for name in names), key=lambda place: os.path.islink(place[1]))
+    seen: set[str] = set()
+    for name, place in places:  # which grows by the links that are met
+        real = os.path.realpath(place)
+        for parent, inside, files in os.walk(place):
+            here = os.path.normpath(os.path.join(real, os.path.relpath(parent, place)))
+            if here in seen:
+                inside.clear()
+                continue
+            seen.add(here)
+            inside[:] = sorted(child for child in inside if not child.startswith(HIDDEN))
+            places += [(name, path) for child in inside if os.path.islink(path := os.path.join(parent, child))]
+            images[name] += [os.path.join(parent, file) for file in _images_of(files)]
+    images = {name: sorted(images[name], key=os.path.split) for name in names if images[name]}
     if images:
         return images
-    loose = [
-        os.path.join(folder, name)
-        for name in os.listdir(folder)
-        if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
-    ]
+    loose = [os.path.join(folder, name) for name in _images_of(os.listdir(folder))]
     return {FLAT: sorted(loose)} if loose else {}
+
+
+def _images_of(files: Sequence[str]) -> list[str]:
+    from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: PLC0415  slow to import
+
+    return [name for name in files if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(HIDDEN)]
 
 
 def numbered(images: Mapping[str, Sequence[str]], names: Sequence[str]) -> tuple[list[str], Tensor]:
     """All images of classes, and the number long (n, 1) of the class of each."""
     files = [file for name in images for file in images[name]]
-    numbers, sizes = torch.tensor([(names.index(name), len(images[name])) for name in images]).reshape(-1, 2).T.long()
+    number = {name: place for place, name in enumerate(names)}
+    numbers, sizes = torch.tensor([(number[name], len(images[name])) for name in images]).reshape(-1, 2).T.long()
     return files, numbers.repeat_interleave(sizes)[:, None]
 
 
 class ImageFolder(FileModule):
     """Images of any size and format in folders.
 
-    * splits: root/train, root/val and root/test where they exist; what is absent is taken from the training images
-      of each class by a hash of their paths below root, so that none changes sides as others are added or removed
+    * splits: root/train, root/val and root/test where they exist (also training, valid, validation, dev and testing,
+      in upper or lower case); what is absent is taken from the training images of each class by a hash of their paths
+      below root, so that none changes sides as others are added or removed
     * concept: the class, which is the name of the image's sub-folder; without sub-folders there is no concept, and no
       pairs
-    * classes are those of the training images; images beside class folders are not used
+    * classes are those of the training images; images beside class folders, and files and folders whose names begin
+      with "." or "__", are not used
 
     Args:
         root: the folder: root/<class>/..., root/train/<class>/..., or images alone.
         concept: what the classes are, the name of a factor.
-        test_fraction: about which part of each class is for test where there is no root/test, in (0, 1).
+        test_fraction: about which part of each class is for test where there is no root/test, in (0, 1/3].
         split_seed: of splits that are drawn; see ``split_within``. It is not ``seed``, so that a translator with a
             seed of its own tests on no image that its network was trained on.
         **options: see ``FileModule``.
@@ -127,12 +140,9 @@ class ImageFolder(FileModule):
 
     @cached_property
     def _images(self) -> dict[Split, dict[str, list[str]]]:
-        folders = {
-            split: folder
-            for split, names in SPLIT_FOLDERS.items()
-            for folder in [next((self.root / name for name in names if (self.root / name).is_dir()), None)]
-            if folder is not None
-        }
+        there = sorted(entry for entry in self.root.glob("*") if entry.is_dir())
+        named = {split: [entry for entry in there if entry.name.casefold() in SPLIT_FOLDERS[split]] for split in SPLITS}
+        folders = {split: entries[0] for split, entries in named.items() if entries}
         inside = {folder.name for folder in folders.values()}
         beside = [name for name in class_images(self.root) if name not in inside and name != FLAT]
         if folders and ("train" not in folders or beside):

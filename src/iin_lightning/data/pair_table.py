@@ -1,8 +1,9 @@
 """A user's table of pairs of images: what it says of each pair, row by row."""
 
 import csv
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from iin_lightning.data.base import Split
 from iin_lightning.data.splits import SPLITS
-from iin_lightning.data.tables import found_in
+from iin_lightning.data.tables import found_in, read_text
 from iin_lightning.errors import ConfigError, DataNotFoundError
 
 PATHS = ("path_a", "path_b")
@@ -47,7 +48,8 @@ def read_pairs(table: Path, root: Path) -> Rows:
         root: folder that relative paths start from.
 
     Raises:
-        ConfigError: the header or a row is malformed, or pairs an image with itself; the text says in which line.
+        ConfigError: the file is no CSV in UTF-8, its header or a row is malformed, or a row pairs an image with
+            itself; the text says in which line.
         DataNotFoundError: there is no such file.
     """
     if not table.is_file():
@@ -55,30 +57,42 @@ def read_pairs(table: Path, root: Path) -> Rows:
             f"There is no table {table}; {found_in(table.parent)}. Point data.table to a .csv file with the columns "
             f"path_a, path_b and one a concept, whose cells are same, different or unknown."
         )
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = [name.strip() for name in next(reader, [])]
-        concepts = _concepts(table, header)
-        rows = Rows(concepts, [], torch.empty(0), [], [])
-        said = []
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            row = _row(table, reader.line_num, header, cells)
-            a, b = (os.path.normpath(root / row[name]) for name in PATHS)
-            if a == b:
-                raise ConfigError(
-                    f"{table}, line {reader.line_num}, pairs {row['path_a']} with itself; a pair is two images: "
-                    "correct one of the paths, or delete the line."
-                )
-            rows.paths.append((a, b))
-            said.append([CELLS[row[name].lower()] for name in concepts])
-            if SPLIT in header:
-                rows.split.append(next(name for name in SPLITS if name == row[SPLIT].lower()))
-            rows.lines.append(reader.line_num)
+    lines = _lines(table)
+    header = [name.strip() for name in next(lines, (1, []))[1]]
+    concepts = _concepts(table, header)
+    rows = Rows(concepts, [], torch.empty(0), [], [])
+    said = []
+    for line, cells in lines:
+        if not any(cell.strip() for cell in cells):
+            continue
+        row = _row(table, line, header, cells)
+        a, b = (os.path.normpath(root / row[name]) for name in PATHS)
+        if a == b:
+            raise ConfigError(
+                f"{table}, line {line}, pairs {row['path_a']} with itself; a pair is two images: "
+                "correct one of the paths, or delete the line."
+            )
+        rows.paths.append((a, b))
+        said.append([CELLS[row[name].lower()] for name in concepts])
+        if SPLIT in header:
+            rows.split.append(next(name for name in SPLITS if name == row[SPLIT].lower()))
+        rows.lines.append(line)
     if not said:
         raise ConfigError(f"{table} has a header, but no pair.")
     return rows._replace(said=torch.tensor(said))
+
+
+def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line."""
+    # Line by line, since a quote that is not closed would swallow the lines below it.
+    for number, line in enumerate(io.StringIO(read_text(table, ConfigError, "Save it as CSV in UTF-8."), None), 1):
+        try:
+            yield number, next(csv.reader([line], strict=True), [])
+        except csv.Error as error:
+            raise ConfigError(
+                f'{table}, line {number}, is no CSV ({error}): close every quote (") in the line that opens it, with '
+                "a comma or nothing after it, or save the table as CSV in UTF-8."
+            ) from error
 
 
 def _concepts(table: Path, header: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """A user's own images, and a table that says of pairs of them which concepts both share."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
@@ -17,7 +18,7 @@ from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.limit import choose
 from iin_lightning.data.pair_table import DIFFERENT, SAME, Rows, read_pairs
-from iin_lightning.data.splits import SPLITS, Records, check_fraction, split_groups
+from iin_lightning.data.splits import SPLITS, Records, check_fraction, hashed, split_groups
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import FIXED
 
@@ -33,20 +34,23 @@ class PairsCSV(FileModule):
     * images that share a concept meet each other, whichever rows name them; an image that shares nothing meets any
       other, as a pair that shares nothing
     * splits that the column does not name are taken from the training images by a hash of their paths below root; those
-      that rows link, whatever the rows say, directly or over others, stay together
+      that rows link, whatever the rows say, directly or over others, stay together, and train if they are too many
+    * no image changes sides as others come and go; but a row that links two groups can move one of them, and a row
+      that adds an image to a group of n can move that in less than one of n + 1 cases
     * a limit draws rows, and leaves the images of each of them
 
     Args:
         table: the .csv file.
         root: folder that relative paths start from; None: that of the table.
-        test_fraction: part for test where no row says it, in (0, 1); like ``val_fraction`` about which part of the
-            groups of linked images.
+        test_fraction: part for test where no row says it, in (0, 1/3]; like ``val_fraction`` about which part of the
+            groups of linked images; see ``split_groups``.
         split_seed: of splits that are drawn; see ``ImageFolder``.
         **options: see ``FileModule``.
 
     Raises:
         ConfigError: test_fraction is out of its range; when the data are first used: a row is malformed, pairs an
-            image with itself, or says that two images differ that others make the same, or an image is in two splits.
+            image with itself, or says that two images differ that others make the same, an image is in two splits, or
+            so many images are linked that none is left for a split.
         DataNotFoundError: when the data are first used: there is no table.
     """
 
@@ -142,16 +146,24 @@ class PairsCSV(FileModule):
                     )
                 split[item] = SPLITS.index(side)
         linked = csgraph.connected_components(_links(pairs, len(names)), directed=False)[1].tolist()
-        # The names are in their order, so that a group is called like the smallest of its own.
+        # A group is called like a member by chance: a new one seldom takes the name over, and a hash of that name
+        # is as likely for a large group to be small as for a small one.
         called: dict[int, str] = {}
-        groups = [called.setdefault(group, name) for group, name in zip(linked, names)]
+        for group, name in sorted(zip(linked, names), key=lambda member: hashed(member[1], "name of a group")):
+            called.setdefault(group, name)
         train = split == SPLITS.index("train")
-        split[train] = split_groups(
-            [group for group, inside in zip(groups, train.tolist()) if inside],
-            0 if "val" in rows.split else self.val_fraction,
-            0 if "test" in rows.split else self.test_fraction,
-            self.split_seed,
-        )
+        drawn = {"val": self.val_fraction, "test": self.test_fraction}
+        drawn = {side: 0 if side in rows.split else fraction for side, fraction in drawn.items()}
+        groups = [called[group] for group, inside in zip(linked, train.tolist()) if inside]
+        split[train] = split_groups(groups, drawn["val"], drawn["test"], self.split_seed)
+        empty = [side for side in SPLITS if drawn.get(side) and not (split == SPLITS.index(side)).any()]
+        if groups and empty:
+            largest = max(Counter(groups).values())
+            raise ConfigError(
+                f"{self.table} leaves no image for the {' and the '.join(empty)} split: {largest} of {len(groups)} "
+                "images are linked by rows into one group, which stays on one side. Add a column split, pairs of other "
+                "images, or rows that link fewer images."
+            )
         return split
 
 

@@ -1,13 +1,15 @@
 """Splits of data that have none: an item's side is a hash of its own name, so that no item moves as others come or go.
 
-A model that was trained on a folder before it grew has still seen none of the images that test it. The splits have the
-numbers 0 train, 1 val, 2 test, as in CelebA's partition.
+A model that was trained on a folder before it grew has still seen none of the images that test it. Where items are
+linked into groups this holds of groups: what links two of them or enlarges one can move it. The splits have the numbers
+0 train, 1 val, 2 test, as in CelebA's partition.
 """
 
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
@@ -45,13 +47,16 @@ class Records(NamedTuple):
 
 
 def check_fraction(name: str, fraction: float) -> None:
-    """A part must lie between nothing and all.
+    """A part that is held out must be something, and leave a third for training even if there are two such parts.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it is not in (0, 1/3].
     """
-    if not 0 < fraction < 1:
-        raise ConfigError(f"{name}={fraction} must lie between 0 and 1: it is a part of the images.")
+    if not 0 < fraction <= 1 / 3:
+        raise ConfigError(
+            f"{name}={fraction} must lie between 0 and 1/3: it is the part of the images that is held out, and "
+            "validation and test together must leave a third or more for training."
+        )
 
 
 def relative_names(files: Sequence[str], root: Path) -> list[str]:
@@ -71,12 +76,12 @@ def split_within(names: Sequence[str], groups: Tensor, val_fraction: float, test
     validation where test_fraction <= u < test_fraction + val_fraction, and else for training; so a split has about its
     fraction of the items. But of each group a held-out split has at least two items, which make a pair, and at most a
     third, those of the smallest u going first; so a group of one or two is for training alone, and only in groups that
-    are small for their fractions may an item move as others come or go.
+    meet one of these bounds, being small or of a fraction near a third, may an item move as others come or go.
 
     Args:
         names: of the n items, each its own and the same wherever the data lie, such as a path relative to their root.
         groups: long (n,), 0, 1, ...
-        val_fraction: about which part of each group is for validation; 0: no item.
+        val_fraction: about which part of each group is for validation, at most 1/3; 0: no item.
         test_fraction: the same for test.
         seed: of the hash.
 
@@ -91,25 +96,20 @@ def split_within(names: Sequence[str], groups: Tensor, val_fraction: float, test
         >>> torch.equal(split[:500], split_within(names[:500], torch.zeros(500).long(), 0.05, 0.1, seed=0))
         True
     """
-    u = torch.tensor([_hashed(name, seed) for name in names], dtype=torch.float64)
-    sizes = groups.bincount()
-    n_test = _held_out(groups[u < test_fraction], sizes, test_fraction)
-    n_val = _held_out(groups[(test_fraction <= u) & (u < test_fraction + val_fraction)], sizes, val_fraction)
-    order = u.argsort()
-    order = order[groups[order].argsort(stable=True)]
-    group = groups[order]
-    place = torch.arange(len(groups)) - (sizes.cumsum(0) - sizes)[group]  # within the item's group
-    split = torch.zeros_like(groups)
-    split[order] = torch.where(place < n_test[group], 2, torch.where(place < (n_test + n_val)[group], 1, 0))
-    return split
+    return _share_out(names, groups, torch.ones_like(groups), val_fraction, test_fraction, seed)
 
 
 def split_groups(names: Sequence[str], val_fraction: float, test_fraction: float, seed: int) -> Tensor:
     """Share out whole groups over the splits; see ``split_within``, of which a group is one item.
 
+    A group is too large for a held-out split, and trains, if it has more images than the split's fraction of them all
+    and also more than the mean group: one that has most of the images must not test on them. A group keeps its side for
+    as long as it keeps its name and comes to neither side of that bound; so linking two groups, or enlarging one, can
+    move it.
+
     Args:
         names: of the group of each of the n items.
-        val_fraction: about which part of the groups is for validation; 0: no group.
+        val_fraction: about which part of the groups is for validation, at most 1/3; 0: no group.
         test_fraction: the same for test.
         seed: of the hash.
 
@@ -122,16 +122,40 @@ def split_groups(names: Sequence[str], val_fraction: float, test_fraction: float
         (True, [4, 4, 4])
     """
     number = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    split = split_within(list(number), torch.zeros(len(number), dtype=torch.long), val_fraction, test_fraction, seed)
-    return split[torch.tensor([number[name] for name in names], dtype=torch.long)]
+    group = torch.tensor([number[name] for name in names], dtype=torch.long)
+    one = torch.zeros(len(number), dtype=torch.long)
+    return _share_out(list(number), one, group.bincount(), val_fraction, test_fraction, seed)[group]
 
 
-def _hashed(name: str, seed: int) -> float:
-    """A number in [0, 1), which says nothing of any other name's."""
-    digest = sha256(f"{seed} {name}".encode(errors="surrogatepass")).digest()  # a file's name may be no valid text
+def hashed(name: str, salt: object) -> float:
+    """A number in [0, 1), which says nothing of any other name's, nor of that of another salt.
+
+    Example:
+        >>> hashed("caf\u00e9.png", 0) == hashed("cafe\u0301.png", 0)
+        True
+    """
+    # A Mac may write a letter and its accent one by one. A file's name may be no valid text.
+    digest = sha256(f"{salt} {normalize('NFC', name)}".encode(errors="surrogatepass")).digest()
     return (int.from_bytes(digest[:8]) >> 11) / 2**53  # as many bits as a float has
 
 
-def _held_out(inside: Tensor, sizes: Tensor, fraction: float) -> Tensor:
-    """How many items of each group a split gets, of whose interval the items of the groups ``inside`` are."""
-    return inside.bincount(minlength=len(sizes)).clamp(min=2 if fraction else 0).minimum(sizes // 3)
+def _share_out(
+    names: Sequence[str], groups: Tensor, images: Tensor, val_fraction: float, test_fraction: float, seed: int
+) -> Tensor:
+    """The split of items, of which each is as many images as ``images`` (n,) says; see ``split_within``."""
+    u = torch.tensor([hashed(name, seed) for name in names], dtype=torch.float64)
+    sizes = groups.bincount()
+    order = u.argsort(stable=True)
+    order = order[groups[order].argsort(stable=True)]
+    split = torch.zeros_like(groups)
+    n_images = int(images.sum())
+    for side, start, fraction in ((2, 0.0, test_fraction), (1, test_fraction, val_fraction)):
+        fits = images.double() <= max(fraction * n_images, n_images / max(1, len(images)))
+        inside = groups[fits & (start <= u) & (u < start + fraction)].bincount(minlength=len(sizes))
+        wanted = inside.clamp(min=2 if fraction else 0).minimum(sizes // 3)
+        free = order[(fits & (split == 0))[order]]
+        group = groups[free]
+        n_free = group.bincount(minlength=len(sizes))
+        place = torch.arange(len(free)) - (n_free.cumsum(0) - n_free)[group]  # within the item's group
+        split[free[place < wanted[group]]] = side
+    return split

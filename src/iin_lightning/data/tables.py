@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from iin_lightning.errors import DataNotFoundError
+from iin_lightning.errors import DataNotFoundError, IINError
 
 NAMES_SHOWN = 8
 
@@ -34,6 +34,21 @@ def first_file(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
     return next((file for name in names for folder in folders if (file := folder / name).is_file()), None)
 
 
+def read_text(path: Path, error: type[IINError] = DataNotFoundError, cure: str = "Fetch it again.") -> str:
+    """The text of a file in UTF-8, without the mark that may stand before it.
+
+    Args:
+        path: the file.
+        error: which is raised for another encoding.
+        cure: the end of its text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as wrong:
+        line = wrong.object.count(b"\n", 0, wrong.start) + 1
+        raise error(f"{path} is damaged or no text in UTF-8: see line {line}. {cure}") from wrong
+
+
 class Table(NamedTuple):
     """What a text file says of each image in whole numbers.
 
@@ -54,9 +69,9 @@ def read_table(path: Path) -> Table:
     A line that counts the rows and a line that names the columns may stand above them.
 
     Raises:
-        DataNotFoundError: a row is damaged, or there is none.
+        DataNotFoundError: a row is damaged, or there is none, or the file is no text in UTF-8.
     """
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     if lines and lines[0].strip().isdecimal():
         lines = lines[1:]
     separator = "," if lines and "," in lines[-1] else None
