@@ -74,7 +74,7 @@ def card(data: DataModule) -> Table:
     rows += [(f"concept {name}", _concept(data, train, name)) for name in data.concepts]
     if not data.concepts:
         rows.append(("concepts", "none"))
-    rows += [("note", note) for note in getattr(data, "notes", list)()]
+    rows += [("note", note) for note in data.notes()]
     broken = {split: n for split, n in data.broken.items() if n}
     if broken:
         found = ", ".join(f"{n:,} in {split}" for split, n in broken.items())

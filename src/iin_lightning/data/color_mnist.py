@@ -176,6 +176,10 @@ class ColorMNIST(DataModule):
         """(C, H, W)."""
         return 3, IMAGE_SIZE, IMAGE_SIZE
 
+    def notes(self) -> list[str]:
+        """What a training image is."""
+        return [f"Each training digit is there in {self.views} coloured views."] if self.views > 1 else []
+
     def folder(self) -> Path | Traversable:
         """Where the four IDX files are."""
         return find_mnist(self.root, self.download)

@@ -187,6 +187,10 @@ class DataModule(StreamModule, ABC):
         """Split -> how many of its images could not be read: they are left out, or others stand in for them."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What else a user must know of the data, one sentence each."""
+        return []
+
     def train_dataloader(self) -> DataLoader[LabelledBatch]:
         """Shuffled training batches."""
         source = self.source("train")
