@@ -1,6 +1,6 @@
-"""Ask a trained network a question: ``python -m iin_lightning.analyse run=<run folder> analysis=dimensions``."""
+"""Ask a trained network a question: ``python -m iin_lightning.analyse run=<run folder> analysis=walk``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -15,20 +15,26 @@ class Analyse:
 
     run: Any = MISSING
     """A run folder, a model folder, a list of them, or a pattern such as outputs/seeds/*."""
-    analysis: str = "dimensions"
-    """The question."""
-    method: str = "covariance"
-    """Of dimensions: covariance (the authors' code) or correlation (Eq. 11)."""
+    analysis: Any = MISSING
+    """The question, and its options (analysis.seed=1)."""
+    images: list[str] = field(default_factory=list)
+    """Your own image files, which are shown instead of held-out ones; they are framed as those of the data set."""
     data: Any = None
     """Other images than those of the run's own configuration; a bare model folder needs it."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda."""
+    logger: Any = None
+    """wandb logs numbers and figures there, too."""
+    name: str = "analysis"
+    """Of the W&B run."""
     out: str = "${paths.outputs}/analysis"
-    """The folder of the table and the figure over all runs."""
+    """The folder of the table over several runs."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING
     """What a data set's recipe refers to."""
     seed: int = 0
-    """What a data set's recipe refers to; an analysis itself is the same for every seed."""
+    """What a data set's recipe refers to; an analysis has its own."""
 
 
 def job(config: DictConfig) -> None:

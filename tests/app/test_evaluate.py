@@ -11,7 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from iin_lightning.app.evaluate import summarize
+from iin_lightning.app.results import summarize
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.encoders import Autoencoder
 from iin_lightning.factors import Factors

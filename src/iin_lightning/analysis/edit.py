@@ -24,6 +24,7 @@ def swap_grid(interpreter: Interpreter, targets: Tensor, sources: Tensor, name: 
     Raises:
         FactorError: there is no factor of that name.
     """
+    interpreter.factors[name]
     z = interpreter.encode(targets)
     part = interpreter.factors_of(sources)[name]
     rows, columns = len(z), len(part)

@@ -52,7 +52,11 @@ def _end(text: str, code: int) -> None:
 
 
 def _hint(text: str, config_name: str) -> str:
-    """The cure where Hydra says that a value is missing, or the keys that exist where it says that one does not."""
+    """The cure where Hydra says that a value is missing, or the names that exist where it says that one does not."""
+    if (unknown := re.search(r"Could not find '(\w+)/(\S+)'", text)) is not None:
+        group, name = unknown.groups()
+        known = sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+        return f"\nThere is no {group}={name}; {choices(name, known)}." if known else ""
     if (missing := re.match(r"Missing mandatory value: (\S+)", text)) is not None:
         return f"\nOnly you know it, so there is no default: add {missing[1]}=<value>."
     if "Could not override '" not in text:

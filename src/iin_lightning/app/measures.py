@@ -13,10 +13,12 @@ from torch import Tensor
 
 from iin_lightning import serialization
 from iin_lightning.app.quality import BATCH_SIZE, choose_extractor, measure_quality
+from iin_lightning.app.ranks import is_main_process
+from iin_lightning.app.results import add, named
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.swaps import FixedSwaps
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import ConfigError, choices
 from iin_lightning.metrics.disentanglement import disentanglement_scores
 from iin_lightning.metrics.gaussianity import factor_nll, gaussianity, typicality_auroc
 from iin_lightning.metrics.leakage import leakage
@@ -142,3 +144,18 @@ def provenance(subject: Subject) -> dict[str, str]:
         "encoder": serialization.fingerprint(subject.interpreter.encoder.encoder),
         "translator": serialization.fingerprint(subject.interpreter.translator),
     }
+
+
+def measure(name: str, subject: Subject, config: DictConfig) -> dict[str, float]:
+    """Measure, write the numbers into the subject's ``results.json`` with what they are of, and name them.
+
+    Raises:
+        ConfigError: there is no such metric, or it does not fit the model.
+    """
+    if name not in MEASURES:
+        raise ConfigError(f"There is no metric {name!r}; {choices(name, MEASURES)}.")
+    numbers = MEASURES[name](subject, config)
+    if is_main_process():
+        # After each metric, so that an error in the next one loses nothing.
+        add(subject.folder, "evaluation", {name: numbers | {"of": provenance(subject)}})
+    return named(name, numbers)

@@ -1,9 +1,11 @@
 """What a run found: ``results.json`` in its folder, a table on the screen."""
 
+import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from rich.console import Console
@@ -74,3 +76,57 @@ def transfer_table(scores: dict[str, float]) -> Table:
         ]
         table.add_row(label.get(case, case), *cells)
     return table
+
+
+def summarize(found: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, float, int]]:
+    """Mean, standard deviation (of a sample; NaN for one run, or where a number is not finite) and number of runs.
+
+    Example:
+        >>> summarize({"a": {"nll": 1.0}, "b": {"nll": 3.0}})
+        {'nll': (2.0, 1.4142135623730951, 2)}
+    """
+    names = dict.fromkeys(name for numbers in found.values() for name in numbers)
+    summary = {}
+    for name in names:
+        values = [numbers[name] for numbers in found.values() if name in numbers]
+        varied = len(values) > 1 and all(map(math.isfinite, values))
+        summary[name] = (mean(values), stdev(values) if varied else math.nan, len(values))
+    return summary
+
+
+def table(found: Mapping[str, Mapping[str, float]]) -> Table:
+    """The numbers of one run, or their mean and standard deviation over several."""
+    several = len(found) > 1
+    title = f"{len(found)} runs: mean and standard deviation" if several else next(iter(found))
+    shown = Table(title=title, title_justify="left")
+    shown.add_column("number")
+    shown.add_column("value", justify="right")
+    for name, (average, deviation, _) in summarize(found).items():
+        shown.add_row(name, f"{average:.4g} ± {deviation:.2g}" if several else f"{average:.4g}")
+    return shown
+
+
+def write_summary(found: Mapping[str, Mapping[str, float]], folder: Path) -> Iterable[Path]:
+    """``summary.csv`` with a row a number and a column a run, ``summary.md`` with means and deviations."""
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = summarize(found)
+    with (folder / "summary.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["number", "mean", "std", "runs", *found])
+        for name, numbers in summary.items():
+            writer.writerow([name, *numbers, *(run.get(name, "") for run in found.values())])
+    lines = [f"Mean and standard deviation over {len(found)} runs.", "", "| number | mean | std |", "|---|---|---|"]
+    lines += [f"| {name} | {average:.4g} | {deviation:.2g} |" for name, (average, deviation, _) in summary.items()]
+    (folder / "summary.md").write_text("\n".join(lines) + "\n")
+    return folder / "summary.csv", folder / "summary.md"
+
+
+def named(metric: str, numbers: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a metric, under its name."""
+    return {f"{metric}/{name}": value for name, value in values(numbers).items()}
+
+
+def values(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """Those that are numbers, or records whose ``value`` is one."""
+    values = {name: entry.get("value") if isinstance(entry, dict) else entry for name, entry in numbers.items()}
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from iin_lightning import serialization
 from iin_lightning.app import results
+from iin_lightning.app.beyond import beyond
 from iin_lightning.app.build import build_loggers, build_trainer
 from iin_lightning.app.command import compose_train
 from iin_lightning.app.paths import last_checkpoint
@@ -27,6 +28,7 @@ from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, resumed
 from iin_lightning.app.stages import Stage, build_stage
 from iin_lightning.app.store import ModelStore
+from iin_lightning.app.subject import Subject, load_model
 from iin_lightning.callbacks.graceful_stop import GracefulStop
 from iin_lightning.callbacks.keep_best import KeepBest
 from iin_lightning.callbacks.pictures import Pictures, log_pictures
@@ -137,6 +139,9 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
             results.write(outcome, folder)
             results.show(outcome, folder)
         trainer.strategy.barrier("results")
+        if config.evaluation or config.analyses:
+            network = load_model(folder / "model").to(trainer.strategy.root_device)
+            beyond(config, Subject(folder, network, data, origin, Path(config.paths.cache), require), trainer)
         return outcome
     finally:
         # Else the next job of a sweep would write into this one's W&B run.
@@ -209,7 +214,8 @@ def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mod
     assert isinstance(wish, dict)
     path, recipe = wish.pop("path", None), wish.pop("recipe", None)
     if path is not None:
-        return load_network(Path(path))
+        model = load_model(Path(path))
+        return model.encoder if isinstance(model, Interpreter) else model
     if recipe is None:
         raise ConfigError(
             f"This run needs a trained {role}, but says neither how to train it (first_stage.recipe) nor where it lies "
@@ -232,10 +238,3 @@ def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mod
     if is_main_process() and not store.is_complete(folder):
         print(f"Training the {role}{f' of {concept}' if concept else ''} first ({folder}).")
     return serialization.load(store.get(folder, lambda place: run(needed, place, needed)))
-
-
-def load_network(folder: Path) -> nn.Module:
-    """A network from a model folder: its own, or the encoder of an interpreter."""
-    if "parts" in serialization.read_structure(folder):
-        return Interpreter.from_pretrained(folder).encoder
-    return serialization.load(folder)

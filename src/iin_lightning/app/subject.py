@@ -1,34 +1,34 @@
-"""What is evaluated: a trained model, its data, and their held-out latents."""
+"""What is evaluated and analysed: a trained model, its data, their held-out latents, and images to look at."""
 
 import math
-import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from iin_lightning import serialization
 from iin_lightning.app.ranks import is_main_process
-from iin_lightning.app.resume import CONFIG
-from iin_lightning.app.run import require
 from iin_lightning.data.base import Source, Split, Subset
+from iin_lightning.data.file_module import FileModule
+from iin_lightning.data.framing import BrokenImageError, Framing, read_image
+from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
-from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.data.transforms import to_range
+from iin_lightning.encoders.base import Encoder
+from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.seeding import FIXED
-from iin_lightning.serialization import STRUCTURE
+from iin_lightning.seeding import FIXED, generator
 
 ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 """How a trainer is told that it has this process to itself."""
+
+CHUNK = 500
 
 
 @dataclass
@@ -37,37 +37,151 @@ class Subject:
 
     Attributes:
         folder: of the run or of the model.
-        interpreter: on the device.
+        network: an interpreter, or a bare encoder, on the device.
         data: whose test split it is measured on.
         recipe: the run's own configuration; None for a bare model folder.
+        cache: folder in which the posteriors of training images are kept, where a training has left them, too.
+        require: recipe, "judge", concept -> that classifier, from the store or trained now.
+        paths: a user's own images, which are then shown instead of held-out ones.
     """
 
     folder: Path
-    interpreter: Interpreter
+    network: nn.Module
     data: DataModule
     recipe: DictConfig | None
+    cache: Path
+    require: Callable[[DictConfig, str, str], nn.Module]
+    paths: tuple[Path, ...] = ()
+
+    @property
+    def interpreter(self) -> Interpreter:
+        """The interpreter.
+
+        Raises:
+            CheckpointError: there is a network only.
+        """
+        if not isinstance(self.network, Interpreter):
+            raise CheckpointError(
+                f"{self.folder} holds a {type(self.network).__name__}, not an interpreter: name a run of model=sup or "
+                "model=unsup."
+            )
+        return self.network
+
+    @property
+    def encoder(self) -> Encoder:
+        """The network that is explained.
+
+        Raises:
+            CheckpointError: there is one that encodes nothing.
+        """
+        encoder = self.network.encoder if isinstance(self.network, Interpreter) else self.network
+        if not isinstance(encoder, Encoder):
+            raise CheckpointError(
+                f"{self.folder} holds a {type(encoder).__name__}, which encodes nothing: name another."
+            )
+        return encoder
+
+    @property
+    def kind(self) -> str:
+        """The class of the network that is explained, within its wrapper, in lower case."""
+        return type(getattr(self.encoder, "encoder", self.encoder)).__name__.lower()
 
     @property
     def device(self) -> torch.device:
-        """Where the interpreter lives."""
-        return self.interpreter.device
+        """Where the network lives."""
+        return next(self.network.parameters()).device
+
+    @property
+    def own(self) -> bool:
+        """Whether the user has given images."""
+        return bool(self.paths)
+
+    @property
+    def own_names(self) -> list[str]:
+        """The names of the user's images, without folder and suffix."""
+        return [path.stem for path in self.paths]
+
+    def need_images(self, analysis: str) -> None:
+        """Refuse an analysis that shows images where the network makes none.
+
+        Raises:
+            ConfigError: says so.
+        """
+        if self.encoder.output != "image":
+            raise ConfigError(
+                f"analysis={analysis} shows decoded images, but the {self.kind} of {self.folder} has no image decoder: "
+                "its G gives logits. Ask analysis=walk, embed or dimensions, or explain an autoencoder."
+            )
+
+    def pick(self, count: int, seed: int) -> Tensor:
+        """Images (n, C, H, W) in [-1, 1] to look at: the user's own, all of them, or so many of the test split.
+
+        Raises:
+            DataNotFoundError: a file of the user's is no image.
+        """
+        if self.own:
+            return torch.stack([self._read(path) for path in self.paths])
+        source = self.data.source("test")
+        return source.draw(self._items(count, seed), None)
+
+    def pick_latents(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Latents (n, N) and labels (n, K) of as many images of the test split."""
+        latents = self.latents("test")
+        items = self._items(count, seed)
+        return latents.mean[items], latents.labels[items]
+
+    def classes_of(self, concept: str) -> list[str]:
+        """The names of the classes of a concept.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if concept not in self.data.classes:
+            raise ConfigError(
+                f"These data have no concept {concept!r} with classes; {choices(concept, self.data.classes)}."
+            )
+        return list(self.data.classes[concept])
+
+    def _items(self, count: int, seed: int) -> Tensor:
+        n = len(self.data.source("test"))
+        return torch.randperm(n, generator=generator(seed, "pick"))[:count]
+
+    def _read(self, path: Path) -> Tensor:
+        channels, size = self.data.image_shape[0], self.data.image_shape[-1]
+        framing = self.data.framing if isinstance(self.data, FileModule) else Framing(size)
+        try:
+            image = to_range(read_image(path, framing))
+        except BrokenImageError as error:
+            raise DataNotFoundError(f"images=[{path}] cannot be read as an image: {error}.") from error
+        return image.mean(0, keepdim=True) if channels == 1 else image
+
+    @cached_property
+    def posteriors(self) -> LatentCache:
+        """Those of all training images and their views, from the cache of the training if it is there."""
+        encoder = self.encoder
+        key = serialization.fingerprint(getattr(encoder, "encoder", encoder))
+        return LatentData(self.data, encoder, cache=self.cache / "latents", cache_key=key, device=self.device).latents(
+            "train"
+        )
 
     def latents(self, split: Split) -> LatentCache:
         """A posterior sample of each image of a split."""
         if split not in self._latents:
-            source = self.data.source(split)
-            with Progress(transient=True, disable=not is_main_process()) as bar:
-                task = bar.add_task(f"Encoding {split} images", total=len(source))
-                posterior = LatentCache.build(
-                    source,
-                    self.interpreter.encoder,
-                    training=False,
-                    seed=FIXED,
-                    device=self.device,
-                    progress=lambda done, _: bar.update(task, completed=done),
-                )
-            self._latents[split] = posterior.sampled(FIXED)
+            self._latents[split] = (self.posteriors if split == "train" else self._encode(split)).sampled(FIXED)
         return self._latents[split]
+
+    def _encode(self, split: Split) -> LatentCache:
+        source = self.data.source(split)
+        with Progress(transient=True, disable=not is_main_process()) as bar:
+            task = bar.add_task(f"Encoding {split} images", total=len(source))
+            return LatentCache.build(
+                source,
+                self.encoder,
+                training=False,
+                seed=FIXED,
+                device=self.device,
+                progress=lambda done, _: bar.update(task, completed=done),
+            )
 
     @cached_property
     def _latents(self) -> dict[Split, LatentCache]:
@@ -85,7 +199,7 @@ class Subject:
 
     @torch.no_grad()
     def _translate(self, split: Split) -> tuple[Tensor, Tensor]:
-        parts = [self.interpreter.translator(z.to(self.device)) for z in self.latents(split).mean.split(2000)]
+        parts = [self.interpreter.translator(z.to(self.device)) for z in self.latents(split).mean.split(CHUNK)]
         z_tilde, logdet = (torch.cat(outputs).cpu() for outputs in zip(*parts))
         return z_tilde, logdet
 
@@ -99,7 +213,7 @@ class Subject:
             raise ConfigError(f"A judge is trained by the recipe of a run, and {self.folder} is a bare model folder.")
         recipe = OmegaConf.merge(self.recipe, {"trainer": ALONE})
         assert isinstance(recipe, DictConfig)
-        return require(recipe, "judge", concept).to(self.device).eval()
+        return self.require(recipe, "judge", concept).to(self.device).eval()
 
     def concepts(self) -> dict[str, Tensor]:
         """The values of the concepts that can be probed: classes (n,), colours (n, 3); identities are left out."""
@@ -113,93 +227,11 @@ class Subject:
         return values
 
 
-def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subject:
-    """Load a model and the data that it is to be measured on.
-
-    Args:
-        folder: of a run, or of a model.
-        device: where to compute.
-        config: of the command; its ``data``, if there is any, go before the run's own.
-
-    Raises:
-        CheckpointError: the folder holds no interpreter.
-        ConfigError: a bare model folder without ``data=``.
-    """
-    interpreter = Interpreter.from_pretrained(model_folder(folder)).to(device).eval()
-    return Subject(folder, interpreter, instantiate(choose_data(folder, config)), read_recipe(folder, config))
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; of several GPUs the one that torchrun means for this process.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        return torch.zeros((), device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device={name} cannot be used ({error}); allowed are auto, cpu, and cuda if there is one."
-        ) from error
-
-
-def model_folder(folder: Path) -> Path:
-    """Where the model of a run folder lies, or the folder itself if it is one."""
-    return folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
-
-
-def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:
-    """What a run was configured as, with the paths that this command names; nothing for a bare model folder."""
-    if not (folder / CONFIG).is_file():
-        return None
-    recipe = OmegaConf.load(folder / CONFIG)
-    assert isinstance(recipe, DictConfig)
-    for override in HydraConfig.get().overrides.task:
-        key = override.partition("=")[0]
-        if key.startswith("paths."):
-            OmegaConf.update(recipe, key, OmegaConf.select(config, key))
-    return recipe
-
-
-def choose_data(folder: Path, config: DictConfig) -> DictConfig:
-    """The data that the command names, or those of the run.
-
-    Raises:
-        ConfigError: neither is there.
-    """
-    recipe = read_recipe(folder, config)
-    data: DictConfig | None = config.data if config.data is not None or recipe is None else recipe.data
-    if data is None:
-        raise ConfigError(f"{folder} is a model without a configuration: say data=<data set> to measure it on.")
-    return data
-
-
-def find_runs(run: Any) -> list[Path]:
-    """The folders that ``run=`` names, by path or by pattern.
-
-    Raises:
-        CheckpointError: a pattern fits nothing, or a folder holds no model.
-    """
-    names: Iterable[Any] = run if isinstance(run, ListConfig | list) else [run]
-    folders: list[Path] = []
-    for name in map(str, names):
-        found = [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]
-        if has_magic(name):  # among other things
-            found = [path for path in found if _has_model(path)]
-        if not found or not all(map(_has_model, found)):
-            raise CheckpointError(
-                f"run={name} is no finished run: expected is a folder with model/{STRUCTURE}, or a model folder itself."
-            )
-        folders += found
-    return folders
-
-
-def _has_model(folder: Path) -> bool:
-    return any((place / STRUCTURE).is_file() for place in (folder, folder / "model"))
+def load_model(folder: Path) -> nn.Module:
+    """What a model folder holds: an interpreter, or a network."""
+    if "parts" in serialization.read_structure(folder):
+        return Interpreter.from_pretrained(folder)
+    return serialization.load(folder)
 
 
 def _colors(source: Source) -> Tensor | None:

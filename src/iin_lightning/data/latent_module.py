@@ -16,7 +16,7 @@ from iin_lightning.data.base import Encoder, Split
 from iin_lightning.data.encoding import Encoding, Progress
 from iin_lightning.data.latent_files import FORMAT, load_or_build
 from iin_lightning.data.latents import LatentCache, fingerprint
-from iin_lightning.data.module import DataModule, StreamModule
+from iin_lightning.data.module import CPU, DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import Factors, PairBatch
@@ -45,6 +45,7 @@ class LatentData(StreamModule):
         encode_batch_size: images encoded at a time for the cache.
         noise: Gaussian noise on all latents, in standard deviations of each dimension over the training set; at least
             0. It keeps a translator from learning a few thousand latents by heart, which are points in N dimensions.
+        device: where images are encoded if there is no trainer to say so.
         **loading: see ``StreamModule``.
 
     Raises:
@@ -64,6 +65,7 @@ class LatentData(StreamModule):
         cache_key: str = "",
         encode_batch_size: int = 512,
         noise: float = 0.0,
+        device: torch.device = CPU,
         **loading: Any,
     ) -> None:
         if not noise >= 0:
@@ -81,6 +83,7 @@ class LatentData(StreamModule):
         self.cache_key = cache_key
         self.encode_batch_size = encode_batch_size
         self.noise = noise
+        self.device = device
         self._latents: dict[Split, LatentCache] = {}
         self._near: dict[Split, LatentCache] = {}
 
@@ -149,7 +152,7 @@ class LatentData(StreamModule):
 
     @property
     def _device(self) -> torch.device:
-        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return self.device if self.trainer is None else self.trainer.strategy.root_device
 
     def _sample(self, images: Tensor, noise: torch.Generator) -> Tensor:
         if self.encoder.training:

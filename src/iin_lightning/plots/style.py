@@ -17,7 +17,15 @@ STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long literal
     "axes.spines.right": False,
     "figure.facecolor": "white",
     "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # letters that can be searched and edited
     "svg.hashsalt": "iin-lightning",  # else the same figure is another file every time
+}
+
+
+# Without these matplotlib writes its version and the time into the file.
+UNDATED: dict[str, Any] = {
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -29,17 +37,16 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, the same bytes for the same figure.
+    """Write a figure as PNG or PDF, the same bytes for the same figure.
 
     Args:
         figure: a figure made here; it is not registered with pyplot, so nothing need be closed.
-        path: where to; folders are made.
+        path: where to, with the suffix of a format; folders are made.
 
     Returns:
         The path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():
-        # Without this matplotlib writes its version into the file.
-        figure.savefig(path, bbox_inches="tight", pad_inches=0.04, metadata={"Software": None})
+        figure.savefig(path, bbox_inches="tight", pad_inches=0.04, metadata=UNDATED.get(path.suffix))
     return path

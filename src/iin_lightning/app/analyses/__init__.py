@@ -1,0 +1,1 @@
+"""Analyses as they are asked for: examples chosen, a pure analysis asked, the answer drawn."""

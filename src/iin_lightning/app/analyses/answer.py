@@ -1,0 +1,104 @@
+"""What an analysis answers, and where the answer goes."""
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from torch import Tensor
+from torchvision.utils import save_image
+
+from iin_lightning.app import results
+from iin_lightning.app.subject import Subject
+from iin_lightning.plots.style import save
+
+FORMATS = ("png", "pdf")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an analysis found.
+
+    Attributes:
+        numbers: plain values, nested at will, for ``results.json``.
+        figures: name -> figure.
+        tables: name -> rows, the numbers behind the figures.
+        images: name -> image (C, H, W) in [-1, 1], kept in its own size.
+    """
+
+    numbers: Mapping[str, Any]
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    tables: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    images: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """An answer that lies in a folder.
+
+    Attributes:
+        answer: all of it.
+        numbers: name -> number, of those that are scalars; nested names are joined by a slash.
+        pictures: name -> PNG.
+    """
+
+    answer: Answer
+    numbers: dict[str, float]
+    pictures: dict[str, Path]
+
+
+def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -> Written:
+    """Ask a model a question and write down what comes of it.
+
+    Numbers go into ``results.json`` of the subject's folder, figures (PNG, PDF) and images into ``figures/``, tables
+    (CSV) into ``analysis/``.
+
+    Args:
+        subject: the model.
+        name: of the analysis.
+        analysis: the question.
+    """
+    console = Console()
+    found = analysis(subject)
+    figures, tables = subject.folder / "figures", subject.folder / "analysis"
+    pictures = {}
+    for title, figure in found.figures.items():
+        pictures[title], *_ = (save(figure, figures / f"{title}.{suffix}") for suffix in FORMATS)
+    for title, image in found.images.items():
+        pictures[title] = figures / f"{title}.png"
+        figures.mkdir(parents=True, exist_ok=True)
+        save_image(image.clamp(-1, 1), pictures[title], normalize=True, value_range=(-1, 1))
+    for title, rows in found.tables.items():
+        console.print(f"table    {_write_table(rows, tables / f'{title}.csv')}", soft_wrap=True)
+    for picture in pictures.values():
+        console.print(f"picture  {picture}", soft_wrap=True)
+    results.add(subject.folder, "analysis", {name: dict(found.numbers)})
+    return Written(found, scalars(found.numbers), pictures)
+
+
+def scalars(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a nested mapping, under their joined names; lists and texts are left out.
+
+    Example:
+        >>> scalars({"method": "mean", "changed": {"digit": 0.9, "per class": [0.8, 1.0]}})
+        {'changed/digit': 0.9}
+    """
+    found: dict[str, float] = {}
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}/{key}": number for key, number in scalars(value).items()}
+        elif isinstance(value, int | float):
+            found[name] = float(value)
+    return found
+
+
+def _write_table(rows: list[dict[str, Any]], path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

@@ -1,0 +1,111 @@
+"""Where models and their data are found: the runs that a command names, and what each was trained on."""
+
+import os
+from collections.abc import Iterable
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from iin_lightning.app.resume import CONFIG
+from iin_lightning.app.run import require
+from iin_lightning.app.subject import Subject, load_model
+from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.serialization import STRUCTURE
+
+
+def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subject:
+    """Load a model and the data that it is to be measured on.
+
+    Args:
+        folder: of a run, or of a model.
+        device: where to compute.
+        config: of the command; its ``data``, if there is any, go before the run's own.
+
+    Raises:
+        CheckpointError: the folder holds no model.
+        ConfigError: a bare model folder without ``data=``.
+    """
+    network = load_model(model_folder(folder)).to(device).eval()
+    chosen, recipe = choose_data(folder, config), read_recipe(folder, config)
+    if recipe is not None:
+        recipe.data = chosen  # judges are of the data that are asked about
+    paths = tuple(map(Path, config.get("images") or ()))
+    return Subject(folder, network, instantiate(chosen), recipe, Path(config.paths.cache), require, paths)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; of several GPUs the one that torchrun means for this process.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        return torch.zeros((), device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device={name} cannot be used ({error}); allowed are auto, cpu, and cuda if there is one."
+        ) from error
+
+
+def model_folder(folder: Path) -> Path:
+    """Where the model of a run folder lies, or the folder itself if it is one."""
+    return folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
+
+
+def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:
+    """What a run was configured as, with the paths that this command names; nothing for a bare model folder."""
+    if not (folder / CONFIG).is_file():
+        return None
+    recipe = OmegaConf.load(folder / CONFIG)
+    assert isinstance(recipe, DictConfig)
+    for override in HydraConfig.get().overrides.task:
+        key = override.partition("=")[0]
+        if key.startswith("paths."):
+            OmegaConf.update(recipe, key, OmegaConf.select(config, key))
+    return recipe
+
+
+def choose_data(folder: Path, config: DictConfig) -> DictConfig:
+    """The data that the command names, or those of the run.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    recipe = read_recipe(folder, config)
+    data: DictConfig | None = config.data if config.data is not None or recipe is None else recipe.data
+    if data is None:
+        raise ConfigError(f"{folder} is a model without a configuration: say data=<data set> to measure it on.")
+    return data
+
+
+def find_runs(run: Any) -> list[Path]:
+    """The folders that ``run=`` names, by path or by pattern.
+
+    Raises:
+        CheckpointError: a pattern fits nothing, or a folder holds no model.
+    """
+    names: Iterable[Any] = run if isinstance(run, ListConfig | list) else [run]
+    folders: list[Path] = []
+    for name in map(str, names):
+        found = [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]
+        if has_magic(name):  # among other things
+            found = [path for path in found if _has_model(path)]
+        if not found or not all(map(_has_model, found)):
+            raise CheckpointError(
+                f"run={name} is no finished run: expected is a folder with model/{STRUCTURE}, or a model folder itself."
+            )
+        folders += found
+    return folders
+
+
+def _has_model(folder: Path) -> bool:
+    return any((place / STRUCTURE).is_file() for place in (folder, folder / "model"))

@@ -1,0 +1,159 @@
+"""Every analysis on every kind of model: an answer that is written down, the same for the same seed, or a reason."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+
+from iin_lightning.app.analyses.answer import answer
+from iin_lightning.app.paths import conf_folder
+from iin_lightning.app.subject import Subject, load_model
+from iin_lightning.errors import IINError
+from iin_lightning.serialization import load
+
+STORE = "paths.models=analysed"
+ANALYSES = sorted(path.stem for path in (conf_folder() / "analysis").glob("*.yaml"))
+KINDS = ("sup", "unsup", "classifier", "network")
+# Small enough for a test, and what only a user knows.
+OPTIONS = {
+    "directions": {"images": 2, "count": 20, "attributes": ["digit:1", "digit:2"]},
+    "edit": {"direction": "digit:1", "count": 2},
+    "embed": {"method": "pca", "count": 60, "steps": 6, "walks": 4, "neighbours": 3},
+    "interpolate": {"pairs": 6, "shown": 2, "steps": 5, "reference": 40},
+    "reconstruct": {"count": 20, "shown": 4},
+    "sample": {"count": 20, "shown": 8, "priors": ["standard"]},
+    "submanifold": {"steps": 3, "reference": 40},
+    "swap": {"targets": 2, "sources": 2, "pairs": 20},
+    "walk": {"steps": 5, "walks": 4, "draws": 5},
+}
+REFUSED = {
+    ("unsup", "swap"): "concepts",
+    ("classifier", "edit"): "no image decoder",
+    ("classifier", "interpolate"): "no image decoder",
+    ("classifier", "sample"): "no image decoder",
+    ("classifier", "submanifold"): "no image decoder",
+    ("classifier", "swap"): "no image decoder",
+    **{("network", name): "not an interpreter" for name in ANALYSES if name != "dimensions"},
+}
+
+
+def ask(name, **changes):
+    options = OmegaConf.merge(
+        OmegaConf.load(conf_folder() / "analysis" / f"{name}.yaml"), OPTIONS.get(name, {}), changes
+    )
+    return instantiate(options)
+
+
+@pytest.fixture(scope="module")
+def folders(command, tiny, workplace):
+    """A trained run of each kind."""
+    home = workplace / "asked"
+    command(*tiny(), "model=sup", STORE, f"hydra.run.dir={home / 'sup'}")
+    command(*tiny(), "model=unsup", STORE, f"hydra.run.dir={home / 'unsup'}")
+    command(*tiny(), "model=sup", "encoder=classifier", "+first_stage.model.val_every=2", STORE,
+            f"hydra.run.dir={home / 'classifier'}")  # fmt: skip
+    command(*tiny("+", "flow"), "model=autoencoder", STORE, f"hydra.run.dir={home / 'network'}")
+    return {kind: home / kind for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def subjects(folders, workplace):
+    judges = {}
+
+    def judge(recipe, role, concept):
+        folder = min(path for path in (workplace / "analysed").glob("*-classify-*") if path.is_dir())
+        return judges.setdefault(concept, load(folder / "model"))
+
+    def build(kind, folder=None, paths=()):
+        recipe = OmegaConf.load(folders[kind] / "config.yaml")
+        recipe.data.root = str(workplace / "data")
+        model = load_model(folders[kind] / "model").eval()
+        return Subject(
+            folder or folders[kind], model, instantiate(recipe.data), recipe, workplace / "cache", judge, paths
+        )
+
+    return build
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_analysis_answers_or_says_why_not(kind, name, subjects, tmp_path):
+    subject = subjects(kind, tmp_path)
+    if (reason := REFUSED.get((kind, name))) is not None:
+        with pytest.raises(IINError, match=reason):
+            answer(subject, name, ask(name))
+        return
+    written = answer(subject, name, ask(name))
+    assert json.loads((tmp_path / "results.json").read_text())["analysis"][name]
+    assert written.numbers
+    for title, figure in written.answer.figures.items():
+        assert (tmp_path / "figures" / f"{title}.png").stat().st_size > 1000
+        assert (tmp_path / "figures" / f"{title}.pdf").stat().st_size > 1000
+        assert max(figure.get_size_inches()) < 12
+    for title, rows in written.answer.tables.items():
+        assert len((tmp_path / "analysis" / f"{title}.csv").read_text().splitlines()) == len(rows) + 1 > 1
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_the_same_seed_gives_the_same_figures_byte_for_byte(name, subjects, tmp_path):
+    content = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        answer(subjects("sup", folder), name, ask(name))
+        content.append({str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")})
+    assert content[0] == content[1]
+    if name not in ("dimensions",):
+        answer(subjects("sup", tmp_path / "third"), name, ask(name, seed=1))
+        assert (tmp_path / "third" / "results.json").read_bytes() != content[0]["results.json"]
+
+
+def test_own_images_are_edited_by_one_line(folders, workplace, environment):
+    own = workplace / "mine.png"
+    Image.new("RGBA", (50, 40), (200, 30, 30, 255)).save(own)
+    process = subprocess.run(
+        [sys.executable, "-m", "iin_lightning.analyse", f"run={folders['sup']}", "analysis=edit", f"images=[{own}]",
+         "analysis.direction=digit:3", "analysis.alpha=2", STORE],
+        cwd=workplace, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    pictures = [line.split()[1] for line in process.stdout.splitlines() if line.startswith("picture")]
+    edited = [Path(workplace, path) for path in pictures if "mine" in Path(path).name]
+    assert edited
+    assert all(Image.open(path).size == (32, 32) for path in edited)
+
+
+def test_a_file_that_is_no_image_is_named(subjects, tmp_path):
+    text = tmp_path / "letter.png"
+    text.write_text("Dear reader")
+    with pytest.raises(IINError, match=r"letter\.png\] cannot be read as an image"):
+        answer(subjects("sup", tmp_path, (text,)), "swap", ask("swap"))
+
+
+def test_an_experiment_trains_measures_and_analyses(command, tiny, workplace):
+    command(
+        *tiny("data=", "model.val"),
+        "experiment=fig4_linear_walks",
+        "analyses.interpolate.pairs=4",
+        "analyses.interpolate.reference=20",
+        "analyses.sample.count=20",
+        "analyses.sample.priors=[]",
+        "+evaluation.metric=[likelihood]",
+        "model.val_every=6",
+        "data.limit=60",
+        STORE,
+        "logger=wandb",
+        "hydra.run.dir=asked/fig4",
+    )
+    folder = workplace / "asked" / "fig4"
+    results = json.loads((folder / "results.json").read_text())
+    assert set(results["analysis"]) == {"interpolate", "sample"}
+    assert results["evaluation"]["likelihood"]["nll"]
+    logged = (folder / "metrics.csv").read_text()
+    assert "analysis/interpolate/" in logged
+    assert "evaluation/likelihood/nll" in logged
+    media = {path.name for path in (folder / "wandb").rglob("*.png")}
+    assert any(name.startswith("interpolate") for name in media), media
