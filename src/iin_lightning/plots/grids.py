@@ -1,12 +1,15 @@
 """Grids of images: swaps, reconstructions, samples."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -14,7 +17,18 @@ from torchvision.utils import make_grid
 from iin_lightning.plots.style import style
 
 GAP = 2  # pixels between images, white
-CELL = 0.3  # inches an image is wide
+CELL = 0.3  # inches an image of 32 pixels is wide
+PAGE = 6.9  # inches: the two columns of a paper
+
+
+def cell_size(images: Tensor) -> float:
+    """Inches an image (..., C, H, W) is wide: twice the area for four times the pixels, as there is more to be seen.
+
+    Example:
+        >>> cell_size(torch.zeros(3, 28, 28)), cell_size(torch.zeros(3, 128, 128))
+        (0.3, 0.6)
+    """
+    return CELL * max(max(images.shape[-2:]) / 32, 1.0) ** 0.5
 
 
 def tile(images: Tensor, columns: int) -> NDArray[np.float32]:
@@ -23,8 +37,9 @@ def tile(images: Tensor, columns: int) -> NDArray[np.float32]:
     return grid.movedim(0, -1).numpy()
 
 
-def _show(axes: Axes, picture: NDArray[np.float32], title: str = "") -> None:
-    axes.imshow(picture, interpolation="nearest")
+def show(axes: Axes, picture: NDArray[np.float32], title: str = "") -> None:
+    """Draw a picture (h,w,3) in [0,1] without ticks."""
+    axes.imshow(picture, interpolation="antialiased")  # which leaves pixels sharp that are much enlarged
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -38,8 +53,41 @@ def _frame(axes: Axes, box: tuple[float, float, float, float]) -> None:
     axes.add_patch(frame)
 
 
+def _side_by_side(count: int, width: float) -> int:
+    """How many panels of a width in inches fit a page, shared out evenly over the rows that they take."""
+    fit = max(min(count, int(PAGE / width)), 1)
+    return -(-count // -(-count // fit))
+
+
+def fitting(text: str, width: float, size: float) -> str:
+    r"""Break a text, formulas in $ and all, at blanks into lines of so many inches.
+
+    Args:
+        text: to be broken.
+        width: inches.
+        size: of the letters, in points.
+
+    Example:
+        >>> fitting("decoded by the same $G$", 1.0, 7)
+        'decoded by the\nsame $G$'
+    """
+    font, lines = FontProperties(size=size), [""]
+    for word in re.findall(r"(?:\$[^$]*\$|\S)+", text):  # a formula is one word
+        line = f"{lines[-1]} {word}".strip()
+        if lines[-1] and text_to_path.get_text_width_height_descent(line, font, ismath=True)[0] > 72 * width:
+            lines.append(word)
+        else:
+            lines[-1] = line
+    return "\n".join(lines)
+
+
+def _lines(*texts: str) -> int:
+    """How many the longest one has."""
+    return max(text.count("\n") for text in texts) + 1
+
+
 def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -> Figure:
-    """One grid a factor, side by side: rows are targets, columns give the factor (Fig. 2).
+    """One grid a factor: rows are targets, columns give the factor (Figs. 2, 5, 6).
 
     Args:
         targets: images (R,C,H,W) in [-1,1], framed at the left of each grid.
@@ -47,19 +95,30 @@ def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -
         grids: factor name -> images (R,S,C,H,W) of the targets with that factor of the sources.
 
     Returns:
-        The figure.
+        The figure: grids side by side where they fit a page.
     """
     rows, columns, (height, width) = len(targets), len(sources), targets.shape[-2:]
+    cell = cell_size(targets)
+    across = _side_by_side(len(grids), one := (columns + 1) * cell + 0.15)
+    down = -(-len(grids) // across)
+    titles = [fitting(f"{name} from the top row", 0.72 * one, 9) for name in grids]  # bold letters are wider
+    text = "each cell: the image at its left, with the one factor named above taken from the image at its top"
+    note = fitting(text, one * across, 7)
+    tall = ((rows + 1) * cell + 0.2 + 0.14 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
     with style():
-        figure = Figure(figsize=((columns + 1.6) * CELL * len(grids), (rows + 2.2) * CELL), layout="constrained")
-        for axes, (name, grid) in zip(figure.subplots(1, len(grids), squeeze=False)[0], grids.items()):
+        figure = Figure(figsize=(one * across, tall), layout="constrained")
+        places = figure.subplots(down, across, squeeze=False).flatten()
+        for axes, title, grid in zip(places, titles, grids.values()):
             corner = torch.ones_like(targets[:1])
             table = [corner, sources, *(part for i in range(rows) for part in (targets[i : i + 1], grid[i]))]
-            _show(axes, tile(torch.cat([part.cpu() for part in table]), columns + 1), f"{name} from the top row")
+            show(axes, tile(torch.cat([part.cpu() for part in table]), columns + 1), title)
             step_x, step_y = width + GAP, height + GAP
             _frame(axes, (step_x + 0.5, 0.5, columns * step_x - 1, step_y - 1))
             _frame(axes, (0.5, step_y + 0.5, step_x - 1, rows * step_y - 1))
             axes.set_ylabel("target" if axes.get_subplotspec().is_first_col() else "")
+        for axes in places[len(grids) :]:
+            axes.set_axis_off()
+        figure.supxlabel(note, fontsize=7)
     return figure
 
 
@@ -75,24 +134,75 @@ def reconstruction_figure(images: Tensor, reconstructions: Tensor, columns: int 
     for i in range(0, len(images) - len(images) % columns or len(images), columns):
         lines += [images[i : i + columns].cpu(), reconstructions[i : i + columns].cpu()]
     with style():
-        figure = Figure(figsize=(columns * CELL, (len(lines) + 0.8) * CELL), layout="constrained")
-        _show(figure.subplots(), tile(torch.cat(lines), columns), "each image above its reconstruction")
+        cell = cell_size(images)
+        figure = Figure(figsize=(columns * cell, len(lines) * cell + 0.24), layout="constrained")
+        show(figure.subplots(), tile(torch.cat(lines), columns), "each image above its reconstruction")
     return figure
 
 
 def sample_figure(samples: Tensor, columns: int = 12, title: str = "samples") -> Figure:
     """Images (B,C,H,W) in [-1,1] in a grid."""
-    rows = -(-len(samples) // columns)
+    rows, cell = -(-len(samples) // columns), cell_size(samples)
     with style():
-        figure = Figure(figsize=(columns * CELL, (rows + 0.8) * CELL), layout="constrained")
-        _show(figure.subplots(), tile(samples, columns), title)
+        figure = Figure(figsize=(columns * cell, rows * cell + 0.24), layout="constrained")
+        show(figure.subplots(), tile(samples, columns), title)
     return figure
 
 
 def walk_figure(walks: Tensor, title: str = "straight walks between the factors of two images") -> Figure:
     """Interpolations (steps,B,C,H,W), one a row, from left to right (Fig. 4)."""
-    steps, rows = walks.shape[:2]
+    (steps, rows), cell = walks.shape[:2], cell_size(walks)
     with style():
-        figure = Figure(figsize=(steps * CELL, (rows + 0.8) * CELL), layout="constrained")
-        _show(figure.subplots(), tile(walks.transpose(0, 1).flatten(0, 1), steps), title)
+        figure = Figure(figsize=(steps * cell, rows * cell + 0.24), layout="constrained")
+        show(figure.subplots(), tile(walks.transpose(0, 1).flatten(0, 1), steps), title)
+    return figure
+
+
+def panels_figure(panels: Mapping[str, Tensor], columns: int, note: str = "") -> Figure:
+    """Titled blocks of images, side by side where they fit a page.
+
+    Args:
+        panels: title -> images (n,C,H,W) in [-1,1]; as many in each panel.
+        columns: images a row of a panel.
+        note: below all.
+    """
+    first = next(iter(panels.values()))
+    cell, rows = cell_size(first), -(-len(first) // columns)
+    across = _side_by_side(len(panels), one := columns * cell + 0.2)
+    down = -(-len(panels) // across)
+    titles, note = [fitting(title, one - 0.1, 7.5) for title in panels], fitting(note, one * across, 7)
+    tall = (rows * cell + 0.15 + 0.12 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
+    with style():
+        figure = Figure(figsize=(one * across, tall), layout="constrained")
+        places = figure.subplots(down, across, squeeze=False).flatten()
+        for axes, title, images in zip(places, titles, panels.values()):
+            show(axes, tile(images, columns))
+            axes.set_title(title, fontsize=7.5, fontweight="normal")
+        for axes in places[len(panels) :]:
+            axes.set_axis_off()
+        figure.supxlabel(note, fontsize=7)
+    return figure
+
+
+def rows_figure(rows: Mapping[str, Tensor], title: str, note: str = "") -> Figure:
+    """The same images in several states, one labelled row a state.
+
+    Args:
+        rows: label -> images (n,C,H,W) in [-1,1]; as many in each row.
+        title: above.
+        note: below.
+    """
+    first = next(iter(rows.values()))
+    columns = len(first)
+    cell = max(min(cell_size(first), (PAGE - 1.3) / columns), 0.8 * CELL)
+    width = columns * cell + 1.3
+    with style():
+        figure = Figure(figsize=(width, len(rows) * cell + 0.7), layout="constrained")
+        axes = figure.subplots()
+        show(axes, tile(torch.cat([images.cpu() for images in rows.values()]), columns))
+        axes.set_title(fitting(title, 0.85 * width, 8), fontsize=8)
+        step = first.shape[-2] + GAP
+        axes.set_yticks([GAP / 2 + step * (place + 0.5) for place in range(len(rows))], list(rows), fontsize=8)
+        axes.tick_params(length=0)
+        figure.supxlabel(fitting(note, width, 7), fontsize=7)
     return figure

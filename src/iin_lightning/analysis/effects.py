@@ -1,0 +1,144 @@
+"""Effects: what a step along one attribute's direction does to every attribute, and how entangled directions are.
+
+Symbols: d_k (N,) is the direction of attribute k, z̃ (n, N) are held-out factors, p_j(z̃) in [0, 1] is the probability
+that a reader, who sees what becomes of z̃, gives attribute j.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from iin_lightning.analysis.attributes import compatible
+
+Reader = Callable[[Tensor], Tensor]
+"""Factors z̃ (B, N), or what became of them, -> probabilities (B, J) of J attributes."""
+CHUNK = 250
+
+
+class Effects(NamedTuple):
+    """What steps along K directions do to J attributes.
+
+    Attributes:
+        mean: (K, J), in [-1, 1].
+        error: (K, J), standard errors of the means over the examples; NaN of a single one.
+    """
+
+    mean: Tensor
+    error: Tensor
+
+
+@torch.no_grad()
+def effects(z_tilde: Tensor, vectors: Tensor, read: Reader, alpha: float = 1.0) -> Effects:
+    """Entanglement: how much the probability of attribute j changes on a way along direction k.
+
+    ``E_kj = mean over z̃ of p_j(z̃ + alpha/2 d_k) - p_j(z̃ - alpha/2 d_k)``. The way leads to both sides of an example,
+    since who has an attribute cannot get it. A probability, because it is the same unit for all readers: log-odds are
+    as large as a network is overconfident, and a few examples far from the boundary make up their mean.
+
+    Args:
+        z_tilde: (n, N), held-out.
+        vectors: (K, N), the steps alpha = 1.
+        read: z̃ -> probabilities of the J attributes.
+        alpha: length of the way; 0 changes nothing.
+
+    Example:
+        >>> read = lambda z_tilde: torch.sigmoid(4 * z_tilde)  # attribute j lies in dimension j
+        >>> vectors = torch.tensor([[2.0, 0.0], [1.0, 1.0]])  # the second is entangled
+        >>> (effects(torch.randn(500, 2), vectors, read).mean > 0.2).tolist()
+        [[True, False], [True, True]]
+    """
+    means, errors = [], []
+    for vector in vectors:
+        half = (0.5 * alpha * vector).to(z_tilde)
+        changes = torch.cat([read(part + half).cpu() - read(part - half).cpu() for part in z_tilde.split(CHUNK)])
+        means.append(changes.double().mean(0).float())
+        errors.append((changes.double().std(0, correction=0) / (len(changes) - 1) ** 0.5).float())
+    return Effects(torch.stack(means), torch.stack(errors))
+
+
+def side_effects(mean: Tensor, moved: Sequence[str], read: Sequence[str]) -> dict[str, float]:
+    """How much the other attributes change, as a part of what the attribute itself changes: 0 disentangled.
+
+    ``mean_j |E_kj| / |E_kk|`` over all attributes j but k and those that exclude k.
+
+    Args:
+        mean: E (K, J).
+        moved: names of the K directions, each among those that are read.
+        read: names of the J attributes.
+
+    Returns:
+        Name of a direction -> its side effect; NaN if it has no effect of its own, and no entry where there is no
+        other attribute.
+
+    Example:
+        >>> names = ["Smiling", "Male"]
+        >>> side_effects(torch.tensor([[0.5, 0.125], [-0.25, 0.5]]), names, names)
+        {'Smiling': 0.25, 'Male': 0.5}
+    """
+    found: dict[str, float] = {}
+    for row, name in enumerate(moved):
+        if others := compatible(name, read):
+            own = mean[row, read.index(name)].abs()
+            other = mean[row, [read.index(other) for other in others]].abs().mean()
+            found[name] = (other / own).item() if own > 0 else float("nan")
+    return found
+
+
+def recognised(probabilities: Tensor, attributes: Mapping[str, Tensor]) -> dict[str, float]:
+    """How well a reader tells who has an attribute: the area under its ROC curve, 0.5 by chance, 1 always right.
+
+    Effects on an attribute that its reader does not recognise mean nothing.
+
+    Args:
+        probabilities: (n, J), the reader's.
+        attributes: the J names -> (n,), 1 has it, 0 lacks it, -1 unknown and not looked at.
+
+    Returns:
+        Name -> area; NaN where all examples give the same answer.
+
+    Example:
+        >>> recognised(torch.tensor([[0.1], [0.4], [0.9]]), {"Smiling": torch.tensor([0, 0, 1])})
+        {'Smiling': 1.0}
+    """
+    areas: dict[str, float] = {}
+    for column, name in enumerate(attributes):
+        answer = attributes[name].cpu()
+        known = answer >= 0
+        mixed = len(answer[known].unique()) == 2
+        areas[name] = float(roc_auc_score(answer[known], probabilities[known, column])) if mixed else float("nan")
+    return areas
+
+
+def linear_reader(z: Tensor, attributes: Mapping[str, Tensor]) -> Reader:
+    """Logistic regressions that read attributes from latents: for what no classifier of images is at hand.
+
+    Args:
+        z: (n, N), training latents.
+        attributes: name -> (n,), 1 has it, 0 lacks it, -1 unknown and not looked at; both answers occur.
+
+    Returns:
+        z (B, N) -> probabilities (B, J), in the order of the attributes.
+
+    Example:
+        >>> z = torch.randn(500, 2)
+        >>> read = linear_reader(z, {"Smiling": (z[:, 0] > 0).long()})
+        >>> read(torch.tensor([[3.0, 0.0], [-3.0, 0.0]])).round().tolist()
+        [[1.0], [0.0]]
+    """
+    probes = []
+    for answer in attributes.values():
+        known = answer >= 0
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        probes.append(probe.fit(z[known].double().cpu().numpy(), answer[known].cpu().numpy()))
+
+    def read(z: Tensor) -> Tensor:
+        values = z.detach().double().cpu().numpy()
+        return torch.stack([torch.from_numpy(probe.predict_proba(values)[:, 1]) for probe in probes], dim=1).float()
+
+    return read

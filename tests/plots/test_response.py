@@ -1,0 +1,102 @@
+"""The figure of a network's response: legible for few and many classes and factors, and the same bytes every time."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from iin_lightning.plots.response import FactorResponse, response_figure
+from iin_lightning.plots.style import STYLE, save
+from iin_lightning.seeding import generator
+
+PAGE = 7.1  # inches, the width of a paper's two columns
+SMALLEST_LETTERS = 6.5  # points
+NAMES = ("residual", "digit", "color", "Wearing_Lipstick", "background", "pose")
+
+
+def response(number, classes, measures=None):
+    key = generator("response", number)
+    walk, redrawn = (torch.randn(n, classes, generator=key).mul(4 * number + 1).log_softmax(1) for n in (31, 50))
+    shares = {
+        "variance of\nlog-softmax": (0.3, 0.2, 0.4),
+        "variance of\nprobabilities": (0.2, 0.1, 0.3),
+        "predictions\nchanged": (0.1, 0.05, 0.2),
+        "information on\nthe prediction": (0.5, 0.4, 0.6),
+    }
+    return FactorResponse(8, walk, redrawn, torch.linspace(1, 0.2, 31), measures or shares)
+
+
+def responses(factors, classes):
+    return {name: response(number, classes) for number, name in enumerate(NAMES[:factors])}
+
+
+@pytest.fixture
+def drawn_texts(monkeypatch):
+    """The texts of a figure with their boxes: those that are drawn, for labels of ticks out of sight are there too."""
+
+    def texts(figure):
+        drawn, draw = [], Text.draw
+
+        def record(text, renderer):
+            draw(text, renderer)
+            if text.get_visible() and text.get_text():
+                drawn.append((text, text.get_window_extent(renderer)))
+
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        with monkeypatch.context() as patch:
+            patch.setattr(Text, "draw", record)
+            figure.draw(renderer)
+        return drawn
+
+    return texts
+
+
+@pytest.mark.parametrize(("factors", "classes"), [(1, 2), (3, 40), (6, 5)])
+def test_letters_are_large_enough_and_do_not_overlap(factors, classes, drawn_texts):
+    names = [f"class {c}" if c % 2 else "Mouth_Slightly_Open" for c in range(classes)]
+    figure = response_figure(responses(factors, classes), names, "attribute", 100, "N(0, 1)")
+    figure.set_dpi(STYLE["savefig.dpi"])
+    texts = drawn_texts(figure)
+    assert len(texts) > 2 * classes
+    assert min(text.get_fontsize() for text, _ in texts) >= SMALLEST_LETTERS
+    shrunk = [(text.get_text(), box.padded(-2)) for text, box in texts]  # boxes have a margin, letters do not fill it
+    for (a, box_a), (b, box_b) in combinations(shrunk, 2):
+        assert not box_a.overlaps(box_b), f"{a!r} overlaps {b!r}"
+    assert figure.get_figwidth() < PAGE
+
+
+def test_what_is_drawn_is_what_was_given():
+    given = responses(2, 3)
+    figure = response_figure(given, ["a", "b", "c"], "letter", 12, "other examples")
+    heat, spread, bars = figure.axes[:3]
+    residual = given["residual"]
+    assert torch.equal(torch.as_tensor(heat.images[0].get_array()), residual.walk.T)
+    assert heat.lines[0].get_ydata().tolist() == residual.walk.argmax(1).tolist()
+    torch.testing.assert_close(torch.as_tensor(spread.lines[0].get_xdata()), residual.walk[0])
+    shares = residual.redrawn.argmax(1).bincount(minlength=3) / 50
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx(shares.tolist())
+    assert [label.get_text() for label in heat.get_yticklabels()] == ["a", "b", "c"]
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert any("All 12 examples" in text for text in texts)
+    assert any(text.endswith("drawn 50 times from other examples") for text in texts)
+    assert sum("8 dimensions" in text for text in texts) == 2
+
+
+def test_shares_of_several_orders_are_on_a_logarithmic_axis_and_zero_is_written():
+    def with_share(value):
+        return response(0, 3, {"share": (value, 0.9 * value, 1.1 * value)})
+
+    far = response_figure({"digit": with_share(0.9), "color": with_share(0.0)}, "abc", "letter", 5, "N(0, 1)")
+    near = response_figure({"digit": with_share(0.9), "color": with_share(0.5)}, "abc", "letter", 5, "N(0, 1)")
+    assert [figure.axes[-1].get_xscale() for figure in (far, near)] == ["log", "linear"]
+    assert [text.get_text() for text in far.axes[-1].texts] == ["0.9", "0"]
+
+
+def test_the_same_numbers_give_the_same_bytes(tmp_path):
+    a, b = (
+        save(response_figure(responses(2, 3), "012", "digit", 100, "N(0, 1)"), tmp_path / f"{name}.png").read_bytes()
+        for name in "ab"
+    )
+    assert a == b
