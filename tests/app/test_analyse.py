@@ -34,7 +34,7 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
     assert results["sup"]["factors"] == results["sup"]["analysis"]["dimensions"]["dimensions"]
     for name in ("summary.csv", "summary.md", "dimensions.png", "dimensions.pdf"):
         assert (workplace / "auto" / "table" / name).stat().st_size > 0
-    assert "score/digit" in process.stdout
+    assert "scores/digit" in process.stdout
 
 
 def test_an_unknown_analysis_is_named(workplace, environment):

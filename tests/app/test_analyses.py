@@ -101,8 +101,11 @@ def test_every_analysis_answers_or_says_why_not(kind, name, subjects, tmp_path):
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_the_same_seed_gives_the_same_figures_byte_for_byte_and_another_seed_others(name, subjects, tmp_path):
+    # A judge of four steps gives every image the same answer.
+    kind = "classifier" if name == "walk" else "sup"
+
     def content(folder, **changes):
-        answer(subjects("sup", folder), name, ask(name, **changes))
+        answer(subjects(kind, folder), name, ask(name, **changes))
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
 
     first = content(tmp_path / "first")

@@ -13,8 +13,9 @@ from iin_lightning.app.store import recipe_key
 GROUPS = sorted(
     f"{path.parent.relative_to(conf_folder())}={path.stem}"
     for path in conf_folder().rglob("*.yaml")
-    if path.parent != conf_folder()
+    if path.parent.name not in (conf_folder().name, "analysis")  # those are a group of the command analyse
 )
+ANALYSES = sorted(path.stem for path in (conf_folder() / "analysis").glob("*.yaml"))
 BUILT = ("data", "optimizer", "scheduler", "callbacks")
 
 
@@ -29,6 +30,14 @@ def test_every_choice_of_every_group_composes_and_is_built(choice):
         assert instantiate(config[name]) is not None
     translator = instantiate(config.flow, dim=8, hidden=4)
     assert translator.dim == 8
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_can_be_asked_for_after_training(name):
+    config = compose_train(f"+analysis@analyses.{name}={name}")
+    for key in OmegaConf.missing_keys(config):
+        OmegaConf.update(config, key, "something")
+    assert callable(instantiate(config.analyses[name]))
 
 
 def test_the_paper_preset_has_the_papers_size():

@@ -213,6 +213,9 @@ class Subject:
             raise ConfigError(f"A judge is trained by the recipe of a run, and {self.folder} is a bare model folder.")
         recipe = OmegaConf.merge(self.recipe, {"trainer": ALONE})
         assert isinstance(recipe, DictConfig)
+        # W&B knows one run at a time, and this one may be in the middle of it.
+        OmegaConf.set_struct(recipe, False)
+        (recipe.logger or {}).pop("wandb", None)
         return self.require(recipe, "judge", concept).to(self.device).eval()
 
     def concepts(self) -> dict[str, Tensor]:
