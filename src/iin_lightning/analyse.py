@@ -25,10 +25,10 @@ class Analyse:
     """Where to compute: auto, cpu, cuda."""
     logger: Any = None
     """wandb logs numbers and figures there, too."""
-    name: str = "analysis"
-    """Of the W&B run."""
-    out: str = "${paths.outputs}/analysis"
-    """The folder of the table over several runs."""
+    name: str | None = None
+    """Of the answer, to keep it beside another of the same analysis; by default that of the analysis."""
+    out: str | None = None
+    """The folder of the table over several runs; by default <paths.outputs>/analysis/<name>."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from iin_lightning.analysis.attributes import answers, attributes_in, compatible, examples
+from iin_lightning.analysis.chunks import CHUNK
 from iin_lightning.analysis.directions import FEWEST, along, cosines, fit_directions, project
-from iin_lightning.analysis.effects import CHUNK, effects, linear_reader, recognised, side_effects
+from iin_lightning.analysis.effects import effects, linear_reader, recognised, side_effects
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError

@@ -178,11 +178,9 @@ def test_a_reader_is_undecided_where_classes_meet():
     close(found[:, 0], torch.tensor([1.0, 1.0, 0.5, 1.0, 1.0]))
 
 
-def test_steps_are_measured_in_images_or_in_features():
+def test_steps_are_measured_in_images():
     path = torch.tensor([[[0.0, -1.0]], [[1.0, 0.0]], [[1.0, 0.0]]])
     close(measure(band(), path, 1.0).steps, torch.tensor([[1.0], [0.0]]))
-    doubled = measure(band(), path, 1.0, features=lambda x: 2 * x.flatten(1)[:, :1]).steps
-    close(doubled, torch.tensor([[2.0], [0.0]]))
 
 
 def test_evenness_of_even_walks_jumps_and_standing_still():
@@ -209,7 +207,7 @@ def test_a_network_that_gives_logits_has_a_likelihood_alone():
         def decode(self, z):
             return z
 
-    found = measure(band(Logits()), walks(band(), *far_apart(), 5)["z"], 1.0, reader=nn.Identity())
+    found = measure(band(Logits()), walks(band(), *far_apart(), 5)["z"], 1.0, classify=nn.Identity())
     assert list(found.points) == ["log_likelihood"]
     assert found.steps.shape == (4, 50)
 

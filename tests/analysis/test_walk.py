@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from iin_lightning.analysis.walk import CHUNK, factor_walks, in_chunks, ornstein_uhlenbeck
+from iin_lightning.analysis.chunks import CHUNK, in_chunks
+from iin_lightning.analysis.walk import factor_walks, ornstein_uhlenbeck
 from iin_lightning.encoders import Classifier
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors

@@ -21,7 +21,7 @@ ANALYSES = sorted(path.stem for path in (conf_folder() / "analysis").glob("*.yam
 KINDS = ("sup", "unsup", "classifier", "network")
 # Small enough for a test, and what only a user knows.
 OPTIONS = {
-    "directions": {"images": 2, "count": 20, "attributes": ["digit:1", "digit:2"]},
+    "directions": {"shown": 2, "count": 20, "attributes": ["digit:1", "digit:2"]},
     "edit": {"direction": "digit:1", "count": 2},
     "embed": {"method": "pca", "count": 60, "steps": 6, "walks": 4, "neighbours": 3},
     "interpolate": {"pairs": 6, "shown": 2, "steps": 5, "reference": 40},
@@ -40,6 +40,10 @@ REFUSED = {
     ("classifier", "swap"): "no image decoder",
     **{("network", name): "not an interpreter" for name in ANALYSES if name != "dimensions"},
 }
+
+
+def called(name, title):
+    return "_".join(filter(None, (name, title)))
 
 
 def ask(name, **changes):
@@ -92,11 +96,11 @@ def test_every_analysis_answers_or_says_why_not(kind, name, subjects, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["analysis"][name]
     assert written.numbers
     for title, figure in written.answer.figures.items():
-        assert (tmp_path / "figures" / f"{title}.png").stat().st_size > 1000
-        assert (tmp_path / "figures" / f"{title}.pdf").stat().st_size > 1000
+        assert (tmp_path / "analysis" / f"{called(name, title)}.png").stat().st_size > 1000
+        assert (tmp_path / "analysis" / f"{called(name, title)}.pdf").stat().st_size > 1000
         assert max(figure.get_size_inches()) < 12
     for title, rows in written.answer.tables.items():
-        assert len((tmp_path / "analysis" / f"{title}.csv").read_text().splitlines()) == len(rows) + 1 > 1
+        assert len((tmp_path / "analysis" / f"{called(name, title)}.csv").read_text().splitlines()) == len(rows) + 1 > 1
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -160,3 +164,35 @@ def test_an_experiment_trains_measures_and_analyses(command, tiny, workplace):
     assert "evaluation/likelihood/nll" in logged
     media = {path.name for path in (folder / "wandb").rglob("*.png")}
     assert any(name.startswith("interpolate") for name in media), media
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("+evaluation.metric=[likelyhood]", "did you mean likelihood?"),
+        ("+evaluation.metrics=[likelihood]", "metrics"),
+        ("+evaluation.metric=[typicality]", "of the finished run"),
+    ],
+)
+def test_a_wrong_question_is_found_before_anything_is_trained(asked, said, command, tiny, workplace):
+    process = command(*tiny(), "model=unsup", "paths.models=untouched", asked, ok=False)
+    assert process.returncode == 2, process.stderr
+    assert said in process.stderr
+    assert not (workplace / "untouched").exists()
+
+
+def test_two_answers_of_one_analysis_stand_side_by_side(subjects, tmp_path):
+    for name, changes in (("walk", {}), ("walk_data", {"law": "data"})):
+        answer(subjects("classifier", tmp_path), name, ask("walk", **changes))
+    assert set(json.loads((tmp_path / "results.json").read_text())["analysis"]) == {"walk", "walk_data"}
+    assert {"walk.png", "walk_data.png"} <= {path.name for path in (tmp_path / "analysis").iterdir()}
+
+
+def test_own_images_of_one_name_do_not_overwrite_each_other(subjects, tmp_path):
+    paths = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        paths.append(tmp_path / folder / "mine.png")
+        Image.new("L", (32, 32), 200).save(paths[-1])
+    written = answer(subjects("classifier", tmp_path, tuple(paths)), "walk", ask("walk"))
+    assert set(written.pictures) == {"walk_mine_1", "walk_mine_2"}

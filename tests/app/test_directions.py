@@ -8,6 +8,7 @@ from torch import nn
 from iin_lightning.app.analyses.answer import scalars
 from iin_lightning.app.analyses.directions import directions
 from iin_lightning.app.analyses.edit import edit
+from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.base import Source, digest
 from iin_lightning.data.module import DataModule
@@ -120,7 +121,7 @@ class Judge(nn.Module):
 def subject(tmp_path):
     def build(network=Pixels, paths=()):
         interpreter = Interpreter(network(), Whitening(), Factors.unsupervised(SIDE**2)).eval()
-        recipe = OmegaConf.create({"model": {"concept": "Left"}})
+        recipe = OmegaConf.create({"model": {"concept": "Left"}, "logger": {}})
         return Subject(tmp_path, interpreter, Data(), recipe, tmp_path, lambda _, __, name: Judge(name), paths)
 
     return build
@@ -133,7 +134,7 @@ OPTIONS = {
     "alphas": [-1.0, 0.0, 1.0],
     "alpha": 1.0,
     "reader": "judge",
-    "images": 2,
+    "shown": 2,
     "count": 100,
     "seed": 0,
 }
@@ -157,8 +158,8 @@ def test_what_goes_together_is_moved_together_unless_it_is_kept(subject):
     assert (plain.diagonal() > 0.2).all()
     assert numbers["side_effect"]["plain"]["Top"] > 0.1
     assert numbers["own_effect"]["plain"]["Top"] == pytest.approx(plain[top, top].item())
-    assert set(found.figures) == {"direction_cosines", "direction_effects", "directions", "directions_2"}
-    rows = found.tables["direction_effects"]
+    assert set(found.figures) == {"cosines", "effects", "", "2"}
+    rows = found.tables["effects"]
     assert len(rows) == 25
     assert rows[5]["direction"] == "Top"
     assert rows[5]["attribute"] == "Left"
@@ -173,7 +174,7 @@ def test_classes_that_exclude_each_other_are_not_kept(subject):
     assert found.numbers["side_effect"] == {"plain": {}}
     nothing = directions(subject(), **OPTIONS | {"attributes": ["Top"], "keep": []})
     assert list(nothing.numbers["effects"]) == ["plain"]
-    assert set(nothing.figures) == {"direction_effects", "directions"}
+    assert set(nothing.figures) == {"effects", ""}
 
 
 def test_what_is_kept_is_read_too(subject):
@@ -186,12 +187,28 @@ def test_what_is_kept_is_read_too(subject):
 
 def test_a_network_without_images_reads_its_own_classes_and_probes_the_rest(subject):
     found = directions(subject(Head), **OPTIONS | {"attributes": ["Left", "Top"]})
-    assert set(found.figures) == {"direction_cosines", "direction_effects"}
+    assert set(found.figures) == {"cosines", "effects"}
     assert min(found.numbers["recognised"].values()) > 0.95
     same = directions(subject(), **OPTIONS | {"attributes": ["Left", "Top"]})
     # Judge and head tell Left by the same rule; Top is told by a regression of the latents.
     assert found.numbers["effects"]["plain"][0][0] == pytest.approx(same.numbers["effects"]["plain"][0][0], abs=1e-6)
     assert found.numbers["effects"]["plain"][1][1] > 0.2
+
+
+def test_what_logits_tell_is_read_in_the_recipe_or_found_among_the_labels(subject):
+    model = subject(Head)
+    z, labels = model.pick_latents(100, 0)
+    logits = model.interpreter.decode(z)
+    assert predicted_concept(model, logits, labels) == "Left"
+    # The recipe is believed, whatever is hit; without one it is what is hit best, of as many classes as logits.
+    model.recipe.model.concept = "Top"
+    assert predicted_concept(model, logits, labels) == "Top"
+    for named in ("corner", None):
+        model.recipe.model.concept = named
+        assert predicted_concept(model, logits, labels) == "Left"
+    model.recipe = None
+    assert predicted_concept(model, logits[:, [0, 1, 1]], labels) == "corner"
+    assert predicted_concept(model, logits[:, [0, 1, 1, 1]], labels) is None
 
 
 def test_an_edit_moves_the_reconstruction_along(subject):
@@ -206,7 +223,7 @@ def test_an_edit_moves_the_reconstruction_along(subject):
     kept = edit(model, **EDIT | {"keep": ["Left"]})
     for image, before in zip(kept.images.values(), original):
         assert abs((image - before)[0, 1:, 0].mean()) < 0.2
-    assert set(found.figures) == {"edit"}
+    assert set(found.figures) == {""}
 
 
 def test_alpha_0_gives_the_reconstruction(subject):

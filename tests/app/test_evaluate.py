@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from iin_lightning.app import results
 from iin_lightning.app.results import summarize
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.encoders import Autoencoder
@@ -123,6 +124,12 @@ def test_a_number_that_is_not_finite_leaves_the_others_their_deviation():
     assert summary["nll"][0] == math.inf
     assert math.isnan(summary["nll"][1])
     assert summary["ks"] == (1, 0, 2)
+
+
+def test_what_is_not_finite_is_null_in_results_however_deep_it_lies(tmp_path):
+    results.add(tmp_path, "analysis", {"walk": {"rows": [[1.0, math.nan], (math.inf, 2)], "of": "3 images"}})
+    found = json.loads((tmp_path / results.FILE).read_text())
+    assert found == {"analysis": {"walk": {"rows": [[1.0, None], [None, 2]], "of": "3 images"}}}
 
 
 def test_strangers_are_told_by_the_likelihood_of_validation_images(workplace, evaluate):

@@ -56,8 +56,8 @@ def close(a, b):
 def test_own_images_are_walked_one_after_the_other(subject, own):
     found = interpolate(subject(*own[:3]), **WALK)
     assert found.numbers["of"].startswith("2 walks of 5 steps, 10 held-out images")
-    assert len(found.tables["interpolate"]) == 2 * 2 * 5
-    first, second = ([row for row in found.tables["interpolate"] if row["pair"] == pair] for pair in range(2))
+    assert len(found.tables[""]) == 2 * 2 * 5
+    first, second = ([row for row in found.tables[""] if row["pair"] == pair] for pair in range(2))
     for a, b in zip(first[4::5], second[::5]):  # the end of one walk is the start of the next
         assert a["t"] == 1
         assert b["t"] == 0
@@ -66,6 +66,15 @@ def test_own_images_are_walked_one_after_the_other(subject, own):
         interpolate(subject(own[0]), **WALK)
     with pytest.raises(ConfigError, match=r"analysis\.steps=2 must be at least 3"):
         interpolate(subject(), **WALK | {"steps": 2})
+
+
+def test_all_own_images_are_drawn_and_of_test_images_as_many_as_asked(subject, own):
+    def pictures(found):
+        return [axes for axes in found.figures[""].axes if axes.images]
+
+    few, all_own = (interpolate(subject(*paths), **WALK | {"shown": 1}) for paths in ((), own))
+    (one,), (three,) = pictures(few), pictures(all_own)
+    assert [len(one.images), len(three.images)] == [2, 6], "straight in one space and the other"
 
 
 def test_of_two_images_there_is_no_standard_error(subject, own):
@@ -77,11 +86,11 @@ def test_of_two_images_there_is_no_standard_error(subject, own):
 def test_a_square_has_own_images_at_its_corners_or_samples(subject, own):
     asked = subject(*own)
     found = submanifold(asked, steps=3, reference=10, seed=0)
-    rows = {(row["row"], row["column"]): row["log_likelihood"] for row in found.tables["submanifold"]}
+    rows = {(row["row"], row["column"]): row["log_likelihood"] for row in found.tables[""]}
     likely = asked.interpreter.log_prob(asked.pick(4, 0)) / 8
     close(torch.tensor([rows[at] for at in ((0, 0), (0, 2), (2, 0), (2, 2))]), likely)
     other = submanifold(subject(), steps=3, reference=10, seed=0)
-    assert other.tables["submanifold"] != found.tables["submanifold"]
+    assert other.tables[""] != found.tables[""]
     with pytest.raises(ConfigError, match=r"it needs 4, and images= names 3"):
         submanifold(subject(*own[:3]), steps=3, reference=10, seed=0)
 
@@ -89,7 +98,7 @@ def test_a_square_has_own_images_at_its_corners_or_samples(subject, own):
 def test_own_images_are_targets_and_sources_of_one_another(subject, own):
     found = swap(subject(*own[:3]), **SWAP)
     assert found.numbers["of"] == "6 pairs"
-    axes = found.figures["swap"].axes
+    axes = found.figures[""].axes
     assert [a.get_title().split()[0] for a in axes if a.images] == ["digit", "color", "residual"]
     pictures = [a.images[0].get_array() for a in axes if a.images]
     assert pictures[0].shape[:2] == (4 * 34 + 2, 4 * 34 + 2)
@@ -116,7 +125,7 @@ def test_a_prior_with_too_few_latents_is_left_out_with_the_reason(subject):
     assert {"translator", "standard", "held_out"} < set(numbers)
     assert "mixture" not in numbers
     assert "too few" in numbers["left_out"]["mixture"]
-    assert len([axes for axes in found.figures["sample"].axes if axes.images]) == 2
+    assert len([axes for axes in found.figures[""].axes if axes.images]) == 2
     with pytest.raises(ConfigError, match="did you mean standard"):
         sample(subject(), **SAMPLE | {"priors": ["standart"]})
 
@@ -125,7 +134,7 @@ def test_the_translator_changes_nothing_of_an_autoencoder_or_a_classifier(subjec
     pictured = reconstruct(subject(*own), count=9, shown=1, seed=0)
     assert pictured.numbers["of"] == "4 images"
     assert pictured.numbers["change_by_translator_largest"] < 1e-3 < pictured.numbers["reconstruction_l1"]
-    assert pictured.figures["reconstruct"].axes[0].images[0].get_array().shape[1] == 4 * 34 + 2
+    assert pictured.figures[""].axes[0].images[0].get_array().shape[1] == 4 * 34 + 2
     network = Classifier(n_classes=10, image_size=32, latent_dim=8, width=4, norm="batch")
     told = reconstruct(subject(network=network), count=9, shown=1, seed=0)
     assert told.numbers["same_prediction"] == 1

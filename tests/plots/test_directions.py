@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from iin_lightning.plots.directions import WRITTEN, Walks, direction_figure, edit_figure, matrix_figure
+from iin_lightning.plots.directions import WRITTEN, direction_figure, edit_figure, matrix_figure
 from iin_lightning.plots.grids import GAP
 from iin_lightning.plots.style import STYLE, save
 
@@ -24,8 +24,8 @@ def walks(alphas, rows=3, size=16, channels=3):
 
 def blocks(alphas=ALPHAS, **shape):
     return [
-        Walks({"Smiling": walks(alphas, **shape), "Smiling, keeping Male, Wearing Lipstick": walks(alphas, **shape)}),
-        Walks({"Male": walks(alphas, **shape)}),
+        {"Smiling": walks(alphas, **shape), "Smiling, keeping Male, Wearing Lipstick": walks(alphas, **shape)},
+        {"Male": walks(alphas, **shape)},
     ]
 
 

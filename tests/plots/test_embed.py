@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN, Coloring, Pair, Walk, pair_figure, walk_map_figure
-from iin_lightning.plots.style import save
+from iin_lightning.plots.style import PAGE, save
 
 NAMES = [str(i) for i in range(10)]
 
@@ -179,7 +179,7 @@ def figures(points) -> dict[str, Figure]:
 @pytest.mark.parametrize("name", ["map", "one", "pairs"])
 def test_a_figure_fits_a_page_and_can_be_read(points, name):
     figure = figures(points)[name]
-    assert 3.3 <= figure.get_figwidth() <= 6.8
+    assert 3.3 <= figure.get_figwidth() <= PAGE
     texts = [*figure.findobj(lambda part: hasattr(part, "get_fontsize") and part.get_text())]
     assert texts
     assert min(text.get_fontsize() for text in texts) >= 6.5

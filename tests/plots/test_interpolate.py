@@ -7,9 +7,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 
-from iin_lightning.plots.grids import GAP, PAGE
+from iin_lightning.plots.grids import GAP
 from iin_lightning.plots.interpolate import COLOR, Curve, square_figure, walks_figure
-from iin_lightning.plots.style import STYLE, save
+from iin_lightning.plots.style import PAGE, STYLE, save
 
 LONG = "move by encoding and decoding anew (RMS over pixels)"
 

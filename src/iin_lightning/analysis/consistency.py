@@ -7,9 +7,8 @@ lies on the data, z̃' is z̃* but for what G loses; where an edit asks for what
 import torch
 from torch import Tensor
 
+from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.interpreter import Interpreter
-
-CHUNK = 500  # latents at once
 
 
 @torch.no_grad()
@@ -48,11 +47,10 @@ def swap_errors(interpreter: Interpreter, target: Tensor, source: Tensor, name: 
         factors[name]
         parts[name] = factors.split(source)[name]
     asked = factors.merge(parts)
-    seen = torch.cat(
-        [
-            interpreter.translate(interpreter.encode(interpreter.decode(interpreter.untranslate(chunk))))
-            for chunk in asked.split(CHUNK)
-        ]
-    )
+
+    def look_again(z_tilde: Tensor) -> Tensor:
+        return interpreter.translate(interpreter.encode(interpreter.decode(interpreter.untranslate(z_tilde))))
+
+    seen = in_chunks(look_again, asked)
     errors, distances = factors.split(seen - asked), factors.split(target - source)
     return {key: (errors[key].norm() / distances[key].norm()).item() for key in factors}

@@ -47,8 +47,9 @@ def fit_directions(z_tilde: Tensor, attributes: Mapping[str, Tensor], method: Me
     normal w of a linear classifier, towards having, with ``d_F = w |w·Δ_F|``. So alpha = 1 is, for all of them, the
     distance of the two class means along the direction. A rare attribute counts as much as a frequent one.
 
-    Where z̃ is standard normal, as T makes it, Δ_F is also the normal of the best linear reader of F; so what is
-    orthogonal to it changes nothing that can be read linearly. The other two methods do not rely on that.
+    Where z̃ is standard normal, as an unsupervised T makes it, Δ_F is also the normal of the best linear reader of F; so
+    what is orthogonal to it changes nothing that can be read linearly. The other two methods do not rely on that: take
+    one of them for a supervised T, whose factors may be much narrower than N(0, 1).
 
     Args:
         z_tilde: (n, N), finite.

@@ -5,6 +5,7 @@ that a reader, who sees what becomes of z̃, gives attribute j.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,10 +16,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from iin_lightning.analysis.attributes import compatible
+from iin_lightning.analysis.chunks import in_chunks
 
 Reader = Callable[[Tensor], Tensor]
 """Factors z̃ (B, N), or what became of them, -> probabilities (B, J) of J attributes."""
-CHUNK = 250
 
 
 class Effects(NamedTuple):
@@ -53,10 +54,13 @@ def effects(z_tilde: Tensor, vectors: Tensor, read: Reader, alpha: float = 1.0) 
         >>> (effects(torch.randn(500, 2), vectors, read).mean > 0.2).tolist()
         [[True, False], [True, True]]
     """
+
+    def change(part: Tensor, half: Tensor) -> Tensor:
+        return read(part + half).cpu() - read(part - half).cpu()
+
     means, errors = [], []
     for vector in vectors:
-        half = (0.5 * alpha * vector).to(z_tilde)
-        changes = torch.cat([read(part + half).cpu() - read(part - half).cpu() for part in z_tilde.split(CHUNK)])
+        changes = in_chunks(partial(change, half=(0.5 * alpha * vector).to(z_tilde)), z_tilde)
         means.append(changes.double().mean(0).float())
         errors.append((changes.double().std(0, correction=0) / (len(changes) - 1) ** 0.5).float())
     return Effects(torch.stack(means), torch.stack(errors))

@@ -193,8 +193,8 @@ def staying(classes: Tensor, frequent: Tensor, seed: int = 0) -> Staying:
 def shared_information(a: Tensor, b: Tensor, seed: int = 0) -> float:
     """Mutual information of two one-dimensional embeddings in nats, at least 0: whether their plane is filled.
 
-    The estimate of Kraskov et al. from nearest neighbours, which is 0 on average for independent ones, and so large as
-    the entropy of the classes where both embeddings consist of the same far-apart clusters.
+    The estimate of Kraskov et al. from nearest neighbours, which is near 0, and never below, for independent ones, and
+    so large as the entropy of the classes where both embeddings consist of the same far-apart clusters.
 
     Args:
         a: (n, 1) or (n,).

@@ -16,12 +16,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.errors import ShapeError
 from iin_lightning.interpreter import Interpreter
 
 Space = Literal["z_tilde", "z"]
-Reader = Callable[[Tensor], Tensor]
-CHUNK = 500  # latents at once
+Classify = Callable[[Tensor], Tensor]
+"""Images (n, C, H, W) in [-1, 1] -> logits (n, classes)."""
 CORNERS = 4
 
 
@@ -32,9 +33,9 @@ class Measures(NamedTuple):
         points: measure -> (S, B). ``log_likelihood``: log p(z) / N under T, in nats per dimension. Where G gives images
             also how far decoding and encoding moves a point, as root mean squares over dimensions: ``shift_z``:
             E(G(z)) - z in units of the latents' spread; ``shift_z_tilde``: T(E(G(z))) - T(z), where the spread is 1;
-            ``shift_image``: G(E(G(z))) - G(z), where black and white are 2 apart. With a reader also ``confidence``:
-            its largest softmax output.
-        steps: (S-1, B) root mean square differences of the outputs of neighbours, or of their features.
+            ``shift_image``: G(E(G(z))) - G(z), where black and white are 2 apart. With a classifier also
+            ``confidence``: its largest softmax output.
+        steps: (S-1, B) root mean square differences of the outputs of neighbours.
     """
 
     points: dict[str, Tensor]
@@ -116,9 +117,7 @@ def spread(z: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(
-    interpreter: Interpreter, path: Tensor, unit: float, reader: Reader | None = None, features: Reader | None = None
-) -> Measures:
+def measure(interpreter: Interpreter, path: Tensor, unit: float, classify: Classify | None = None) -> Measures:
     """How far walks leave the data, and how evenly they move.
 
     No measure sees everything, and the first is partial to walks in z̃:
@@ -129,11 +128,11 @@ def measure(
     - ``shift_z`` and ``shift_image`` know nothing of T: E and G agree on what they were trained on, and of a ghost E
       sees something else than what G was given. They are blind where E and G agree everywhere: a linear autoencoder
       gives back every ghost as it is. ``shift_z`` is the more sensitive one, to what G hardly shows and to a z off
-      the data that G makes a good image of, too (halfway, in experiment=fig4_linear_walks, `told_apart` gives 0.86
-      for walks in z̃ and 0.99 for those in z). ``shift_image`` weighs a move by what is seen of it, and tells data
-      from ghosts best: walks in z̃ have hardly more of it than images (0.57), and walks in z much more (0.94).
+      the data that G makes a good image of, too: it tells walks in z̃ from images as well, though less than those in z.
+      ``shift_image`` weighs a move by what is seen of it, and tells data from ghosts best: walks in z̃ have hardly more
+      of it than images, and walks in z much more (numbers of all these are in experiments/fig4_linear_walks).
     - ``shift_z_tilde`` is the same distance as T sees it, where directions in which data are thin count more: it finds
-      small deviations in z, but is as partial as T (0.96 and 0.99).
+      small deviations in z, but is as partial as T, and tells both kinds of walks from images.
     - ``confidence`` is of an independent classifier: a ghost of two classes is ambiguous, but so are images between
       them that a walk without jumps must cross; a ghost within one class it does not see.
 
@@ -144,14 +143,13 @@ def measure(
         interpreter: E, T and G.
         path: latents z (S, B, N); S = 1 for latents that are no walk.
         unit: the `spread` of held-out latents.
-        reader: images -> logits of an independent classifier.
-        features: outputs of G -> features (n, ...), in which steps are measured; None measures them in the outputs.
+        classify: an independent classifier of images; None: there is no ``confidence``.
 
     Returns:
         See `Measures`; on the processor.
     """
     chunks = path.split(max(CHUNK // len(path), 1), dim=1)
-    found = [_measure(interpreter, chunk, unit, reader, features) for chunk in chunks]
+    found = [_measure(interpreter, chunk, unit, classify) for chunk in chunks]
     points = {name: torch.cat([chunk.points[name] for chunk in found], 1).cpu() for name in found[0].points}
     return Measures(points, torch.cat([chunk.steps for chunk in found], 1).cpu())
 
@@ -219,9 +217,7 @@ def told_apart(values: Tensor, held_out: Tensor, high_is_data: bool) -> float:
     return float(roc_auc_score(ours.numpy(), scores.nan_to_num().numpy()))
 
 
-def _measure(
-    interpreter: Interpreter, path: Tensor, unit: float, reader: Reader | None, features: Reader | None
-) -> Measures:
+def _measure(interpreter: Interpreter, path: Tensor, unit: float, classify: Classify | None) -> Measures:
     z, shape = path.flatten(0, 1), path.shape[:2]
     z_tilde, logdet = interpreter.translator(z)
     constant = 0.5 * math.log(2 * math.pi)
@@ -232,9 +228,9 @@ def _measure(
         points["shift_z"] = _rms(back - z) / unit
         points["shift_z_tilde"] = _rms(interpreter.translate(back) - z_tilde)
         points["shift_image"] = _rms((interpreter.decode(back) - outputs).flatten(1))
-        if reader is not None:
-            points["confidence"] = reader(outputs).softmax(1).amax(1)
-    seen = (outputs if features is None else features(outputs)).flatten(1).unflatten(0, shape)
+        if classify is not None:
+            points["confidence"] = classify(outputs).softmax(1).amax(1)
+    seen = outputs.flatten(1).unflatten(0, shape)
     return Measures({name: values.unflatten(0, shape) for name, values in points.items()}, _rms(seen.diff(dim=0)))
 
 
@@ -243,6 +239,5 @@ def _rms(values: Tensor) -> Tensor:
 
 
 def _untranslate(interpreter: Interpreter, z_tilde: Tensor) -> Tensor:
-    """T^-1 of (S, B, N), in chunks."""
-    parts = [interpreter.untranslate(part) for part in z_tilde.flatten(0, 1).split(CHUNK)]
-    return torch.cat(parts).unflatten(0, z_tilde.shape[:2])
+    """T^-1 of (S, B, N)."""
+    return in_chunks(interpreter.untranslate, z_tilde.flatten(0, 1)).unflatten(0, z_tilde.shape[:2])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from iin_lightning.analysis.bootstrap import Estimate, blocks, estimate, resample
-from iin_lightning.analysis.walk import CHUNK, in_chunks
+from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.interpreter import Interpreter
 
@@ -42,7 +42,10 @@ def redrawn_outputs(
     generator: torch.Generator,
     like: Tensor | None = None,
 ) -> Tensor:
-    """The outputs y^k of all examples with each of some draws of one factor: where all its walks end.
+    """The outputs y^k of all examples with each of some draws of one factor.
+
+    Draws from the prior are where all walks in that factor end. With ``like`` they are not: draws are then some of the
+    examples themselves, but walks tend to the Gaussian of the examples' mean and covariance (`ornstein_uhlenbeck`).
 
     Args:
         interpreter: who translates.
@@ -51,7 +54,7 @@ def redrawn_outputs(
         draws: D.
         respond: see `Respond`.
         generator: on the CPU.
-        like: (m, N_k), values of that factor to draw from; None: from its prior N(0, 1). See `ornstein_uhlenbeck`.
+        like: (m, N_k), values of that factor to draw from; None: from its prior N(0, 1).
 
     Returns:
         Log-softmax (D, B, C), on the processor.
@@ -94,7 +97,8 @@ def explained_variance(redrawn: Tensor, outputs: Tensor, seed: int = 0) -> Estim
     ``S_k = Σ_c E[Var(y^k_c | all but z̃_k)] / Σ_c Var(y_c)``. In nats of log-softmax it sees a change of confidence that
     probabilities, near 0 or 1, no longer show, and classes that no one would predict count as much as others; of
     probabilities (``exp`` of both arguments) it says what a change is worth. The indices of all factors sum to 1 if
-    outputs are sums of functions of one factor each, and to more where factors act together.
+    outputs are sums of functions of one factor each, factors are independent, and draws have the law that the examples
+    have; to more where factors act together.
 
     Args:
         redrawn: y^k (D, B, C), or any other outputs.

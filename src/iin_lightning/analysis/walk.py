@@ -3,15 +3,12 @@
 Symbols: z (B, N) are latents, z̃ = T(z) their factors, z̃_k (B, N_k) the one that walks while all others stand still.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.errors import ConfigError
 from iin_lightning.interpreter import Interpreter
-
-CHUNK = 500  # rows that go through a network at once
 
 
 def ornstein_uhlenbeck(
@@ -115,8 +112,3 @@ def factor_walks(
     rest = {other: part.expand(steps + 1, -1, -1) for other, part in parts.items()}
     z_tilde = interpreter.factors.merge(rest | {name: path})
     return in_chunks(interpreter.untranslate, z_tilde.flatten(0, 1)).unflatten(0, (steps + 1, len(z)))
-
-
-def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """``function(rows)``, where no row depends on another, without the memory of all at once."""
-    return torch.cat([function(part) for part in rows.split(CHUNK)])

@@ -15,8 +15,7 @@ from iin_lightning.app.quiet import quiet
 from iin_lightning.app.results import FILE, table, write_summary
 from iin_lightning.plots.style import save
 
-TOGETHER = {"dimensions": together}
-"""Analyses that have a figure of all runs."""
+FIGURES_OF_ALL_RUNS = {"dimensions": together}
 
 
 def analyse(config: DictConfig) -> None:
@@ -27,7 +26,8 @@ def analyse(config: DictConfig) -> None:
         CheckpointError: a folder holds no model, or none that fits.
     """
     quiet()
-    name = HydraConfig.get().runtime.choices["analysis"]
+    kind = HydraConfig.get().runtime.choices["analysis"]
+    name = config.name = config.name or kind
     analysis, device = instantiate(config.analysis), choose_device(config.device)
     found: dict[str, Written] = {}
     kinds: dict[str, str] = {}
@@ -42,10 +42,12 @@ def analyse(config: DictConfig) -> None:
     for run in found:
         console.print(f"results  {Path(run) / FILE}", soft_wrap=True)
     if len(found) > 1:
-        out = Path(config.out)
+        out = Path(config.out or f"{config.paths.outputs}/analysis/{name}")
         paths = list(write_summary(numbers, out))
-        if name in TOGETHER:
-            figures = TOGETHER[name]([(kinds[run], written.answer.numbers) for run, written in found.items()])
+        if kind in FIGURES_OF_ALL_RUNS:
+            figures = FIGURES_OF_ALL_RUNS[kind](
+                [(kinds[run], written.answer.numbers) for run, written in found.items()]
+            )
             paths += [save(figure, out / f"{key}.{end}") for key, figure in figures.items() for end in FORMATS]
         for path in paths:
             console.print(f"written  {path}", soft_wrap=True)
@@ -60,6 +62,6 @@ def _log(config: DictConfig, folder: Path, name: str, written: Written) -> None:
     try:
         logger.log_metrics({f"analysis/{name}/{key}": value for key, value in written.numbers.items()})
         for title, path in written.pictures.items():
-            logger.log_image(f"figures/{title}", [str(path)])
+            logger.log_image(f"analysis/{title}", [str(path)])
     finally:
         logger.experiment.finish()

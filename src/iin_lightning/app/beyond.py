@@ -1,57 +1,115 @@
 """What an experiment asks of a model beyond its test metrics: numbers of ``evaluate`` and analyses, in the same run."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from rich.console import Console
+from torch import distributed as dist
 
-from iin_lightning.app.analyses.answer import answer
-from iin_lightning.app.measures import TOGETHER, fitting, measure
+from iin_lightning.app.analyses.answer import Answer, answer
+from iin_lightning.app.measures import MEASURES, TOGETHER, measure
 from iin_lightning.app.results import table
 from iin_lightning.app.schema import Evaluate
 from iin_lightning.app.subject import Subject
 from iin_lightning.callbacks.pictures import log_pictures
+from iin_lightning.data.module import DataModule
+from iin_lightning.errors import ConfigError, IINError, choices
 
 
-def beyond(config: DictConfig, subject: Subject, trainer: Trainer) -> None:
-    """Measure and analyse a model that has been written, and hand what comes of it to the loggers.
+@dataclass(frozen=True)
+class Questions:
+    """What is asked after training.
 
-    All processes of a training must call it: some numbers they measure together, the rest does the first.
+    Attributes:
+        metrics: of the command evaluate.
+        evaluation: its configuration.
+        analyses: name -> analysis.
+    """
+
+    metrics: list[str]
+    evaluation: DictConfig
+    analyses: Mapping[str, Callable[[Subject], Answer]]
+
+    def __bool__(self) -> bool:
+        return bool(self.metrics or self.analyses)
+
+
+def questions(config: DictConfig, data: DataModule, require: Callable[..., Any]) -> Questions:
+    """What a run asks, built before anything is trained, so that a mistake is not found an hour later.
 
     Args:
-        config: of the run; ``evaluation`` holds keys of the command evaluate, ``analyses`` names analyses.
+        config: of the run; ``evaluation`` holds keys of the command evaluate and is asked if ``metric`` is among them,
+            ``analyses`` names analyses.
+        data: of the run.
+        require: gives the judge that processes will need together, when none of them may wait for another.
+
+    Raises:
+        ConfigError: a metric that there is not, or that needs more than a run has.
+    """
+    evaluation = OmegaConf.merge(OmegaConf.structured(Evaluate), {"paths": config.paths}, config.evaluation)
+    assert isinstance(evaluation, DictConfig)
+    metrics = list(evaluation.metric or ())
+    for name in metrics:
+        if name not in MEASURES:
+            raise ConfigError(f"There is no metric {name!r} for evaluation.metric; {choices(name, MEASURES)}.")
+        if name == "typicality":
+            raise ConfigError(
+                "typicality compares with another data set: ask it of the finished run, "
+                "python -m iin_lightning.evaluate run=<run> metric=[typicality] data@outside=<data set>."
+            )
+    if "quality" in metrics and evaluation.extractor == "classifier" and data.classes:
+        require("judge", next(iter(data.classes)))
+    return Questions(metrics, evaluation, {str(name): instantiate(asked) for name, asked in config.analyses.items()})
+
+
+def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
+    """Measure and analyse a model that has been written, and hand what comes of it to the loggers.
+
+    All processes of a training must call it: some numbers they measure together, the rest does the first, alone.
+
+    Args:
+        asked: what.
         subject: the model.
         trainer: knows the loggers and the other processes.
 
     Raises:
-        ConfigError: a metric or an analysis that does not exist, or does not fit the model.
+        IINError: a metric or an analysis does not fit the model. All others are asked before.
     """
-    if config.evaluation:
-        asked = OmegaConf.merge(OmegaConf.structured(Evaluate), {"paths": config.paths}, config.evaluation)
-        assert isinstance(asked, DictConfig)
-        _measure(subject, asked, trainer)
-    if trainer.is_global_zero:
-        for name, analysis in config.analyses.items():
-            written = answer(subject, str(name), instantiate(analysis))
-            _log(trainer, {f"analysis/{name}/{key}": value for key, value in written.numbers.items()})
-            log_pictures(trainer, written.pictures)
-            Console().print(table({f"{subject.folder}: {name}": written.numbers}))
-    trainer.strategy.barrier("analyses")
-
-
-def _measure(subject: Subject, asked: DictConfig, trainer: Trainer) -> None:
     found: dict[str, float] = {}
-    for name in asked.metric or fitting(subject, asked):
-        if name in TOGETHER:
-            if trainer.is_global_zero:
-                TOGETHER[name](subject, asked)
-            trainer.strategy.barrier(name)
-            found |= measure(name, subject, asked)
-        elif trainer.is_global_zero:
-            found |= measure(name, subject, asked)
-    if trainer.is_global_zero:
+    for name in (name for name in asked.metrics if name in TOGETHER):
+        found |= measure(name, subject, asked.evaluation)
+    if dist.is_initialized():
+        # What follows computes metrics and may train a judge; in a group, the first process would wait for the others.
+        dist.barrier()
+        dist.destroy_process_group()
+    if not trainer.is_global_zero:
+        return
+    failed: list[str] = []
+    for name in (name for name in asked.metrics if name not in TOGETHER):
+        try:
+            found |= measure(name, subject, asked.evaluation)
+        except IINError as error:
+            failed.append(f"evaluation.metric={name}: {error}")
+    if found:
         _log(trainer, {f"evaluation/{key}": value for key, value in found.items()})
         Console().print(table({str(subject.folder): found}))
+    for name, analysis in asked.analyses.items():
+        try:
+            written = answer(subject, name, analysis)
+        except IINError as error:
+            failed.append(f"analyses.{name}: {error}")
+            continue
+        _log(trainer, {f"analysis/{name}/{key}": value for key, value in written.numbers.items()})
+        log_pictures(trainer, written.pictures, "analysis")
+        Console().print(table({f"{subject.folder}: {name}": written.numbers}))
+    if failed:
+        raise ConfigError(
+            "\n".join(["The model is trained and saved, but not all questions could be answered.", *failed])
+        )
 
 
 def _log(trainer: Trainer, numbers: dict[str, float]) -> None:

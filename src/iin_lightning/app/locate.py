@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from iin_lightning.app.resume import CONFIG
 from iin_lightning.app.run import require
 from iin_lightning.app.subject import Subject, load_model
-from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError
 from iin_lightning.serialization import STRUCTURE
 
 
@@ -29,12 +29,16 @@ def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subj
     Raises:
         CheckpointError: the folder holds no model.
         ConfigError: a bare model folder without ``data=``.
+        DataNotFoundError: a file of ``images`` is not there.
     """
     network = load_model(model_folder(folder)).to(device).eval()
     chosen, recipe = choose_data(folder, config), read_recipe(folder, config)
     if recipe is not None:
         recipe.data = chosen  # judges are of the data that are asked about
     paths = tuple(map(Path, config.get("images") or ()))
+    for path in paths:
+        if not path.is_file():
+            raise DataNotFoundError(f"images=[{path}] is not there: name your image files, images=[a.png,b.png].")
     return Subject(folder, network, instantiate(chosen), recipe, Path(config.paths.cache), require, paths)
 
 

@@ -29,6 +29,9 @@ def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
     origin = OmegaConf.load(folder / CONFIG)
     last = folder / CONFIG_RESUMED
     saved = OmegaConf.load(last if last.is_file() else folder / CONFIG)
+    for known in (origin, saved):  # a run may be older than these keys
+        for key in ("evaluation", "analyses"):
+            known.setdefault(key, {})
     assert isinstance(saved, DictConfig)
     assert isinstance(origin, DictConfig)
     OmegaConf.set_struct(saved, True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from iin_lightning import serialization
 from iin_lightning.app import results
-from iin_lightning.app.beyond import beyond
+from iin_lightning.app.beyond import beyond, questions
 from iin_lightning.app.build import build_loggers, build_trainer
 from iin_lightning.app.command import compose_train
 from iin_lightning.app.paths import last_checkpoint
@@ -107,6 +107,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
         pl.seed_everything(config.seed, workers=True, verbose=False)
         return network
 
+    asked = questions(config, data, required)
     stage = build_stage(config, data, required)
     loggers = build_loggers(config, folder)
     try:
@@ -139,9 +140,9 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
             results.write(outcome, folder)
             results.show(outcome, folder)
         trainer.strategy.barrier("results")
-        if config.evaluation or config.analyses:
+        if asked:
             network = load_model(folder / "model").to(trainer.strategy.root_device)
-            beyond(config, Subject(folder, network, data, origin, Path(config.paths.cache), require), trainer)
+            beyond(asked, Subject(folder, network, data, origin, Path(config.paths.cache), require), trainer)
         return outcome
     finally:
         # Else the next job of a sweep would write into this one's W&B run.

@@ -36,7 +36,7 @@ class Root:
     judge: Any = field(default_factory=dict)
     """The recipe of the independent classifier that reads concepts from images, and changes to it."""
     evaluation: Any = field(default_factory=dict)
-    """Keys of iin_lightning.evaluate, done after training if metric is among them; an experiment says them."""
+    """Keys of iin_lightning.evaluate, done after training if metric is among them; an experiment says which."""
     analyses: Any = field(default_factory=dict)
     """Name -> analysis, done after training; an experiment names them (+analysis@analyses.walk=walk)."""
     latents: str = "cached"

@@ -98,8 +98,9 @@ class Subject:
 
     @property
     def own_names(self) -> list[str]:
-        """The names of the user's images, without folder and suffix."""
-        return [path.stem for path in self.paths]
+        """The names of the user's images, without folder and suffix; numbered where two have the same."""
+        names = [path.stem for path in self.paths]
+        return names if len(set(names)) == len(names) else [f"{name}_{i}" for i, name in enumerate(names, 1)]
 
     def need_images(self, analysis: str) -> None:
         """Refuse an analysis that shows images where the network makes none.

@@ -79,9 +79,9 @@ class Pictures(Callback):
         log_pictures(trainer, paths)
 
 
-def log_pictures(trainer: Trainer, paths: Mapping[str, Path]) -> None:
-    """Hand pictures to W&B, if a run is logged there."""
+def log_pictures(trainer: Trainer, paths: Mapping[str, Path], group: str = "figures") -> None:
+    """Hand pictures to W&B, if a run is logged there, as ``group/name``."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             for name, path in paths.items():
-                logger.log_image(f"figures/{name}", [str(path)], step=trainer.global_step)
+                logger.log_image(f"{group}/{name}", [str(path)], step=trainer.global_step)

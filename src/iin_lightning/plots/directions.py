@@ -1,7 +1,6 @@
 """Walks along the directions of attributes (Fig. 8), and matrices that tell how entangled directions are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iin_lightning.plots.dimensions import COLORS, LUMINANCE
-from iin_lightning.plots.grids import GAP, PAGE, cell_size, fitting, tile
-from iin_lightning.plots.style import style
+from iin_lightning.plots.grids import GAP, broken_into_lines, cell_size, tile
+from iin_lightning.plots.style import PAGE, style
 
 IMAGE = 0.42  # inches a picture is wide at least, for the labels of columns
 STEP = 0.55  # the same of an edit, which has longer labels
@@ -26,34 +25,24 @@ BOLD = 0.9  # as many letters go into a line
 DIVERGING = LinearSegmentedColormap.from_list("less and more", [COLORS[1], "white", COLORS[6]])
 
 
-@dataclass(frozen=True)
-class Walks:
-    """The same images walked along directions of one attribute.
-
-    Attributes:
-        panels: title -> images (A,B,C,H,W) in [-1,1] at A alphas: the plain direction, and a projected one if any.
-    """
-
-    panels: Mapping[str, Tensor]
-
-
-def direction_figure(blocks: Sequence[Walks], alphas: Sequence[float]) -> Figure:
+def direction_figure(blocks: Sequence[Mapping[str, Tensor]], alphas: Sequence[float]) -> Figure:
     """A block an attribute, its directions side by side; a row an image, walked from left to right (Fig. 8).
 
     Args:
-        blocks: at least one.
+        blocks: at least one, each of one attribute: title -> the same images (A,B,C,H,W) in [-1,1] at A alphas, along
+            the plain direction and a projected one if any.
         alphas: of the columns, in distances between the class means; that of 0, the reconstruction, is framed.
 
     Returns:
         The figure.
     """
-    columns = max(len(block.panels) for block in blocks)
-    first = next(iter(blocks[0].panels.values()))
+    columns = max(len(block) for block in blocks)
+    first = next(iter(blocks[0].values()))
     image = min(max(cell_size(first), IMAGE), (PAGE / columns - APART) / len(alphas))
     wide, high = len(alphas) * image, image * first.shape[-2] / first.shape[-1]
-    titles = [[fitting(title, BOLD * wide, 8) for title in block.panels] for block in blocks]
-    rows = [next(iter(block.panels.values())).shape[1] for block in blocks]
-    label = fitting("less ← α → more; 0: reconstruction, 1: distance of the class means", columns * wide, 8)
+    titles = [[broken_into_lines(title, BOLD * wide, 8) for title in block] for block in blocks]
+    rows = [next(iter(block.values())).shape[1] for block in blocks]
+    label = broken_into_lines("less ← α → more; 0: reconstruction, 1: distance of the class means", columns * wide, 8)
     with style():
         lines = sum(max(title.count("\n") for title in line) + 1 for line in titles) + label.count("\n") + 1
         height = sum(rows) * high + 0.28 * len(blocks) + 0.14 * lines + 0.15
@@ -62,7 +51,7 @@ def direction_figure(blocks: Sequence[Walks], alphas: Sequence[float]) -> Figure
         for line, block, texts in zip(table, blocks, titles):
             for axes in line[len(texts) :]:
                 axes.set_visible(False)
-            for axes, text, walks in zip(line, texts, block.panels.values()):
+            for axes, text, walks in zip(line, texts, block.values()):
                 _strips(axes, walks, [_signed(alpha) for alpha in alphas], framed=_zeros(alphas))
                 axes.set_title(text, fontsize=8)
         figure.supxlabel(label, fontsize=8)
@@ -89,7 +78,7 @@ def edit_figure(images: Tensor, walks: Tensor, alphas: Sequence[float], title: s
     with style():
         image = min(max(cell_size(images), STEP), PAGE / len(strips))
         wide, high = len(strips) * image, len(images) * image * images.shape[-2] / images.shape[-1]
-        title = fitting(title, BOLD * wide, 8)
+        title = broken_into_lines(title, BOLD * wide, 8)
         figure = Figure(figsize=(wide, high + 0.7 + 0.14 * title.count("\n")), layout="constrained")
         axes = figure.subplots()
         _strips(axes, strips, labels, framed=[0, len(strips) - 1])

@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iin_lightning.plots.style import style
+from iin_lightning.plots.style import PAGE, style
 
 # Petroff's ten colours, chosen for the colour-blind (Accessible Color Sequences for Data Visualization, 2021,
 # arXiv 2107.02270); ten are too many to tell apart by colour alone, so that names are written beside them.
@@ -23,7 +23,6 @@ CLASS_COLORS = (
 )  # fmt: skip
 UNKNOWN = "#d9d9d9"
 MOST_NAMES = 12  # classes whose names find room in a panel
-WIDTH = 6.8  # inches, a paper's two columns
 HALO = [withStroke(linewidth=2, foreground="white")]
 BINS = 60
 EDGE = 0.1  # of a panel's side, as high as the histograms at its edges are
@@ -100,7 +99,7 @@ def walk_map_figure(
     columns = min(len(walks), 3)
     rows = math.ceil(len(walks) / columns)
     with style():
-        figure = Figure(figsize=(max(WIDTH * columns / 3, 3.3), 0.7 + 2.6 * rows), layout="constrained")
+        figure = Figure(figsize=(max(PAGE * (columns / 3), 3.3), 0.7 + 2.6 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(walks) :]:
             axes.set_visible(False)
@@ -142,7 +141,7 @@ def pair_figure(pairs: Sequence[Pair], colorings: Mapping[str, Coloring], method
     Returns:
         The figure; points are an image in a PDF, all else is vectors.
     """
-    columns, side = min(len(pairs), 2), WIDTH / 2
+    columns, side = min(len(pairs), 2), PAGE / 2
     rows = math.ceil(len(pairs) / columns)
     with style():
         figure = Figure(figsize=(side * columns, 0.3 + (side + 0.2) * rows), layout="constrained")

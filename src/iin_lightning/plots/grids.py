@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from iin_lightning.plots.style import style
+from iin_lightning.plots.style import PAGE, style
 
 GAP = 2  # pixels between images, white
 CELL = 0.3  # inches an image of 32 pixels is wide
-PAGE = 6.9  # inches: the two columns of a paper
 
 
 def cell_size(images: Tensor) -> float:
@@ -59,7 +58,7 @@ def _side_by_side(count: int, width: float) -> int:
     return -(-count // -(-count // fit))
 
 
-def fitting(text: str, width: float, size: float) -> str:
+def broken_into_lines(text: str, width: float, size: float) -> str:
     r"""Break a text, formulas in $ and all, at blanks into lines of so many inches.
 
     Args:
@@ -68,7 +67,7 @@ def fitting(text: str, width: float, size: float) -> str:
         size: of the letters, in points.
 
     Example:
-        >>> fitting("decoded by the same $G$", 1.0, 7)
+        >>> broken_into_lines("decoded by the same $G$", 1.0, 7)
         'decoded by the\nsame $G$'
     """
     font, lines = FontProperties(size=size), [""]
@@ -101,9 +100,9 @@ def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -
     cell = cell_size(targets)
     across = _side_by_side(len(grids), one := (columns + 1) * cell + 0.15)
     down = -(-len(grids) // across)
-    titles = [fitting(f"{name} from the top row", 0.72 * one, 9) for name in grids]  # bold letters are wider
+    titles = [broken_into_lines(f"{name} from the top row", 0.72 * one, 9) for name in grids]  # bold letters are wider
     text = "each cell: the image at its left, with the one factor named above taken from the image at its top"
-    note = fitting(text, one * across, 7)
+    note = broken_into_lines(text, one * across, 7)
     tall = ((rows + 1) * cell + 0.2 + 0.14 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
     with style():
         figure = Figure(figsize=(one * across, tall), layout="constrained")
@@ -170,7 +169,8 @@ def panels_figure(panels: Mapping[str, Tensor], columns: int, note: str = "") ->
     cell, rows = cell_size(first), -(-len(first) // columns)
     across = _side_by_side(len(panels), one := columns * cell + 0.2)
     down = -(-len(panels) // across)
-    titles, note = [fitting(title, one - 0.1, 7.5) for title in panels], fitting(note, one * across, 7)
+    titles = [broken_into_lines(title, one - 0.1, 7.5) for title in panels]
+    note = broken_into_lines(note, one * across, 7)
     tall = (rows * cell + 0.15 + 0.12 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
     with style():
         figure = Figure(figsize=(one * across, tall), layout="constrained")
@@ -200,9 +200,9 @@ def rows_figure(rows: Mapping[str, Tensor], title: str, note: str = "") -> Figur
         figure = Figure(figsize=(width, len(rows) * cell + 0.7), layout="constrained")
         axes = figure.subplots()
         show(axes, tile(torch.cat([images.cpu() for images in rows.values()]), columns))
-        axes.set_title(fitting(title, 0.85 * width, 8), fontsize=8)
+        axes.set_title(broken_into_lines(title, 0.85 * width, 8), fontsize=8)
         step = first.shape[-2] + GAP
         axes.set_yticks([GAP / 2 + step * (place + 0.5) for place in range(len(rows))], list(rows), fontsize=8)
         axes.tick_params(length=0)
-        figure.supxlabel(fitting(note, width, 7), fontsize=7)
+        figure.supxlabel(broken_into_lines(note, width, 7), fontsize=7)
     return figure

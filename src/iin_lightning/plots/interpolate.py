@@ -10,8 +10,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from iin_lightning.plots.dimensions import COLORS
-from iin_lightning.plots.grids import GAP, PAGE, cell_size, fitting, show, tile
-from iin_lightning.plots.style import style
+from iin_lightning.plots.grids import GAP, broken_into_lines, cell_size, show, tile
+from iin_lightning.plots.style import PAGE, style
 
 LABELS = {"z_tilde": r"$\tilde{z}$", "z": "$z$"}
 COLOR = {"z_tilde": COLORS[1], "z": COLORS[6]}
@@ -111,7 +111,7 @@ def _curve(axes: Axes, curve: Curve) -> None:
         axes.set(xlim=(1, len(x)), ylim=(0, None), xticks=(1, len(x)), xlabel="steps, the largest first")
     else:
         axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), xlabel="$t$ along the walk")
-    axes.set_title(fitting(curve.label, PAGE / ACROSS - 0.4, 7), fontsize=7, fontweight="normal")
+    axes.set_title(broken_into_lines(curve.label, PAGE / ACROSS - 0.4, 7), fontsize=7, fontweight="normal")
     axes.xaxis.label.set_fontsize(7)
     axes.tick_params(labelsize=6.5)
 
@@ -124,7 +124,7 @@ def square_figure(images: Tensor, title: str) -> Figure:
         figure = Figure(figsize=(side, side + 0.5), layout="constrained")
         axes = figure.subplots()
         show(axes, tile(images.flatten(0, 1), steps))
-        axes.set_title(fitting(title, side, 7.5), fontsize=7.5, fontweight="normal")
+        axes.set_title(broken_into_lines(title, side, 7.5), fontsize=7.5, fontweight="normal")
         for across in (0, steps - 1):
             for down in (0, steps - 1):
                 corner = (across * (width + GAP) + 0.5, down * (height + GAP) + 0.5)

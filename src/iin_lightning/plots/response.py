@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iin_lightning.plots.dimensions import COLORS
-from iin_lightning.plots.style import style
+from iin_lightning.plots.style import PAGE, style
 
-WIDTH = 6.8  # inches: two columns of a paper
 RIGHT, GAP = 0.62, 0.13  # for the colour bar; between factors
 LINE, TICKS = 0.18, 0.42  # a line of text; ticks with their label
 SMALL = 7
@@ -50,7 +49,7 @@ class FactorResponse:
 def response_figure(
     responses: Mapping[str, FactorResponse], classes: Sequence[str], concept: str, examples: int, law: str
 ) -> Figure:
-    """A column a factor: one walk above, where all walks of that example end below; then all examples and all measures.
+    """A column a factor: a walk of one example, then that example with draws of the factor; all examples and measures.
 
     Args:
         responses: factor -> its response; 1 to about 6.
@@ -60,12 +59,12 @@ def response_figure(
         law: what factors are drawn from, in words.
 
     Returns:
-        The figure, up to 6.8 inches wide.
+        The figure, at most as wide as a page.
     """
     first = next(iter(responses.values()))
     names = [_short(name, LONGEST) for name in classes]
     left = 0.35 + 0.06 * max(map(len, names))
-    width = max(5.0, min(WIDTH, left + RIGHT + 2.0 * len(responses)))
+    width = max(5.0, min(PAGE, left + RIGHT + 2.0 * len(responses)))
     column = (width - left - RIGHT + GAP) / len(responses)
     tall = max(0.9, 0.105 * len(classes))
     low = max(1.1, 0.2 + 0.1 * len(first.measures) * len(responses))

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+PAGE = 6.9  # inches: the two columns of a paper
 STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long literal
     "font.family": "sans-serif",
     "font.size": 8,

@@ -24,9 +24,9 @@ class Answer:
 
     Attributes:
         numbers: plain values, nested at will, for ``results.json``.
-        figures: name -> figure.
-        tables: name -> rows, the numbers behind the figures.
-        images: name -> image (C, H, W) in [-1, 1], kept in its own size.
+        figures: title -> figure; "" is the main one, and files are named after the answer and the title.
+        tables: title -> rows, the numbers behind the figures.
+        images: title -> image (C, H, W) in [-1, 1], kept in its own size.
     """
 
     numbers: Mapping[str, Any]
@@ -53,26 +53,30 @@ class Written:
 def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -> Written:
     """Ask a model a question and write down what comes of it.
 
-    Numbers go into ``results.json`` of the subject's folder, figures (PNG, PDF) and images into ``figures/``, tables
-    (CSV) into ``analysis/``.
+    Numbers go into ``results.json`` of the subject's folder; figures (PNG, PDF), images and tables (CSV) into its
+    ``analysis/``, under names that begin with that of the answer.
 
     Args:
         subject: the model.
-        name: of the analysis.
+        name: of the answer, which replaces an earlier one of that name.
         analysis: the question.
     """
     console = Console()
     found = analysis(subject)
-    figures, tables = subject.folder / "figures", subject.folder / "analysis"
+    folder = subject.folder / "analysis"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def called(title: str) -> str:
+        return name if title == "" else f"{name}_{title}"
+
     pictures = {}
     for title, figure in found.figures.items():
-        pictures[title], *_ = (save(figure, figures / f"{title}.{suffix}") for suffix in FORMATS)
+        pictures[called(title)], *_ = (save(figure, folder / f"{called(title)}.{suffix}") for suffix in FORMATS)
     for title, image in found.images.items():
-        pictures[title] = figures / f"{title}.png"
-        figures.mkdir(parents=True, exist_ok=True)
-        save_image(image.clamp(-1, 1), pictures[title], normalize=True, value_range=(-1, 1))
+        pictures[called(title)] = folder / f"{called(title)}.png"
+        save_image(image.clamp(-1, 1), pictures[called(title)], normalize=True, value_range=(-1, 1))
     for title, rows in found.tables.items():
-        console.print(f"table    {_write_table(rows, tables / f'{title}.csv')}", soft_wrap=True)
+        console.print(f"table    {_write_table(rows, folder / f'{called(title)}.csv')}", soft_wrap=True)
     for picture in pictures.values():
         console.print(f"picture  {picture}", soft_wrap=True)
     results.add(subject.folder, "analysis", {name: dict(found.numbers)})

@@ -27,7 +27,7 @@ def dimensions(subject: Subject, *, method: Method) -> Answer:
     scores = factor_scores(sharing_pairs(subject.posteriors), method)
     dims = whole_dimensions(dimension_shares(scores), subject.encoder.latent_dim)
     numbers = {"method": method, "scores": scores, "dimensions": dims}
-    return Answer(numbers, {"dimensions": dimension_figure({subject.kind: [dims]})})
+    return Answer(numbers, {"": dimension_figure({subject.kind: [dims]})})
 
 
 def together(answers: Sequence[tuple[str, Mapping[str, object]]]) -> dict[str, Figure]:

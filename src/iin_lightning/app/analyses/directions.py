@@ -1,6 +1,5 @@
 """``analysis=directions``: where attributes lie in z̃, what a step there does and what else it does (Eq. 14, Fig. 8)."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from iin_lightning.analysis.attributes import Attribute, answers, attributes_in, compatible, examples
+from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.analysis.directions import (
     FEWEST,
     Direction,
@@ -23,9 +23,8 @@ from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.readers import ReaderKind, attribute_reader
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
-from iin_lightning.plots.directions import Walks, direction_figure, matrix_figure
+from iin_lightning.plots.directions import direction_figure, matrix_figure
 
-CHUNK = 500
 BLOCKS = 4  # attributes in a figure: a page has room for so many
 MOST = 40  # attributes that are looked at unasked
 KEPT = 3  # names that a title has room for
@@ -42,7 +41,7 @@ def directions(
     alphas: Sequence[float],
     alpha: float,
     reader: ReaderKind,
-    images: int,
+    shown: int,
     count: int,
     seed: int,
 ) -> Answer:
@@ -60,7 +59,7 @@ def directions(
         reader: who says which attributes there are: "judge", classifiers of images that are independent of the model,
             or, where the network gives logits, the network; "probe", logistic regressions on z, which also read what
             such a network has no classes for.
-        images: how many are walked.
+        shown: how many images are walked.
         count: examples that effects are means over.
         seed: of the examples.
 
@@ -89,21 +88,21 @@ def directions(
     z_tilde = translate(subject, z)
     changes = {kind: effects(z_tilde, steps, read, alpha) for kind, steps in vectors.items()}
     held_out = answers(labels, subject.data.concepts, asked)
-    areas = recognised(torch.cat(list(map(read, z_tilde.split(CHUNK)))), held_out)
+    areas = recognised(in_chunks(read, z_tilde), held_out)
     agreement = cosines(torch.stack([found[name].vector for name in names]))
 
     figures = _matrices(moved, names, changes, agreement, alpha)
     if subject.encoder.output == "image":
-        x = subject.pick(images, seed)
+        x = subject.pick(shown, seed)
         blocks = []
         for row, name in enumerate(moved):
             kinds = [kind for kind in vectors if kind == PLAIN or others[name]]
             titles = {kind: title(name, others[name] if kind == PROJECTED else ()) for kind in kinds}
-            walks = {titles[kind]: along(subject.interpreter, x, vectors[kind][row], alphas).cpu() for kind in kinds}
-            blocks.append(Walks(walks))
+            walked = {kind: along(subject.interpreter, x, vectors[kind][row], alphas).cpu() for kind in kinds}
+            blocks.append({titles[kind]: images for kind, images in walked.items()})
         for first in range(0, len(blocks), BLOCKS):
-            suffix = f"_{first // BLOCKS + 1}" if first else ""
-            figures[f"directions{suffix}"] = direction_figure(blocks[first : first + BLOCKS], alphas)
+            page = str(first // BLOCKS + 1) if first else ""
+            figures[page] = direction_figure(blocks[first : first + BLOCKS], alphas)
 
     own = {
         kind: [change.mean[row, names.index(name)].item() for row, name in enumerate(moved)]
@@ -125,11 +124,11 @@ def directions(
         "recognised": areas,
         "own_effect": {kind: dict(zip(moved, values)) for kind, values in own.items()},
         "side_effect": {kind: side_effects(change.mean, moved, names) for kind, change in changes.items()},
-        "cosines": _rows(agreement),
-        "effects": {kind: _rows(change.mean) for kind, change in changes.items()},
-        "errors": {kind: _rows(change.error) for kind, change in changes.items()},
+        "cosines": agreement.tolist(),
+        "effects": {kind: change.mean.tolist() for kind, change in changes.items()},
+        "errors": {kind: change.error.tolist() for kind, change in changes.items()},
     }
-    return Answer(numbers, figures, {"direction_effects": _table(moved, names, changes, agreement)})
+    return Answer(numbers, figures, {"effects": _table(moved, names, changes, agreement)})
 
 
 def known_attributes(subject: Subject) -> dict[str, Attribute]:
@@ -193,7 +192,7 @@ def fit(subject: Subject, names: Iterable[str], method: Method) -> dict[str, Dir
 @torch.no_grad()
 def translate(subject: Subject, z: Tensor) -> Tensor:
     """z̃ (n, N) of latents z (n, N), on the processor."""
-    return torch.cat([subject.interpreter.translate(part.to(subject.device)).cpu() for part in z.split(CHUNK)])
+    return in_chunks(lambda part: subject.interpreter.translate(part.to(subject.device)).cpu(), z)
 
 
 def title(name: str, kept: Sequence[str] = ()) -> str:
@@ -214,9 +213,9 @@ def _matrices(
     errors = {TITLES[kind]: change.error for kind, change in changes.items()}
     axes = ("attribute that is read", f"direction moved along,\nα = −{alpha / 2:.3g} to +{alpha / 2:.3g}")
     label = "change of its probability"
-    figures = {"direction_effects": matrix_figure(means, moved, names, label, axes_labels=axes, errors=errors)}
+    figures = {"effects": matrix_figure(means, moved, names, label, axes_labels=axes, errors=errors)}
     if len(names) > 1:
-        figures["direction_cosines"] = matrix_figure({"agreement of directions": agreement}, names, names, "cosine")
+        figures["cosines"] = matrix_figure({"agreement of directions": agreement}, names, names, "cosine")
     return figures
 
 
@@ -233,7 +232,3 @@ def _table(
                 cell[kind], cell[f"{kind}_error"] = change.mean[row, column].item(), change.error[row, column].item()
             rows.append(cell)
     return rows
-
-
-def _rows(matrix: Tensor) -> list[list[float | None]]:
-    return [[value if math.isfinite(value) else None for value in row] for row in matrix.tolist()]

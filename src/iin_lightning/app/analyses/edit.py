@@ -55,8 +55,6 @@ def edit(
     alphas[-1] = alpha
     walk = along(subject.interpreter, x, vector, alphas).cpu()
     sources = subject.own_names if subject.own else [f"test_{number}" for number in range(len(x))]
-    if len(set(sources)) < len(sources):  # of two folders
-        sources = [f"{source}_{number}" for number, source in enumerate(sources)]
     suffix = re.sub(r"[^\w.+-]+", "-", f"{name}_{alpha:+g}")
     numbers = {
         "direction": name,
@@ -70,4 +68,4 @@ def edit(
         "lost_by_reconstruction": (walk[0] - x.cpu()).abs().mean().item() / 2,
     }
     images = {f"{source}_{suffix}": image for source, image in zip(sources, walk[-1])}
-    return Answer(numbers, {"edit": edit_figure(x, walk, alphas, title(name, kept))}, images=images)
+    return Answer(numbers, {"": edit_figure(x, walk, alphas, title(name, kept))}, images=images)

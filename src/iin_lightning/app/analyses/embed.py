@@ -95,9 +95,9 @@ def embed(
     pairs, lines = _pairs(subject, items, names, colorings, concept, method, neighbours, seed)
     coloring = colorings[concept] if concept is not None else _likelihood(subject, items)
     chance = next(iter(stays.values())).chance if stays else None
-    figures = {"embed": walk_map_figure(embedding.points, coloring, drawn, embedding.name, len(starts), chance)}
+    figures = {"": walk_map_figure(embedding.points, coloring, drawn, embedding.name, len(starts), chance)}
     if pairs:
-        figures["embed_factors"] = pair_figure(pairs, colorings, embedding.name)
+        figures["factors"] = pair_figure(pairs, colorings, embedding.name)
     numbers: dict[str, Any] = {
         "method": embedding.name,
         "concept": concept,
@@ -118,7 +118,7 @@ def embed(
     if pairs:
         numbers["mutual_information"] = {f"{pair.x} and {pair.y}": pair.information for pair in pairs}
     points = _point_rows(items, embedding.points, colorings, lines)
-    return Answer(numbers, figures, {"embed_points": points, "embed_walks": rows})
+    return Answer(numbers, figures, {"points": points, "walks": rows})
 
 
 class _Known:

@@ -25,7 +25,7 @@ def interpolate(
     Args:
         subject: whose network decodes to images.
         pairs: how many are measured.
-        shown: how many of them are drawn.
+        shown: how many of them are drawn; a user's own all are.
         steps: of a walk, at least 3, both ends counted in.
         reference: how many held-out images the walks are held against.
         concept: which a judge reads; None: the only one with classes.
@@ -47,11 +47,12 @@ def interpolate(
     half = len(z) // 2
     ends = (z[:-1], z[1:]) if subject.own else (z[:half], z[half : 2 * half])
     others = held_out(subject, reference, seed)
-    unit, reader = spread(others), judge and judge.network
-    usual = {name: values[0] for name, values in measure(network, others[None], unit, reader).points.items()}
+    unit, classify = spread(others), judge and judge.network
+    usual = {name: values[0] for name, values in measure(network, others[None], unit, classify).points.items()}
     paths = walks(network, *ends, steps)
-    found: dict[str, Measures] = {space: measure(network, path, unit, reader) for space, path in paths.items()}
-    pictures: dict[str, Tensor] = {space: _decode(subject, path[:, :shown]) for space, path in paths.items()}
+    found: dict[str, Measures] = {space: measure(network, path, unit, classify) for space, path in paths.items()}
+    few = len(ends[0]) if subject.own else shown
+    pictures: dict[str, Tensor] = {space: _decode(subject, path[:, :few]) for space, path in paths.items()}
     labels = {
         "log_likelihood": "log-likelihood of $z$ under $T$ (nats per dimension)",
         "shift_image": "move by encoding and decoding anew (RMS over pixels)",
@@ -68,7 +69,7 @@ def interpolate(
         **{space: _summary(measures, usual) for space, measures in found.items()},
         "held_out": {name: _middle(values) for name, values in usual.items()},
     }
-    return Answer(numbers, {"interpolate": walks_figure(pictures, curves)}, {"interpolate": _rows(found)})
+    return Answer(numbers, {"": walks_figure(pictures, curves)}, {"": _rows(found)})
 
 
 def _decode(subject: Subject, path: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from iin_lightning.analysis.attributes import Attribute, answers
+from iin_lightning.analysis.chunks import CHUNK
 from iin_lightning.analysis.effects import Reader, linear_reader
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
@@ -36,8 +37,12 @@ def attribute_reader(subject: Subject, attributes: Mapping[str, Attribute], kind
     classify: dict[str, Callable[[Tensor], Tensor]] = {}  # outputs of G -> logits of a concept's classes
     if kind == "judge" and subject.encoder.output == "image":
         classify = {concept: subject.judge(concept) for concept in concepts}
-    elif kind == "judge" and (predicted := _predicted(subject)) in concepts:
-        classify = {predicted: lambda logits: logits}
+    elif kind == "judge":
+        z, labels = subject.pick_latents(CHUNK, 0)
+        with torch.no_grad():
+            predicted = predicted_concept(subject, subject.interpreter.decode(z.to(subject.device)), labels)
+        if predicted in concepts:
+            classify = {predicted: lambda logits: logits}
     rest = {name: attribute for name, attribute in attributes.items() if attribute.concept not in classify}
     latents = subject.latents("train")
     probe = linear_reader(latents.mean, answers(latents.labels, subject.data.concepts, rest))
@@ -57,8 +62,26 @@ def attribute_reader(subject: Subject, attributes: Mapping[str, Attribute], kind
     return read
 
 
-def _predicted(subject: Subject) -> str:
-    """The concept whose classes a network's logits tell."""
+def predicted_concept(subject: Subject, outputs: Tensor, labels: Tensor) -> str | None:
+    """The concept whose classes a network's logits tell: that of its recipe, or the one whose labels it hits best.
+
+    Args:
+        subject: a classifier with its data.
+        outputs: logits (n, C) of some images, or what grows with them.
+        labels: (n, K) of the same images, a column a concept.
+
+    Returns:
+        A concept with C classes; None if there is none.
+    """
+    columns = {
+        name: labels[:, subject.data.concepts.index(name)]
+        for name, classes in subject.data.classes.items()
+        if len(classes) == outputs.shape[1]
+    }
     recipe = OmegaConf.create() if subject.recipe is None else subject.recipe
-    named = (OmegaConf.select(recipe, key) for key in ("first_stage.model.concept", "model.concept"))
-    return str(next(filter(None, named), None) or next(iter(subject.data.classes)))
+    for key in ("first_stage.model.concept", "model.concept"):
+        if (named := OmegaConf.select(recipe, key)) in columns:
+            return str(named)
+    predicted = outputs.argmax(1).cpu()
+    hits = {name: (predicted == column.cpu()).float().mean().item() for name, column in columns.items()}
+    return max(hits, key=hits.__getitem__, default=None)

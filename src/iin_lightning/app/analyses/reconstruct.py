@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.reference import encode
-from iin_lightning.app.subject import CHUNK, Subject
+from iin_lightning.app.subject import Subject
 from iin_lightning.metrics.round_trip import RoundTrip
 from iin_lightning.plots.grids import rows_figure
 
@@ -27,8 +28,8 @@ def reconstruct(subject: Subject, *, count: int, shown: int, seed: int) -> Answe
     trip = RoundTrip().to(subject.device)
     for part in z.split(CHUNK):
         trip.update(network.translator, part)
-    plain = torch.cat([network.decode(part).cpu() for part in z.split(CHUNK)])
-    through = torch.cat([network.decode(network.replace(part, {})).cpu() for part in z.split(CHUNK)])
+    plain = in_chunks(lambda part: network.decode(part).cpu(), z)
+    through = in_chunks(lambda part: network.decode(network.replace(part, {})).cpu(), z)
     difference = (through - plain).abs()
     numbers: dict[str, object] = {
         "of": f"{len(images)} images",
@@ -55,7 +56,7 @@ def reconstruct(subject: Subject, *, count: int, shown: int, seed: int) -> Answe
     }
     title = "Reconstructions without the translator and with it"
     figure = rows_figure({label: values[:few] for label, values in rows.items()}, title, note)
-    return Answer(numbers, {"reconstruct": figure}, {"reconstruct": _table(images, plain, difference)})
+    return Answer(numbers, {"": figure}, {"": _table(images, plain, difference)})
 
 
 def _table(images: Tensor, plain: Tensor, difference: Tensor) -> list[dict[str, float]]:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from iin_lightning.app.subject import CHUNK, Subject
+from iin_lightning.analysis.chunks import in_chunks
+from iin_lightning.app.subject import Subject
 
 
 class Judge(NamedTuple):
@@ -24,7 +25,7 @@ class Judge(NamedTuple):
 @torch.no_grad()
 def encode(subject: Subject, images: Tensor) -> Tensor:
     """Images (n,C,H,W) to latents (n,N), means of E, on the subject's device."""
-    return torch.cat([subject.interpreter.encode(part) for part in images.split(CHUNK)])
+    return in_chunks(subject.interpreter.encode, images)
 
 
 def held_out(subject: Subject, count: int, seed: int) -> Tensor:

@@ -6,6 +6,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.analysis.interpolate import measure, spread, told_apart
 from iin_lightning.analysis.priors import COMPONENTS, PriorKind, fit_prior
 from iin_lightning.app.analyses.answer import Answer
@@ -55,9 +56,7 @@ def sample(
     subject.need_images("sample")
     network, judge = subject.interpreter, choose_judge(subject, concept)
     noise = torch.randn(count, network.factors.latent_dim, generator=generator(seed, "samples"))
-    drawn: dict[str, Tensor] = {
-        OURS: torch.cat([network.untranslate(part) for part in noise.to(subject.device).split(500)])
-    }
+    drawn: dict[str, Tensor] = {OURS: in_chunks(network.untranslate, noise.to(subject.device))}
     left_out: dict[str, str] = {}
     for kind in priors:
         try:
@@ -68,10 +67,10 @@ def sample(
             left_out[kind] = str(error)
     images = {TITLES[name]: network.decode(z[:shown]).cpu() for name, z in drawn.items()}
     usual_z = subject.pick_latents(count, seed)[0].to(subject.device)
-    unit, reader = spread(usual_z), judge and judge.network
+    unit, classify = spread(usual_z), judge and judge.network
 
     def measures(z: Tensor) -> dict[str, Tensor]:
-        return {key: values[0] for key, values in measure(network, z[None], unit, reader).points.items()}
+        return {key: values[0] for key, values in measure(network, z[None], unit, classify).points.items()}
 
     usual = measures(usual_z)
     numbers: dict[str, object] = {"of": f"{count} samples, {len(usual_z)} held-out latents"}
@@ -86,4 +85,4 @@ def sample(
     if left_out:
         numbers["left_out"] = left_out
     note = "decoded by the same $G$: only the density of the latents differs"
-    return Answer(numbers, {"sample": panels_figure(images, columns, note)})
+    return Answer(numbers, {"": panels_figure(images, columns, note)})

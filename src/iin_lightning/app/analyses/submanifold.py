@@ -2,10 +2,11 @@
 
 import torch
 
+from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.analysis.interpolate import CORNERS, corners, measure, spread
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.reference import encode, held_out
-from iin_lightning.app.subject import CHUNK, Subject
+from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError
 from iin_lightning.plots.interpolate import square_figure
 from iin_lightning.seeding import generator
@@ -44,7 +45,7 @@ def submanifold(subject: Subject, *, steps: int, reference: int, seed: int) -> A
         others = subject.pick_latents(reference, seed)[0].to(subject.device)  # samples beside samples
         title = "Four samples $\\tilde{z} \\sim N(0, 1)$ (framed) and what lies between them, bilinear in $\\tilde{z}$"
     square = corners(network, z_tilde, steps)
-    pictures = torch.cat([network.decode(part).cpu() for part in square.flatten(0, 1).split(CHUNK)])
+    pictures = in_chunks(lambda part: network.decode(part).cpu(), square.flatten(0, 1))
     unit = spread(others)
     found, usual = measure(network, square, unit).points, measure(network, others[None], unit).points
     numbers = {
@@ -57,4 +58,4 @@ def submanifold(subject: Subject, *, steps: int, reference: int, seed: int) -> A
         for column in range(steps)
     ]
     figure = square_figure(pictures.unflatten(0, (steps, steps)), title)
-    return Answer(numbers, {"submanifold": figure}, {"submanifold": rows})
+    return Answer(numbers, {"": figure}, {"": rows})

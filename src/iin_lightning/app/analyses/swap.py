@@ -58,7 +58,7 @@ def swap(
     errors = {name or NOTHING: swap_errors(network, a, b, name) for name in (*names, None)}
     table = [{"swapped": name} | values for name, values in errors.items()]
     numbers = {"of": f"{len(a)} pairs", "errors_of_factors_after_swap_of": errors}
-    return Answer(numbers, {"swap": swap_figure(rows, columns, grids)}, {"swap": table})
+    return Answer(numbers, {"": swap_figure(rows, columns, grids)}, {"": table})
 
 
 def _pairs(subject: Subject, images: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:

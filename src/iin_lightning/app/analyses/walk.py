@@ -22,6 +22,7 @@ from iin_lightning.analysis.response import (
 )
 from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.app.analyses.answer import Answer
+from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.response import FactorResponse, response_figure
@@ -70,7 +71,8 @@ def walk(
         r: correlation of neighbouring steps.
         walks: how many test images.
         draws: of each factor, given to each of them.
-        law: "prior" walks and draws in N(0, 1); "data" in what test images have of the factor.
+        law: "prior" walks and draws in N(0, 1); "data" draws what test images have of the factor and walks in the
+            Gaussian of their mean and covariance, so that there walks do not end in the law of the draws.
         concept: by which a judge reads decoded images, or what a classifier's classes are of; None: one that fits.
         seed: of the images, walks, draws and intervals.
 
@@ -99,9 +101,8 @@ def walk(
         for name, part in found.items()
     }
     kept = {name: _kept(part.walks[:, measured]) for name, part in found.items()}
-    figure = "response" if law == "prior" else f"response_{law}"  # so that a run can hold both
-    figures, tables = {}, _measure_tables(figure, measures, kept)
-    titles = [f"{figure}_{name}" for name in subject.own_names] or [figure]
+    figures, tables = {}, _measure_tables(measures, kept)
+    titles = subject.own_names or [""]
     for example, title in enumerate(titles):
         shown = _most_predicted(found, example)
         classes = [reader.classes[c] for c in shown]
@@ -152,12 +153,7 @@ def _choose_reader(subject: Subject, concept: str | None, latents: Tensor, label
     outputs = log_probabilities(latents.to(subject.device), network.decode)
     count = outputs.shape[1]
     if concept is None:
-        hits = {
-            name: (outputs.argmax(1) == labels[:, subject.data.concepts.index(name)].cpu()).float().mean().item()
-            for name, classes in known.items()
-            if len(classes) == count
-        }
-        concept = max(hits, key=hits.__getitem__, default=None)
+        concept = predicted_concept(subject, outputs, labels)
     classes = [str(c) for c in range(count)] if concept is None else subject.classes_of(concept)
     if len(classes) != count:
         raise ConfigError(
@@ -217,15 +213,15 @@ def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 
 def _measure_tables(
-    title: str, measures: Mapping[str, Mapping[str, Estimate]], kept: Mapping[str, Tensor]
+    measures: Mapping[str, Mapping[str, Estimate]], kept: Mapping[str, Tensor]
 ) -> dict[str, list[dict[str, Any]]]:
     return {
-        f"{title}_measures": [
+        "measures": [
             {"factor": factor, "measure": name} | estimate._asdict()
             for factor, estimates in measures.items()
             for name, estimate in estimates.items()
         ],
-        f"{title}_kept": [
+        "kept": [
             {"factor": factor, "step": step, "kept": share}
             for factor, shares in kept.items()
             for step, share in enumerate(shares.tolist())
@@ -237,7 +233,7 @@ def _example_tables(
     title: str, responses: Mapping[str, FactorResponse], classes: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     return {
-        f"{title}_{kind}": [
+        "_".join(filter(None, (title, kind))): [
             {"factor": factor, kind: number} | dict(zip(classes, row))
             for factor, response in responses.items()
             for number, row in enumerate(getattr(response, field).tolist())
