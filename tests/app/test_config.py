@@ -74,3 +74,17 @@ def test_a_run_folder_is_the_resumed_one_or_a_new_one():
 def test_the_wheel_holds_conf():
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert '"conf" = "iin_lightning/conf"' in project
+
+
+def test_every_experiment_says_what_came_of_it():
+    experiments = Path(__file__).parents[2] / "experiments"
+    names = {path.stem for path in (conf_folder() / "experiment").glob("*.yaml")}
+    assert names == {path.name for path in experiments.iterdir() if path.is_dir()}
+    index = (experiments / "README.md").read_text()
+    for name in names:
+        text = (experiments / name / "README.md").read_text()
+        assert f"experiment={name}" in text, name
+        assert f"{name}/README.md" in index, name
+        for line in text.splitlines():
+            if line.startswith("!["):
+                assert (experiments / name / line.split("](")[1].rstrip(")")).is_file(), line
