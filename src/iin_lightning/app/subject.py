@@ -216,7 +216,7 @@ class Subject:
         assert isinstance(recipe, DictConfig)
         # W&B knows one run at a time, and this one may be in the middle of it.
         OmegaConf.set_struct(recipe, False)
-        (recipe.logger or {}).pop("wandb", None)
+        (recipe.get("logger") or {}).pop("wandb", None)
         return self.require(recipe, "judge", concept).to(self.device).eval()
 
     def concepts(self) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ def directions(
     known = known_attributes(subject)
     left_out: dict[str, str] = {}
     if attributes is None:
-        moved, left_out = fitting(subject, known)
+        moved, left_out = enough_examples(subject, known)
     elif attributes:
         moved = [find(name, known) for name in attributes]
     else:
@@ -161,7 +161,7 @@ def find(name: str, known: Mapping[str, Attribute]) -> str:
     )
 
 
-def fitting(subject: Subject, known: Mapping[str, Attribute]) -> tuple[list[str], dict[str, str]]:
+def enough_examples(subject: Subject, known: Mapping[str, Attribute]) -> tuple[list[str], dict[str, str]]:
     """The attributes that have examples enough, at most 40; and why the others are left out.
 
     Raises:

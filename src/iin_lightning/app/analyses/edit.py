@@ -8,7 +8,7 @@ import torch
 from iin_lightning.analysis.attributes import compatible
 from iin_lightning.analysis.directions import Method, along, project
 from iin_lightning.app.analyses.answer import Answer
-from iin_lightning.app.analyses.directions import find, fit, fitting, known_attributes, title
+from iin_lightning.app.analyses.directions import enough_examples, find, fit, known_attributes, title
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.directions import edit_figure
@@ -47,7 +47,9 @@ def edit(
     if direction is None:
         raise ConfigError(f"Say along which direction to edit, analysis.direction=<name>; {choices('', known)}.")
     name = find(direction, known)
-    kept = compatible(name, fitting(subject, known)[0]) if keep is None else [find(other, known) for other in keep]
+    kept = (
+        compatible(name, enough_examples(subject, known)[0]) if keep is None else [find(other, known) for other in keep]
+    )
     found = fit(subject, [name, *kept], method)
     vector = project(found, name, kept)
     x = subject.pick(count, seed)
