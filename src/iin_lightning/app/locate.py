@@ -32,7 +32,8 @@ def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subj
         DataNotFoundError: a file of ``images`` is not there.
     """
     network = load_model(model_folder(folder)).to(device).eval()
-    chosen, recipe = choose_data(folder, config), read_recipe(folder, config)
+    recipe = read_recipe(folder, config)
+    chosen = choose_data(folder, recipe, config)
     if recipe is not None:
         recipe.data = chosen  # judges are of the data that are asked about
     paths = tuple(map(Path, config.get("images") or ()))
@@ -78,13 +79,12 @@ def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:
     return recipe
 
 
-def choose_data(folder: Path, config: DictConfig) -> DictConfig:
-    """The data that the command names, or those of the run.
+def choose_data(folder: Path, recipe: DictConfig | None, config: DictConfig) -> DictConfig:
+    """The data that the command names, or those of the run's recipe.
 
     Raises:
         ConfigError: neither is there.
     """
-    recipe = read_recipe(folder, config)
     data: DictConfig | None = config.data if config.data is not None or recipe is None else recipe.data
     if data is None:
         raise ConfigError(f"{folder} is a model without a configuration: say data=<data set> to measure it on.")

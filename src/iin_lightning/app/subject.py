@@ -12,6 +12,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from iin_lightning import serialization
+from iin_lightning.analysis.chunks import CHUNK
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.data.base import Source, Split, Subset
 from iin_lightning.data.file_module import FileModule
@@ -27,8 +28,6 @@ from iin_lightning.seeding import FIXED, generator
 
 ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 """How a trainer is told that it has this process to itself."""
-
-CHUNK = 500
 
 
 @dataclass

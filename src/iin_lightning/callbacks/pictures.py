@@ -15,7 +15,7 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.grids import reconstruction_figure, sample_figure, swap_figure, walk_figure
 from iin_lightning.plots.style import save
 
-ROWS, COLUMNS = 6, 8
+ROWS, COLUMNS = 6, 6  # three grids of them stand side by side on a page
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def interpreter_figures(interpreter: Interpreter, images: Tensor) -> dict[str, F
 
     Args:
         interpreter: whose network decodes to images.
-        images: held-out images (B,C,H,W) in [-1,1]; up to 6 are targets, up to 8 others sources.
+        images: held-out images (B,C,H,W) in [-1,1]; up to 6 are targets, up to 6 others sources.
 
     Returns:
         ``reconstructions`` and ``samples``; of 2 images and more ``interpolations``, too, and ``swap`` (a grid for

@@ -100,7 +100,6 @@ def scalars(numbers: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _write_table(rows: list[dict[str, Any]], path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()

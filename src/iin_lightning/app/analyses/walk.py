@@ -202,12 +202,11 @@ def _most_predicted(found: Mapping[str, _Walked], example: int) -> list[int]:
 
 
 def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
-    """Values, and intervals where there are some; None where a number is not finite, since JSON knows no other."""
+    """Values, and intervals where there are some."""
     plain: dict[str, Any] = {}
-    for name, estimate in estimates.items():
-        value, *interval = (number if math.isfinite(number) else None for number in estimate)
+    for name, (value, *interval) in estimates.items():
         plain[name] = value
-        if None not in interval:
+        if all(map(math.isfinite, interval)):
             plain[f"{name}_interval"] = interval
     return plain
 
