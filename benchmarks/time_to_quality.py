@@ -40,6 +40,7 @@ from iin_lightning.app.command import compose_train
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.run import require
 from iin_lightning.app.stages import Stage, build_stage
+from iin_lightning.callbacks.ema import EMA
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.stream import Pairs
 from iin_lightning.interpreter import Interpreter
@@ -109,16 +110,21 @@ class Curve:
 
 
 class Looks(pl.Callback):
-    """Looks at even distances, the last one at the end."""
+    """Looks at even distances, the last one at the end, at the average of the weights where a run keeps one."""
 
     def __init__(self, curve: Curve, steps: int, looks: int) -> None:
         self.curve, self.steps = curve, steps
         self.every = max(1, steps // looks)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         step = trainer.global_step
         if step % self.every == 0 or step == self.steps:
+            average = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+            if average is not None:
+                average.show(pl_module)
             self.curve.look(step, last=step == self.steps)
+            if average is not None:
+                average.put_back(pl_module)
 
 
 def build(config: DictConfig) -> tuple[Stage, DataModule]:
@@ -147,10 +153,11 @@ def train_ours(config: DictConfig, looks: int) -> list[Point]:
     since = time.perf_counter()
     stage, _ = build(config)
     curve = Curve(stage, stage.task.interpreter.translator, "ours", since)
+    averages = [instantiate(config.callbacks.ema)] if "ema" in config.callbacks else []
     trainer = instantiate(
         config.trainer,
         logger=False,
-        callbacks=[Looks(curve, config.model.steps, looks)],
+        callbacks=[*averages, Looks(curve, config.model.steps, looks)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         limit_val_batches=0,

@@ -52,8 +52,7 @@ class EMA(Callback):
 
         Not at the end of validation: what keeps the best weights, or draws, comes after all other callbacks.
         """
-        _copy(self._weights, learned(pl_module))
-        self._weights = {}
+        self.put_back(pl_module)
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
@@ -70,17 +69,23 @@ class EMA(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the average."""
-        self._show(pl_module)
+        self.show(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the average in the task."""
-        self._show(pl_module)
+        self.show(pl_module)
 
-    def _show(self, task: LightningModule) -> None:
+    def show(self, task: LightningModule) -> None:
+        """Let the task hold the average, where there is one."""
         if self.average and not self._weights:
             weights = learned(task)
             self._weights = {name: value.clone() for name, value in weights.items()}
             _copy(self.average, weights)
+
+    def put_back(self, task: LightningModule) -> None:
+        """Let the task hold the weights themselves again."""
+        _copy(self._weights, learned(task))
+        self._weights = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put in the weights to go on from, whatever the task holds now."""
