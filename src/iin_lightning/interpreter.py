@@ -7,7 +7,8 @@ changed nor degraded: G(T^-1(T(E(x)))) = f(x). Source: Esser, Rombach, Ommer, CV
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning import serialization
+from iin_lightning.encoders.attach import Attached, attach_latents
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.errors import CheckpointError, FactorError, ShapeError
@@ -81,6 +83,14 @@ class Interpreter(nn.Module):
         """Latents z (B,N) through G: images in [-1,1], or logits, as ``encoder.output`` says."""
         return self.encoder.decode(z) if self.decoder is None else self.decoder(z)
 
+    def complement(self, x: Tensor) -> Tensor | None:
+        """What z does not say of images (B,C,H,W) and G reads all the same; None where z says everything."""
+        return self.encoder.complement(x.to(self.device))
+
+    def resume(self, z: Tensor, complement: Tensor | None) -> Tensor:
+        """Latents z (B,N) with what they do not say through G: ``decode`` where they say everything."""
+        return self.encoder.resume(z, complement) if self.decoder is None else self.decoder(z)
+
     def translate(self, z: Tensor) -> Tensor:
         """Latents to factors: z̃ = T(z), both (B,N)."""
         return self.translator(z)[0]
@@ -105,7 +115,7 @@ class Interpreter(nn.Module):
     @torch.no_grad()
     def edit(self, x: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
         """Give images x new values of the named factors, keep the rest, and decode."""
-        return self.decode(self.replace(self.encode(x), parts))
+        return self.resume(self.replace(self.encode(x), parts), self.complement(x))
 
     @torch.no_grad()
     def swap(self, target: Tensor, source: Tensor, names: Iterable[str]) -> Tensor:
@@ -152,7 +162,57 @@ class Interpreter(nn.Module):
         z_tilde_a, z_tilde_b = self.translate(self.encode(a)), self.translate(self.encode(b))
         weights = torch.linspace(0, 1, steps, device=self.device)[:, None, None]
         path = torch.lerp(z_tilde_a, z_tilde_b, weights)
-        return self.decode(self.untranslate(path.flatten(0, 1))).unflatten(0, (steps, len(z_tilde_a)))
+        rest_a, rest_b = self.complement(a), self.complement(b)
+        if rest_a is not None and rest_b is not None:
+            weights = weights.view(-1, *[1] * rest_a.ndim).to(rest_a.dtype)
+            rest_a = torch.lerp(rest_a, rest_b, weights).flatten(0, 1)
+        return self.resume(self.untranslate(path.flatten(0, 1)), rest_a).unflatten(0, (steps, len(z_tilde_a)))
+
+    @contextmanager
+    def attach(
+        self,
+        network: nn.Module,
+        layer: str,
+        *,
+        edit: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
+    ) -> Iterator[Attached]:
+        """Read, and edit, factors within a network's own forward pass, in this thread, while the context lasts.
+
+        Args:
+            network: whatever the user runs; only hooked, and left as it was.
+            layer: name of its submodule whose output E gives; it may be bypassed by other branches.
+            edit: factors by name, each (B,N_k), to new values of some of them; all others stay. Without it, or where
+                it returns none, nothing is written back.
+
+        Yields:
+            Its ``factors`` are those of the layer's last call, before the edit. Gradients flow through them.
+
+        Raises:
+            ConfigError: there is no such layer; at a pass: its output is no tensor.
+            ShapeError: at a pass: its output has another shape than E's.
+            FactorError: at a pass: an edit names an unknown factor.
+
+        Example:
+            >>> from iin_lightning.encoders import Classifier
+            >>> from iin_lightning.flows.translator import Translator
+            >>> network = Classifier(n_classes=3, image_size=16, latent_dim=8, width=4).eval()
+            >>> factors = Factors({"residual": 6, "gray": 2}, latent_dim=8)
+            >>> interpreter = Interpreter(network, Translator(8, n_blocks=2, hidden=16), factors)
+            >>> without = lambda factors: {"gray": torch.zeros_like(factors["gray"])}
+            >>> with interpreter.attach(network, "to_latent", edit=without) as attached:
+            ...     logits = network(torch.rand(5, 3, 16, 16) * 2 - 1)
+            >>> logits.shape, attached.factors["gray"].shape
+            (torch.Size([5, 3]), torch.Size([5, 2]))
+        """
+        attached = Attached()
+
+        def change(z: Tensor) -> Tensor | None:
+            attached.factors = self.factors.split(self.translate(z))
+            parts = edit(dict(attached.factors)) if edit is not None else {}
+            return self.replace(z, parts) if parts else None
+
+        with attach_latents(network, layer, self.encoder.encoder, change):
+            yield attached
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:

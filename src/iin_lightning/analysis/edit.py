@@ -25,8 +25,9 @@ def swap_grid(interpreter: Interpreter, targets: Tensor, sources: Tensor, name: 
         FactorError: there is no factor of that name.
     """
     interpreter.factors[name]
-    z = interpreter.encode(targets)
+    z, rest = interpreter.encode(targets), interpreter.complement(targets)
     part = interpreter.factors_of(sources)[name]
     rows, columns = len(z), len(part)
     exchanged = interpreter.replace(z.repeat_interleave(columns, 0), {name: part.repeat(rows, 1)})
-    return interpreter.decode(exchanged).unflatten(0, (rows, columns))
+    kept = None if rest is None else rest.repeat_interleave(columns, 0)
+    return interpreter.resume(exchanged, kept).unflatten(0, (rows, columns))

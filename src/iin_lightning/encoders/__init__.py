@@ -5,5 +5,21 @@ from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.encoders.classifier import Classifier
 from iin_lightning.encoders.discriminator import PatchDiscriminator
 from iin_lightning.encoders.frozen import Frozen
+from iin_lightning.encoders.listing import layers
+from iin_lightning.encoders.reductions import PCA, Pool, Reduction, reduction_from
+from iin_lightning.encoders.split import Split
 
-__all__ = ["Autoencoder", "Classifier", "DiagonalGaussian", "Encoder", "Frozen", "PatchDiscriminator"]
+__all__ = [
+    "PCA",
+    "Autoencoder",
+    "Classifier",
+    "DiagonalGaussian",
+    "Encoder",
+    "Frozen",
+    "PatchDiscriminator",
+    "Pool",
+    "Reduction",
+    "Split",
+    "layers",
+    "reduction_from",
+]

@@ -82,9 +82,17 @@ class Encoder(nn.Module, ABC):
     def decode(self, z: Tensor) -> Tensor:
         """G: the image or the logits that the network makes of z (B, N)."""
 
+    def complement(self, x: Tensor) -> Tensor | None:
+        """What z does not say of images (B, C, H, W), (B, ...); None where z says all that G reads."""
+        return None
+
+    def resume(self, z: Tensor, complement: Tensor | None) -> Tensor:
+        """G given z (B, N) and what z does not say: ``resume(encode(x).mean, complement(x))`` is f(x)."""
+        return self.decode(z)
+
     def forward(self, x: Tensor) -> Tensor:
         """f(x) = G(E(x)) with the mean of E: a reconstruction, or the logits of a classifier."""
-        return self.decode(self.encode(x).mean)
+        return self.resume(self.encode(x).mean, self.complement(x))
 
     def _check_images(self, x: Tensor, channels: int, size: int) -> None:
         if x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):

@@ -44,8 +44,20 @@ class Frozen(Held, Encoder):
         self.hold()
         return self.encoder.encode(x)
 
+    @torch.no_grad()
+    def complement(self, x: Tensor) -> Tensor | None:
+        """What z does not say of images (B, C, H, W), without gradients."""
+        self.hold()
+        return self.encoder.complement(x)
+
     def decode(self, z: Tensor) -> Tensor:
         """The image or the logits of z (B, N), differentiable with respect to z alone."""
         self.hold()
         with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
             return self.encoder.decode(z)
+
+    def resume(self, z: Tensor, complement: Tensor | None) -> Tensor:
+        """The image or the logits of z (B, N) and its complement, differentiable with respect to z alone."""
+        self.hold()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and z.requires_grad):
+            return self.encoder.resume(z, complement)

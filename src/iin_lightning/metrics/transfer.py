@@ -60,9 +60,9 @@ class FactorTransfer(Metric):
         source_labels: Tensor,
     ) -> None:
         """Take a batch of targets and sources (B,C,H,W), whose labels (B,K) stand in the data's columns."""
-        z, parts = interpreter.encode(target), interpreter.factors_of(source)
-        outputs = {name: interpreter.decode(interpreter.replace(z, {name: parts[name]})) for name in self.factors}
-        outputs[RECONSTRUCTION] = interpreter.decode(z)
+        z, rest, parts = interpreter.encode(target), interpreter.complement(target), interpreter.factors_of(source)
+        outputs = {name: interpreter.resume(interpreter.replace(z, {name: parts[name]}), rest) for name in self.factors}
+        outputs[RECONSTRUCTION] = interpreter.resume(z, rest)
         # A classifier's logits have no images beside them: its own prediction is both bounds.
         outputs[IMAGES] = target if interpreter.encoder.output == "image" else outputs[RECONSTRUCTION]
         for row, (concept, reading) in enumerate(self.readings.items()):

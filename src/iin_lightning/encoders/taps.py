@@ -1,0 +1,109 @@
+"""Hooks that live for one call: watch what a layer gives, or put something else in its place.
+
+A network that is looked into is never changed: a hook is removed when its context ends, also by an exception, and it
+answers calls of its own thread alone, so that several threads may look into one network at once.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from threading import get_ident
+from typing import Any
+
+from torch import Tensor, nn
+
+from iin_lightning.errors import ConfigError
+
+NEVER_CALLED = "This batch never called the layer: the network went another way. Name a layer that every image passes."
+
+
+class _Reached(Exception):
+    """No error: the end of a pass that need not go on."""
+
+
+@contextmanager
+def tapped(module: nn.Module, react: Callable[[Any], Any]) -> Iterator[None]:
+    """While it lasts, ``react`` gets each output of ``module`` in this thread, and replaces it unless it returns None.
+
+    Example:
+        >>> double = nn.Identity()
+        >>> with tapped(double, lambda output: 2 * output):
+        ...     double(torch.ones(1))
+        tensor([2.])
+        >>> double(torch.ones(1)), len(double._forward_hooks)
+        (tensor([1.]), 0)
+    """
+    owner = get_ident()
+    handle = module.register_forward_hook(
+        lambda _module, _inputs, output: react(output) if get_ident() == owner else None
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def output_of(module: nn.Module, run: Callable[[], Any]) -> Any:
+    """What ``module`` gives within ``run()``, which ends there: nothing behind it is computed.
+
+    Raises:
+        ConfigError: ``run`` never called it.
+    """
+    found: list[Any] = []
+
+    def stop(output: Any) -> None:
+        found.append(output)
+        raise _Reached
+
+    with tapped(module, stop):
+        try:
+            run()
+        except _Reached:
+            return found[0]
+    raise ConfigError(NEVER_CALLED)
+
+
+def run_with(module: nn.Module, output: Tensor, run: Callable[[], Any]) -> Any:
+    """What ``run()`` returns where ``module`` gives ``output``, whatever it computed.
+
+    Raises:
+        ConfigError: ``run`` never called it.
+    """
+    calls: list[None] = []
+
+    def replace(_: Any) -> Tensor:
+        calls.append(None)
+        return output
+
+    with tapped(module, replace):
+        result = run()
+    if not calls:
+        raise ConfigError(NEVER_CALLED)
+    return result
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode while it lasts; then each module is back in the mode it was in."""
+    modes = {module: module.training for module in network.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def find(network: nn.Module, layer: str) -> nn.Module:
+    """The module of that name.
+
+    Raises:
+        ConfigError: there is none; says which names are near.
+    """
+    names = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
+    if layer in names:
+        return network.get_submodule(layer)
+    near = get_close_matches(layer, names, n=6, cutoff=0.0)
+    hint = f"; nearest of its {len(names)} layers: {', '.join(near)} (did you mean {near[0]}?)" if near else ""
+    raise ConfigError(f"{type(network).__name__} has no layer {layer!r}{hint}")
