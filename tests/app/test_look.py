@@ -13,12 +13,16 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 from tests.data import fakes
+from torchvision.transforms.v2 import RandomInvert
 
 from iin_lightning.app import look as looking
+from iin_lightning.app import networks
 from iin_lightning.app.command import register_resolvers
 from iin_lightning.app.paths import conf_folder
+from iin_lightning.data.changes import ChangedImages
+from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.data.images import ImageTensor
-from iin_lightning.errors import IINError
+from iin_lightning.errors import ConfigError, IINError
 from iin_lightning.look import Look
 
 FEW = ("images=5", "pairs=3")
@@ -30,6 +34,7 @@ def look(tmp_path, capsys):
 
     def run(*overrides):
         register_resolvers()
+        networks.register()
         ConfigStore.instance().store("iin_lightning_look", Look)
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             config = compose("look", [f"paths.outputs={tmp_path}", *FEW, *overrides], return_hydra_config=True)
@@ -91,6 +96,24 @@ def test_a_card_and_a_sheet_of_every_data_set(look, tmp_path, case):
     assert not list(tmp_path.rglob("pixels")), "looking decodes no more than it shows"
 
 
+def test_versions_of_images_are_shown_with_what_they_share_and_made_for_the_sheet_alone(look, tmp_path):
+    root = fakes.write_celeba(tmp_path / "data")
+    printed, _ = look("data=gray", "data@data.base=celeba", f"data.base.root={root}", f"paths.cache={tmp_path}/cache")
+    assert "train 40 images" in printed
+    assert "concept gray 2 classes: original (50.0%), gray (50.0%)" in printed
+    assert f"train data=gray paths.outputs={tmp_path} data.base=celeba data.base.root={root}" in printed
+    assert not (tmp_path / "cache").exists()
+
+
+def test_versions_of_an_image_share_all_but_what_is_changed():
+    changed = ChangedImages(ColorMNISTMini(views=1, limit=64), {"film": {"negative": RandomInvert(p=1.0)}})
+    axes = looking.sheet(changed.source("test"), changed, "test", 4, 8, seed=0).axes[0]
+    captions = [text.get_text() for text in axes.texts]
+    assert sum(bool(re.fullmatch(r"\d, all else", caption)) for caption in captions) == 4
+    assert sum(bool(re.fullmatch(r"\d", caption)) for caption in captions) == 4
+    assert any("negative" in caption for caption in captions)
+
+
 def test_broken_images_are_on_the_card(look, tmp_path):
     root = fakes.write_image_folder(tmp_path / "data", n=3)
     for path in (root / "dog").iterdir():
@@ -147,13 +170,9 @@ def test_a_caption_names_the_class_of_each_image_above_it(kind):
     assert shown == pytest.approx(captions[:10] + [k for k in captions[10:] for _ in "ab"], abs=2)
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "iin_lightning.look", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_the_command_writes_the_sheet_and_nothing_else(mnist_root, tmp_path):
-    process = run(tmp_path, "data=mnist", f"paths.data={mnist_root}", "split=test", *FEW)
+def test_the_command_writes_the_sheet_and_nothing_else(mnist_root, tmp_path, run_command):
+    asked = ("data=mnist", f"paths.data={mnist_root}", "split=test", *FEW)
+    process = run_command("iin_lightning.look", *asked, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert "sheet  outputs/look/mnist/contact_test.png" in process.stdout
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["contact_test.png"]
@@ -174,8 +193,8 @@ def test_bad_input_gets_a_sentence_and_no_sheet(look, tmp_path, case):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_misspelt_key_ends_the_command_with_those_that_exist(tmp_path):
-    process = run(tmp_path, "imags=3", "split=test")
+def test_a_misspelt_key_ends_the_command_with_those_that_exist(tmp_path, run_command):
+    process = run_command("iin_lightning.look", "imags=3", "split=test", cwd=tmp_path)
     assert process.returncode == 2, process.stderr
     assert "Traceback" not in process.stderr
     assert re.search("allowed are: .*images.*did you mean images", process.stderr), process.stderr
@@ -192,3 +211,19 @@ def test_help_loads_no_torch():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "data=celeba" in out
     assert out.rstrip().endswith("torch loaded: False")
+
+
+def test_layers_of_a_network_are_listed_with_what_can_be_named(look):
+    """In the order of call, without weights or data."""
+    printed, sheet = look("encoder=torchvision/resnet18", "paths.data=/nowhere")
+    assert sheet is None
+    assert re.search(r"conv1 64x112x112 802,816 bn1 64x112x112", printed), printed
+    assert re.search(r"layer1.0.conv1 64x56x56 200,704 bypassed", printed), printed
+    assert re.search(r"layer1.0.relu 64x56x56 200,704 no place to cut: 2 calls", printed), printed
+    assert re.search(r"avgpool 512x1x1 512 fc.latent 512 512 the default fc 1000 1,000", printed), printed
+    assert "python -m iin_lightning.train data=color_mnist_mini encoder=torchvision/resnet18" in printed
+
+
+def test_layers_are_of_networks_from_outside(look):
+    with pytest.raises(ConfigError, match="no layers to choose from: look at encoder=torchvision/<name>"):
+        look("encoder=autoencoder")

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from iin_lightning.data.base import LabelledBatch
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.data.encoding import Encoded, Encoding
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.latent_files import load, load_or_build
+from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.pairs import PairIndex
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
@@ -58,6 +60,15 @@ def test_training_latents_see_dequantised_images_once_and_by_seed(source, encode
     assert torch.equal(noisy, again)
     assert not torch.equal(noisy, other)
     assert 0 < (noisy - exact).abs().max() < 0.1
+
+
+def test_how_many_images_the_processor_takes_at_a_time_changes_no_noise(source, encoder, monkeypatch):
+    latents = []
+    for values in (10**9, 1):  # all images of a batch at once; one by one, for none has less than one value
+        monkeypatch.setattr("iin_lightning.data.encoding.CPU_VALUES", values)
+        latents.append(LatentCache.build(source, encoder, training=True, seed=0, batch_size=2))
+    torch.testing.assert_close(latents[0].mean, latents[1].mean)
+    torch.testing.assert_close(latents[0].scale, latents[1].scale)
 
 
 def test_the_encoder_gets_its_mode_back_even_after_an_error(source, encoder):
@@ -390,3 +401,29 @@ def test_batches_of_latents_on_a_gpu_are_drawn_there(make):
     if isinstance(stream, FixedPairs):
         for on_gpu, part in zip(batch, make(cache)[1]):
             assert torch.equal(on_gpu.cpu(), part)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_latents_with_labels_are_those_of_their_images(mnist_root, encoder, tmp_path, cached):
+    images = ColorMNIST(mnist_root, batch_size=6, num_workers=0)
+    data = LatentData(images, encoder, cache=tmp_path if cached else None, cache_key="e", batch_size=6)
+    data.labelled = True
+    source, latents = images.source("val"), data.latents("val")
+    for batch in data.val_dataloader():
+        assert isinstance(batch, LabelledBatch)
+        assert torch.equal(batch.x, latents.mean)
+        assert torch.equal(batch.labels, source.labels)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.labels.shape == (6, 2)
+    assert batch.x.shape == ((6, encoder.latent_dim) if cached else (6, 3, 32, 32))
+    data.trainer = SimpleNamespace(
+        training=True,
+        global_rank=0,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        fit_loop=SimpleNamespace(
+            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(processed=0)))
+        ),
+    )
+    on_device = data.on_after_batch_transfer(batch, 0)
+    assert on_device.x.shape == (6, encoder.latent_dim)
+    assert torch.equal(on_device.labels, batch.labels)

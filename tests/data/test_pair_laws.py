@@ -8,9 +8,12 @@ import pytest
 import torch
 from tests.data import fakes
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import RandomInvert
 
 from iin_lightning.data.animal_faces import AnimalFaces
+from iin_lightning.data.base import ORIGIN
 from iin_lightning.data.celeba import CelebA
+from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.cifar10 import CIFAR10
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.data.deep_fashion import DeepFashion
@@ -66,9 +69,20 @@ CASES = {
     ),
     "pairs_csv": Case(fakes.write_pairs_csv, files(PairsCSV)),
     "pairs_csv with splits": Case(lambda root: fakes.write_pairs_csv(root, split=True), files(PairsCSV)),
+    "versions of celeba": Case(
+        fakes.write_celeba,
+        lambda root, limit=None, **o: ChangedImages(
+            CelebA(root, attributes=["Male"], cache="none", num_workers=0, limit=limit, **o),
+            {"film": {"negative": RandomInvert(p=1.0)}},
+            num_workers=0,
+            **o,
+        ),
+    ),
 }
 SEVERAL_CONCEPTS = ["color_mnist", "celeba", "celeba with people", "pairs_csv", "pairs_csv with splits"]
+VERSIONS = ["versions of celeba"]  # whose pairs are other ones, see test_changes
 every_case = pytest.mark.parametrize("name", CASES)
+every_labelled = pytest.mark.parametrize("name", [name for name in CASES if name not in VERSIONS])
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +114,13 @@ def test_the_card_fits_the_sources(name, build):
     assert data.license
     assert data.terms
     assert set(data.kinds) == set(data.concepts)
-    assert (len(data.concepts) > 1) == (name in SEVERAL_CONCEPTS)
+    assert (len(data.concepts) > 1) == (name in SEVERAL_CONCEPTS + VERSIONS)
     assert set(data.kinds.values()) <= {"class", "color", "identity"}
     assert set(data.classes) == {concept for concept, kind in data.kinds.items() if kind == "class"}
     for split in SPLITS:
         source = data.source(split)
-        assert source.concepts == data.concepts
-        assert source.labels.shape == (len(source), len(data.concepts))
+        assert source.concepts == (data.concepts if name not in VERSIONS else (*data.concepts, ORIGIN))
+        assert source.labels.shape == (len(source), len(source.concepts))
         assert source.labels.dtype == torch.long
         x = source.draw(torch.tensor([0, len(source) - 1]), None)
         assert x.shape == (2, *data.image_shape)
@@ -116,7 +130,7 @@ def test_the_card_fits_the_sources(name, build):
     assert sum(data.broken.values()) == 0
 
 
-@every_case
+@every_labelled
 def test_a_pair_shares_what_its_mask_says(name, build):
     data = build(name)
     source, factors = data.source("train"), factors_of(data)
@@ -130,7 +144,7 @@ def test_a_pair_shares_what_its_mask_says(name, build):
             assert (a != b).all()
 
 
-@every_case
+@every_labelled
 def test_every_partner_shares_a_concept_where_there_is_one_to_share(name, build):
     data = build(name)
     source = data.source("train")
@@ -226,7 +240,7 @@ def test_a_limit_leaves_some_images_of_each_split(name, build):
     whole, part, again = build(name), build(name, limit=6, seed=5), build(name, limit=6, seed=5)
     for split in SPLITS:
         source = part.source(split)
-        assert 0 < len(source) <= 6
+        assert 0 < len(source) <= 6 * (2 if name in VERSIONS else 1)
         assert torch.equal(source.labels, again.source(split).labels)
         if name != "color_mnist":  # a view more or less changes no split, but which digit has which colour
             assert pixels_of(source) <= pixels_of(whole.source(split))

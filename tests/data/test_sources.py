@@ -2,18 +2,23 @@
 
 import pytest
 import torch
+from torchvision.transforms.v2 import RandomInvert
 
+from iin_lightning.data.base import ORIGIN
+from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.color_mnist import ColorMNIST, ColorMNISTMini
 from iin_lightning.data.mnist import MNIST
 from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import generator
 
+NEGATIVES = {"film": {"negative": RandomInvert(p=1.0)}}
 DATASETS = {
     "mnist": lambda root: MNIST(root, download=False),
     "mnist in RGB": lambda root: MNIST(root, channels=3, download=False),
     "color_mnist": lambda root: ColorMNIST(root, views=2, download=False),
     "color_mnist with complement": lambda root: ColorMNIST(root, background="complement", download=False),
     "color_mnist_mini": lambda root: ColorMNISTMini(views=1),
+    "versions of mnist": lambda root: ChangedImages(MNIST(root, download=False), NEGATIVES),
 }
 every_dataset = pytest.mark.parametrize("make", DATASETS.values(), ids=DATASETS.keys())
 every_split = pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -39,9 +44,9 @@ def test_images_are_float32_in_range_and_of_the_stated_shape(make, split, mnist_
 def test_labels_are_one_column_a_concept_and_classes_have_names(make, split, mnist_root):
     data = make(mnist_root)
     source = data.source(split)
-    assert source.concepts == data.concepts == tuple(data.kinds)
+    assert tuple(name for name in source.concepts if name != ORIGIN) == data.concepts == tuple(data.kinds)
     assert source.labels.dtype == torch.long
-    assert source.labels.shape == (len(source), len(data.concepts))
+    assert source.labels.shape == (len(source), len(source.concepts))
     for column, concept in enumerate(data.concepts):
         assert data.kinds[concept] in ("class", "color")
         if data.kinds[concept] == "class":

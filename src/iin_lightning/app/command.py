@@ -30,6 +30,7 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
     """
     schema.register()
     register_resolvers()
+    sys.argv[1:] = map(nested_choice, sys.argv[1:])
     # Else Hydra prints a text of its own for any error and ends the process itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -44,6 +45,18 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
         _end(str(cause) if cause else str(error).strip() + _hint(str(error), config_name), IINError.exit_code)
     except KeyboardInterrupt:
         _end("Stopped.", StoppedByUser.exit_code)
+
+
+def nested_choice(argument: str) -> str:
+    """What a user types of the data set whose images are changed, in Hydra's words; any other argument as it is.
+
+    Example:
+        >>> nested_choice("data.base=celeba"), nested_choice("outside.base.base=mnist,celeba")
+        ('data@data.base=celeba', 'data@outside.base.base=mnist,celeba')
+        >>> nested_choice("data.base.limit=7"), nested_choice("data.base={_target_: mine.Images}")
+        ('data.base.limit=7', 'data.base={_target_: mine.Images}')
+    """
+    return re.sub(r"^((?:data|outside)(?:\.base)+)=(?=[\w(])(?!null$)", r"data@\1=", argument)
 
 
 def _end(text: str, code: int) -> None:
@@ -61,9 +74,14 @@ def _hint(text: str, config_name: str) -> str:
         return f"\nOnly you know it, so there is no default: add {missing[1]}=<value>."
     if "Could not override '" not in text:
         return ""
+    if (nested := re.search(r"Could not override 'data@(\S+)\.base'", text)) is not None:
+        where = nested[1]
+        return f"\n{where} changes no images of another data set, as {where}=gray does: leave out {where}.base."
     parent, _, key = text.split("'")[1].rpartition(".")
     # Groups (data=celeba) decide which keys there are; values (data.seed=1) do not.
-    groups = [a for a in sys.argv[1:] if "=" in a and (conf_folder() / a.split("=")[0]).is_dir()]
+    # One that a sweep goes through is left out, as Hydra does when it reads the values.
+    said = [a for a in sys.argv[1:] if "=" in a and "," not in a]
+    groups = [a for a in said if (conf_folder() / re.split("[@=]", a)[0]).is_dir()]
     tree = _compose(config_name, groups)
     node = OmegaConf.select(tree, parent) if parent else tree
     return f"\nIn {parent or 'the configuration'} {choices(key, map(str, node))}." if node else ""

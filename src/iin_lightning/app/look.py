@@ -1,4 +1,4 @@
-"""The command ``look``: a data set's card on the screen, its images and pairs on a sheet."""
+"""The command ``look``: a data set's card on the screen, its images and pairs on a sheet; or a network's layers."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from iin_lightning.app.layers import look_at_layers
 from iin_lightning.app.quiet import quiet
-from iin_lightning.data.base import Source, Split, draw_labelled
+from iin_lightning.data.base import ORIGIN, Source, Split, draw_labelled
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.splits import SPLITS
 from iin_lightning.data.stream import ConceptPairs
@@ -30,22 +31,24 @@ NAMES_SHOWN = 12  # of a concept's classes
 CANDIDATES = 64  # pairs drawn for each that is shown, so that rare kinds are seen, too
 
 
-def look(config: DictConfig) -> Path:
-    """Print the card of the data and draw their sheet.
+def look(config: DictConfig) -> Path | None:
+    """Print the card of the data and draw their sheet; or print the layers of a network from outside.
 
     Returns:
-        Where the sheet is.
+        Where the sheet is, if there is one.
 
     Raises:
         ConfigError: a key is out of its range.
     """
     quiet()
+    if config.encoder is not None:
+        look_at_layers(config)
+        return None
     if config.split not in SPLITS:
         raise ConfigError(f"There is no split={config.split}; {choices(config.split, SPLITS)}.")
     if config.images < 1 or config.pairs < 0:
         raise ConfigError(f"images={config.images} must be at least 1, and pairs={config.pairs} at least 0.")
-    if "cache" in config.data:
-        config.data.cache = "none"  # a few images are looked at, and the cache would decode all
+    _without_caches(config.data)
     data: DataModule = instantiate(config.data)
     source = data.source(config.split)
     figure = sheet(source, data, config.split, config.images, config.pairs, config.seed)
@@ -105,12 +108,13 @@ def sheet(source: Source, data: DataModule, split: str, n_images: int, n_pairs: 
     images, labels = draw_labelled(source, items, None)
     captions = [_classes(data, named, row) for row in labels[:, columns].tolist()]
     panels = [Panel(f"Images of the {split} split", images[:, None], captions, columns=6)]
-    if source.concepts and n_pairs:
+    if _concepts(source) and n_pairs:
         images, labels = draw_labelled(source, torch.cat(pairs_of_every_kind(source, n_pairs, seed)), None)
         (x_a, x_b), (labels_a, labels_b) = images.chunk(2), labels.chunk(2)
+        shared = _pairs_of(source).shared(labels_a, labels_b)
         captions = [
-            shared_caption(data.classes, source.concepts, a, same)
-            for a, same in zip(labels_a.tolist(), (labels_a == labels_b).tolist())
+            shared_caption(data.classes, _concepts(source), a, same, rest=rest)
+            for a, (rest, *same) in zip(labels_a.tolist(), shared.tolist())
         ]
         panels.append(Panel("Pairs and what both share", torch.stack([x_a, x_b], 1), captions, columns=3))
     return contact_figure(panels)
@@ -140,18 +144,22 @@ def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tens
     Returns:
         Items a (n,) and b (n,).
     """
-    factors = Factors(dict.fromkeys((RESIDUAL, *source.concepts), 1), len(source.concepts) + 1)
-    pairs = ConceptPairs(source, factors)
+    pairs = _pairs_of(source)
     key = generator(seed, "look at pairs")
     a = torch.randperm(len(source), generator=key)[: n * CANDIDATES]
     b = pairs.partners(a, key)
-    shared = source.labels[a] == source.labels[b]
+    shared = pairs.shared(source.labels[a], source.labels[b])
     chosen = evenly(shared.long(), n, key).flip(0)
     return a[chosen], b[chosen]
 
 
 def shared_caption(
-    classes: Mapping[str, Sequence[str]], concepts: Iterable[str], labels: Iterable[int], shared: Iterable[bool]
+    classes: Mapping[str, Sequence[str]],
+    concepts: Iterable[str],
+    labels: Iterable[int],
+    shared: Iterable[bool],
+    *,
+    rest: bool = False,
 ) -> str:
     """What a pair shares, in words: the class of both, or that it is the same where it has no name.
 
@@ -160,16 +168,35 @@ def shared_caption(
         concepts: K names.
         labels: of either image.
         shared: whether those of the other are the same.
+        rest: whether all that is no concept is shared, too, as of versions of one image.
 
     Example:
         >>> classes = {"smile": ("not smiling", "smiling")}
         >>> shared_caption(classes, ["smile", "identity"], [0, 12], [True, True])
         'not smiling, same identity'
     """
-    both = (
+    both = [
         classes[name][k] if name in classes else f"same {name}" for name, k, s in zip(concepts, labels, shared) if s
-    )
-    return ", ".join(both) or "nothing"
+    ]
+    return ", ".join([*both, "all else"] if rest else both) or "nothing"
+
+
+def _concepts(source: Source) -> tuple[str, ...]:
+    return tuple(name for name in source.concepts if name != ORIGIN)
+
+
+def _pairs_of(source: Source) -> ConceptPairs:
+    """Pairs of all concepts."""
+    concepts = _concepts(source)
+    return ConceptPairs(source, Factors(dict.fromkeys((RESIDUAL, *concepts), 1), len(concepts) + 1))
+
+
+def _without_caches(data: DictConfig) -> None:
+    """A few images are looked at, and caches would decode or change all, those of the data set within as well."""
+    if "cache" in data:
+        data.cache = "none"
+    if "base" in data:
+        _without_caches(data.base)
 
 
 def _classes(data: DataModule, concepts: Sequence[str], labels: Iterable[int]) -> str:
@@ -210,7 +237,8 @@ def _frequencies(shares: Mapping[str, float], asked: Iterable[str]) -> Columns:
 def _commands(data: DataModule) -> list[str]:
     """How the data would be trained on, with what this command line says of them."""
     hydra = HydraConfig.get()
-    said = [one for one in hydra.overrides.task if one.startswith(("data.", "paths.", "seed="))]
+    told = [one.replace("data@data.", "data.") for one in hydra.overrides.task]  # as a user types it
+    said = [one for one in told if one.startswith(("data.", "paths.", "seed="))]
     start = ["python", "-m", "iin_lightning.train", f"data={hydra.runtime.choices['data']}", *said]
     models = ("autoencoder", "sup" if data.concepts else "unsup")
     return [f"  {shlex.join([*start, f'model={model}'])}" for model in models]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ TRAINER_INGREDIENTS = (
     "deterministic",
 )
 ELSEWHERE = ("num_workers", "download", "eval_batch_size", "cache", "cache_dir", "max_broken")
-LABELS = ("attributes", "concept")
+LABELS = ("attributes", "concept", "keep")
 
 
 def recipe_key(config: DictConfig) -> str:
@@ -35,16 +35,24 @@ def recipe_key(config: DictConfig) -> str:
     for name in INGREDIENTS:
         value = OmegaConf.select(config, name)
         recipe[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ELSEWHERE}
-    if config.model.stage == "autoencode":  # which reads no labels
-        recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in LABELS}
-    # A data set of a name is the same one wherever it lies; a folder of one's own is known by its path alone.
-    if recipe["data"].get("root") == config.paths.data:
-        del recipe["data"]["root"]
+    # An autoencoder reads no labels.
+    without = (*ELSEWHERE, *LABELS) if config.model.stage == "autoencode" else ELSEWHERE
+    recipe["data"] = _which_data(recipe["data"], without, config.paths.data)
     if (average := OmegaConf.select(config, "callbacks.ema")) is not None:
         recipe["ema"] = OmegaConf.to_container(average, resolve=True)
     recipe["trainer"] = {k: OmegaConf.select(config.trainer, k) for k in TRAINER_INGREDIENTS}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _which_data(data: dict[str, Any], without: Sequence[str], root: str) -> dict[str, Any]:
+    """What says which data they are, and of which data set they are versions.
+
+    A data set of a name is the same one wherever it lies; a folder of one's own is known by its path alone.
+    """
+    which = {k: v for k, v in data.items() if k not in without and (k, v) != ("root", root)}
+    if "base" in which:
+        which["base"] = _which_data(which["base"], (*without, "batch_size"), root)
+    return which
 
 
 class ModelStore:

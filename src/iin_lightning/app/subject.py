@@ -15,6 +15,7 @@ from iin_lightning import serialization
 from iin_lightning.analysis.chunks import CHUNK
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.data.base import Source, Split, Subset
+from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.latent_module import LatentData
@@ -148,7 +149,8 @@ class Subject:
 
     def _read(self, path: Path) -> Tensor:
         channels, size = self.data.image_shape[0], self.data.image_shape[-1]
-        framing = self.data.framing if isinstance(self.data, FileModule) else Framing(size)
+        data = self.data.base if isinstance(self.data, ChangedImages) else self.data
+        framing = data.framing if isinstance(data, FileModule) else Framing(size)
         try:
             image = to_range(read_image(path, framing))
         except BrokenImageError as error:

@@ -13,6 +13,9 @@ from torch import Tensor
 
 Split = Literal["train", "val", "test"]
 
+ORIGIN = "image"
+"""The column of a source's labels that says of which image an item is a version, where there are versions of images."""
+
 
 class LabelledBatch(NamedTuple):
     """Examples and the values of their concepts.

@@ -2,22 +2,18 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from iin_lightning.data.base import Source, Split
-from iin_lightning.data.cores import usable_cores
+from iin_lightning.data.caching import Cache, cache_folder, processes
 from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths
 from iin_lightning.data.framing import Framing
 from iin_lightning.data.limit import choose
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pixel_cache import into_memory, onto_disk
 from iin_lightning.data.splits import check_fraction
-from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import FIXED
-
-Cache = Literal["none", "ram", "disk"]
-CACHES: tuple[Cache, ...] = ("none", "ram", "disk")
-MOST_WORKERS = 8  # more decode faster than any of our networks trains
 
 
 class FileModule(DataModule, ABC):
@@ -56,21 +52,14 @@ class FileModule(DataModule, ABC):
         num_workers: int | None = None,
         **loading: Any,
     ) -> None:
-        if cache not in CACHES:
-            raise ConfigError(f"There is no cache {cache!r}; {choices(cache, CACHES)}.")
-        if cache == "disk" and cache_dir is None:
-            raise ConfigError(
-                "cache=disk keeps decoded images in a folder, but cache_dir is not set: set data.cache_dir, or "
-                "data.cache to ram or none."
-            )
+        self.folder = cache_folder(cache, cache_dir, "pixels", "decoded images")
         if not 0 <= max_broken < 1:
             raise ConfigError(f"max_broken={max_broken} must lie in [0, 1): it is a part of a split's images.")
-        self.decoders = min(MOST_WORKERS, usable_cores()) if num_workers is None else num_workers
-        super().__init__(num_workers=self.decoders if cache == "none" or num_workers is not None else 0, **loading)
+        self.decoders, loaders = processes(cache, num_workers)
+        super().__init__(num_workers=loaders, **loading)
         check_fraction("val_fraction", self.val_fraction)
         self.framing = Framing(size, crop, antialias, pad)
         self.cache: Cache = cache
-        self.folder = Path(cache_dir) / "pixels" if cache == "disk" and cache_dir is not None else None
         self.max_broken = max_broken
         self._broken: dict[Split, BrokenImages] = {}
 

@@ -1,6 +1,6 @@
 """Latents as the training data of a translator: cached once, or encoded again at every step."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from operator import attrgetter
@@ -12,7 +12,7 @@ from rich.progress import Progress as ProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from iin_lightning.data.base import Encoder, Split
+from iin_lightning.data.base import Encoder, LabelledBatch, Split
 from iin_lightning.data.encoding import Encoding, Progress
 from iin_lightning.data.latent_files import FORMAT, load_or_build
 from iin_lightning.data.latents import LatentCache, fingerprint
@@ -26,9 +26,10 @@ from iin_lightning.seeding import FIXED, generator
 class LatentData(StreamModule):
     """Batches of latents z ~ q(z|x) of a data set's images under a frozen encoder.
 
-    Without factors a batch is z (B, N), for the likelihood of Eq. 12; with them it is a ``PairBatch`` of
-    latents, for Eq. 7-9. Training draws new posterior samples at every step; validation and test use one
-    sample of each image, the same for every seed, so that likelihoods of different translators compare.
+    Without factors a batch is z (B, N), for the likelihood of Eq. 12, or a ``LabelledBatch`` if ``labelled`` is set,
+    for a classifier on latents; with factors it is a ``PairBatch`` of latents, for Eq. 7-9. Training draws new
+    posterior samples at every step; validation and test use one sample of each image, the same for every seed, so that
+    likelihoods of different translators compare.
     Where data are random beyond dequantisation, as ColorMNIST's views, each view is an item with its own posterior.
 
     Cached latents are drawn on the training device if that is a GPU with room for them, and otherwise from a file that
@@ -84,6 +85,7 @@ class LatentData(StreamModule):
         self.encode_batch_size = encode_batch_size
         self.noise = noise
         self.device = device
+        self.labelled = False
         self._latents: dict[Split, LatentCache] = {}
         self._near: dict[Split, LatentCache] = {}
 
@@ -114,7 +116,7 @@ class LatentData(StreamModule):
         source = self._nearby("train") if self.cache is not None else self.images.source("train")
         if self.factors is None:
             singles = Singles(source, self.batch_size, self.seed, **self.ranks)
-            return self.train_loader(singles, len(source), attrgetter("x"), device=source.device)
+            return self.train_loader(singles, len(source), self._collate, device=source.device)
         pairs = Pairs(source, self.factors, self.batch_size, self.seed, **self.ranks)
         return self.train_loader(pairs, len(source), device=source.device)
 
@@ -134,13 +136,19 @@ class LatentData(StreamModule):
         if isinstance(batch, PairBatch):
             z_a, z_b = self._sample(torch.cat([batch.a, batch.b]), noise).chunk(2)
             return PairBatch(z_a, z_b, batch.shared)
+        if isinstance(batch, LabelledBatch):
+            return LabelledBatch(self._sample(batch.x, noise), batch.labels)
         return self._sample(batch, noise)
+
+    @property
+    def _collate(self) -> Callable[[Any], Any] | None:
+        return None if self.labelled else attrgetter("x")
 
     def _fixed(self, split: Split) -> DataLoader[Any]:
         source = self._nearby(split)
         if self.factors is None:
             singles = FixedSingles(source, self.eval_batch_size, **self.ranks)
-            return self.eval_loader(singles, attrgetter("x"), device=source.device)
+            return self.eval_loader(singles, self._collate, device=source.device)
         pairs = FixedPairs(source, self.factors, self.eval_batch_size, FIXED, **self.ranks)
         return self.eval_loader(pairs, device=source.device)
 

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from iin_lightning.data.base import LabelledBatch, Source, Split, Subset
+from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, Split, Subset
 from iin_lightning.data.limit import choose
 from iin_lightning.data.order import StepSampler
 from iin_lightning.data.stream import FixedSingles, Singles
@@ -169,8 +169,17 @@ class DataModule(StreamModule, ABC):
         """Read a split."""
 
     def source(self, split: Split) -> Source:
-        """A split, read once, and no more of it than the limit."""
+        """A split, read once, and no more of it than the limit.
+
+        Raises:
+            ConfigError: a concept has the name that is kept for the number of an image.
+        """
         if split not in self._sources:
+            if ORIGIN in self.concepts:
+                raise ConfigError(
+                    f"A concept of {type(self).__name__} is called {ORIGIN!r}, the name that is kept for the number of "
+                    "the image that an item is a version of: call the concept otherwise."
+                )
             source = self.load(split)
             if self.limit is not None and self.limit < len(source):
                 source = Subset(source, choose(source.labels, self.limit, FIXED, self.limit_by))

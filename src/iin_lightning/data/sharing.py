@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from iin_lightning.data.base import ORIGIN
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.pairs import PairIndex
 from iin_lightning.errors import FactorError
@@ -12,8 +13,12 @@ from iin_lightning.seeding import FIXED, generator
 def sharing_pairs(latents: LatentCache, count: int = 10_000) -> dict[str, tuple[Tensor, Tensor]]:
     """Latent means of pairs that share a concept and differ elsewhere, the same pairs for every encoder.
 
+    Versions of images share a label with those of other images only, since two of one image share the residual, too. A
+    change is shared by the same version of two images, and by two originals: without these a change that has one
+    version would have one value in all its pairs, which nothing varies with.
+
     Args:
-        latents: of items with K concepts.
+        latents: of items with K concepts, perhaps of versions of images.
         count: at most so many pairs of each concept.
 
     Returns:
@@ -28,12 +33,17 @@ def sharing_pairs(latents: LatentCache, count: int = 10_000) -> dict[str, tuple[
         >>> {name: tuple(a.shape) for name, (a, b) in sharing_pairs(cache).items()}
         {'digit': (2, 4), 'color': (2, 4)}
     """
-    if not latents.concepts:
+    concepts = [name for name in latents.concepts if name != ORIGIN]
+    if not concepts:
         raise FactorError("These data have no concepts, so no pairs share one: name the factors (model.factors).")
-    index = PairIndex(latents.labels)
+    index, column = PairIndex(latents.labels), 0
     key = generator(FIXED, "sharing")
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
-    for column, name in enumerate(latents.concepts):
+    for name in concepts:
+        if ORIGIN in latents.concepts:  # partners differ in the image, whatever else they have in common
+            index = PairIndex(latents.labels[:, [latents.concepts.index(name), latents.concepts.index(ORIGIN)]])
+        else:
+            column = latents.concepts.index(name)
         order = torch.randperm(len(latents), generator=key)
         anchors = order[index.has_partner(order)[:, column]][:count]
         if len(anchors) < 2:

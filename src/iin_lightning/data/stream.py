@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from iin_lightning.data.base import LabelledBatch, Source, draw_labelled
+from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, draw_labelled
 from iin_lightning.data.order import EpochOrder, shards
-from iin_lightning.data.pairs import PairIndex, shared_mask
+from iin_lightning.data.pairs import PairIndex
+from iin_lightning.data.versions import SharedFactors, pair_columns
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.seeding import generator
@@ -75,7 +76,7 @@ class FixedSingles(Dataset[LabelledBatch]):
 
 
 class ConceptPairs:
-    """The pairs of a source in terms of factors: who is a partner of whom, and what both share.
+    """The pairs of a source in terms of factors: who is a partner of whom, and what both share; see ``versions``.
 
     Args:
         source: where the items come from; its concepts that are not among the factors play no part.
@@ -87,21 +88,24 @@ class ConceptPairs:
     """
 
     def __init__(self, source: Source, factors: Factors, device: torch.device | None = None) -> None:
+        known = [name for name in source.concepts if name != ORIGIN]
         if not factors.concepts:
             raise FactorError(
                 f"Pairs need a concept that both share, but {factors} has none: name a factor after one of "
-                f"the data's concepts ({', '.join(source.concepts)}), or train without pairs (model=unsup)."
+                f"the data's concepts ({', '.join(known)}), or train without pairs (model=unsup)."
             )
         for name in factors.concepts:
-            if name not in source.concepts:
-                raise FactorError(f"The data know no concept {name!r}; {choices(name, source.concepts)}.")
-        columns = [source.concepts.index(name) for name in factors.concepts]
-        self._columns = torch.tensor(columns, device=source.device)  # a list would be copied to a GPU at every step
+            if name not in known:
+                raise FactorError(f"The data know no concept {name!r}; {choices(name, known)}.")
         self.source = source
-        self.index = PairIndex(source.labels[:, columns].to(device or source.device))
+        self.shared = SharedFactors(source, factors.concepts)
+        self.index = PairIndex(pair_columns(source, factors.concepts).to(device or source.device))
 
     def partners(self, anchors: Tensor, key: torch.Generator) -> Tensor:
-        """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly among those it can share.
+        """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly among those that have one.
+
+        For a label the partner shares it and differs elsewhere; for a change it is another version of the same image,
+        which differs in that alone. Each that there is is equally likely.
 
         An item that shares nothing with any other, such as the only picture of a person, gets any other item: a pair
         that shares nothing is one, too. Anchors and key are of the device where partners are drawn.
@@ -117,8 +121,8 @@ class ConceptPairs:
     def batch(self, a: Tensor, b: Tensor, noise: torch.Generator | None) -> PairBatch:
         """The examples of pairs of items, drawn in one call, and the mask that their labels say."""
         x, labels = draw_labelled(self.source, torch.cat([a, b]), noise)
-        (x_a, x_b), (labels_a, labels_b) = x.chunk(2), labels[:, self._columns].chunk(2)
-        return PairBatch(x_a, x_b, shared_mask(labels_a, labels_b))
+        (x_a, x_b), (labels_a, labels_b) = x.chunk(2), labels.chunk(2)
+        return PairBatch(x_a, x_b, self.shared(labels_a, labels_b))
 
 
 class Pairs(Dataset[PairBatch]):

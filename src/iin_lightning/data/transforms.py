@@ -18,6 +18,17 @@ def to_range(pixels: Tensor) -> Tensor:
     return pixels.float().div_(127.5).sub_(1)
 
 
+def to_levels(x: Tensor) -> Tensor:
+    """The grey levels, uint8, of images x in [-1, 1] that ``to_range`` made: round(127.5 (x + 1)).
+
+    Example:
+        >>> levels = torch.arange(256, dtype=torch.uint8)
+        >>> torch.equal(to_levels(to_range(levels)), levels)
+        True
+    """
+    return x.add(1).mul_(127.5).round_().byte()
+
+
 def dequantize(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Spread each grey level over its interval: (v + u - 1/2) / 127.5 - 1 with u ~ U(0, 1), one a pixel.
 

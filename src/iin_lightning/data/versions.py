@@ -1,0 +1,119 @@
+"""What labels say of versions of images: which concepts a version changes, and what two items share.
+
+Where a source has the column ``ORIGIN``, a concept whose label differs between the versions of some image is a
+*change*; the others are labels of the images, which all versions have. Without that column all concepts are labels.
+
+Two versions of one image share every factor whose labels are equal, and the residual: that is what a change means. Of
+two images it is known whether their labels are equal, but not whether one looks as round as the other, and unknown
+teaches as different does: neither change concepts nor the residual are shared.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from iin_lightning.data.base import ORIGIN, Source
+from iin_lightning.data.pairs import shared_mask
+
+
+def changing(source: Source) -> tuple[str, ...]:
+    """The concepts of a source that are changes, in their order.
+
+    Example:
+        >>> from iin_lightning.data.images import ImageTensor
+        >>> digit_gray_image = torch.tensor([[7, 0, 0], [7, 1, 0], [2, 0, 1], [2, 1, 1]])
+        >>> changing(ImageTensor(torch.zeros(4, 1, 1, 1), digit_gray_image, ("digit", "gray", ORIGIN)))
+        ('gray',)
+    """
+    if ORIGIN not in source.concepts:
+        return ()
+    image = source.labels[:, source.concepts.index(ORIGIN)].unique(return_inverse=True)[1]
+    n = int(image.max()) + 1
+    varies = []
+    for name, label in zip(source.concepts, source.labels.T):
+        of_one = label.new_zeros(n).scatter_(0, image, label)  # that of any version
+        if bool((label != of_one[image]).any()):
+            varies.append(name)
+    return tuple(varies)
+
+
+def pair_columns(source: Source, concepts: Sequence[str]) -> Tensor:
+    """Columns long (n, K) for a ``PairIndex``: two items that are equal in column k may be a pair for concept k.
+
+    For a label these are the items of equal label. For a change they are the versions of one image that are equal in
+    all other changes, so that they differ in this one alone.
+
+    Args:
+        source: of n items.
+        concepts: K of its.
+    """
+    columns = source.labels[:, [source.concepts.index(name) for name in concepts]]
+    changes = changing(source)
+    for place, name in enumerate(concepts):
+        if name in changes:
+            others = [source.concepts.index(other) for other in (*changes, ORIGIN) if other != name]
+            columns[:, place] = source.labels[:, others].unique(dim=0, return_inverse=True)[1]
+    return columns
+
+
+class SharedFactors:
+    """Says of labels which factors two items share.
+
+    Args:
+        source: whose concepts the columns of the labels are.
+        concepts: K of its, those of the factors. A change that is not among them belongs to the residual.
+
+    Example:
+        >>> from iin_lightning.data.images import ImageTensor
+        >>> digit_gray_image = torch.tensor([[7, 0, 0], [7, 1, 0], [7, 0, 1], [7, 1, 1]])
+        >>> source = ImageTensor(torch.zeros(4, 1, 1, 1), digit_gray_image, ("digit", "gray", ORIGIN))
+        >>> shared = SharedFactors(source, ["digit", "gray"])
+        >>> shared(digit_gray_image[[0, 0, 0]], digit_gray_image[1:]).int().tolist()
+        [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
+    """
+
+    def __init__(self, source: Source, concepts: Sequence[str]) -> None:
+        # Tensors, since a list would be copied to a GPU at every step.
+        def columns(names: Sequence[str]) -> Tensor:
+            return torch.tensor([source.concepts.index(name) for name in names], device=source.device, dtype=torch.long)
+
+        changes = changing(source)
+        self._columns = columns(concepts)
+        self._beyond_labels = torch.tensor([True, *(name in changes for name in concepts)], device=source.device)
+        self._in_residual = columns([name for name in changes if name not in concepts])
+        self._image = columns([ORIGIN]) if ORIGIN in source.concepts else None
+
+    def __call__(self, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+        """The mask, bool (B, K+1), the residual first, of labels (B, L) of all the source's concepts."""
+        shared = shared_mask(labels_a[:, self._columns], labels_b[:, self._columns])
+        if self._image is None:
+            return shared
+        equal = labels_a == labels_b
+        shared[:, :1] = equal[:, self._in_residual].all(1, keepdim=True)
+        return shared & (equal[:, self._image] | ~self._beyond_labels)
+
+
+def versions_of(source: Source, concept: str) -> Tensor:
+    """Items (V, n) that differ in one change alone: row v has version v of n images, all other changes undone.
+
+    Args:
+        source: of versions of images, which has that change.
+        concept: the change.
+
+    Returns:
+        Of images of which a version is absent, none.
+
+    Example:
+        >>> from iin_lightning.data.images import ImageTensor
+        >>> gray_image = torch.tensor([[0, 0], [0, 1], [0, 2], [1, 0], [1, 1]])
+        >>> versions_of(ImageTensor(torch.zeros(5, 1, 1, 1), gray_image, ("gray", ORIGIN)), "gray").tolist()
+        [[0, 1], [3, 4]]
+    """
+    columns = [source.concepts.index(other) for other in changing(source) if other != concept]
+    items = (source.labels[:, columns] == 0).all(1).nonzero()[:, 0]
+    image = source.labels[items, source.concepts.index(ORIGIN)].unique(return_inverse=True)[1]
+    label = source.labels[items, source.concepts.index(concept)]
+    table = items.new_full((int(label.max()) + 1, int(image.max()) + 1), -1)
+    table[label, image] = items
+    return table[:, (table >= 0).all(0)]

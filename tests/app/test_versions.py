@@ -1,0 +1,32 @@
+"""Concepts without labels, as a user runs them: versions of images that a transform makes."""
+
+import json
+
+ARGUMENTS = (
+    "data=gray",
+    "data.base=color_mnist_mini",
+    "data.base.limit=160",
+    "data.num_workers=0",
+    "model=sup",
+    "trainer=smoke",
+    "encoder.width=4",
+    "encoder.latent_dim=12",
+    "flow.n_blocks=1",
+    "flow.hidden=8",
+    "model.batch_size=8",
+    "+judge.encoder.width=4",
+    "+evaluation.metric=[leakage]",
+)
+
+
+def test_a_change_is_a_concept_of_training_and_of_evaluation(command, tmp_path):
+    command(*ARGUMENTS, f"hydra.run.dir={tmp_path}/run", f"paths.cache={tmp_path}/cache")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    text = json.dumps(results)
+    assert "leakage" in text
+    assert "gray/own" in text
+    assert "gray/others" in text
+    structure = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert "gray" in json.dumps(structure)
+    kept = list((tmp_path / "cache" / "versions").glob("*.pixels"))
+    assert {path.stat().st_size for path in kept} == {160 * 3 * 32 * 32}
