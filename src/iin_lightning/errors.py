@@ -71,3 +71,14 @@ def choices(came: str, allowed: Iterable[str]) -> str:
     near = get_close_matches(came, allowed, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"allowed are: {', '.join(allowed)}{hint}"
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """Names for a sentence, at most so many of them.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

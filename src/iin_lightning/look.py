@@ -1,6 +1,6 @@
-"""Look at a data set before training: ``python -m iin_lightning.look data=celeba``."""
+"""Look at a data set, or at the layers of a network, before training: ``python -m iin_lightning.look data=celeba``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -15,6 +15,10 @@ class Look:
 
     data: Any = MISSING
     """Which images, and which concepts they carry: a LightningDataModule."""
+    encoder: Any = None
+    """A network from outside, whose layers are listed instead of the data's card: torchvision/resnet50."""
+    first_stage: Any = field(default_factory=dict)
+    """What a network's configuration says of how it is trained; nothing here."""
     paths: Any = MISSING
     """Folders: data, outputs."""
     model: Any = MISSING

@@ -7,6 +7,7 @@ same names (scikit-learn's convention). So whoever writes a network of his own n
 import hashlib
 import inspect
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,24 @@ def load(folder: Path) -> nn.Module:
     module = build(structure["network"])
     load_weights(module, folder)
     return module.eval()
+
+
+def read_torch(path: Path) -> Any:
+    """What a file of ``torch.save`` holds, tensors and plain values alone, on the CPU; no code in it is run.
+
+    Raises:
+        CheckpointError: it is damaged, or holds objects.
+    """
+    try:
+        # Without map_location a file of a GPU cannot be read where there is none.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in any way
+        if (name := re.search(r"GLOBAL (\S+)", str(error))) is not None:
+            raise CheckpointError(
+                f"{path} holds {name[1]} beside tensors and plain values. Loading it could run code of whoever wrote "
+                "the file, so it is not read: save the state dict alone where you trust it."
+            ) from error
+        reason = str(error).splitlines()[0] if isinstance(error, RuntimeError | OSError) else type(error).__name__
+        raise CheckpointError(
+            f"{path} is no file of torch.save, or damaged ({reason}): copy or download it again."
+        ) from error

@@ -1,13 +1,11 @@
 """The command ``analyse``: dimensions of factors, as an answer and as the size of a translator's factors."""
 
 import json
-import subprocess
-import sys
 
 STORE = "paths.models=analysed"  # its own, so that other tests find theirs empty
 
 
-def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workplace, environment):
+def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workplace, run_command):
     command(*tiny(), "model=sup", "model.factors=auto", STORE, "hydra.run.dir=auto/sup")
     command(
         *tiny("+", "flow"),
@@ -15,14 +13,8 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
         STORE,
         "hydra.run.dir=auto/clf",
     )
-    process = subprocess.run(
-        [sys.executable, "-m", "iin_lightning.analyse", "run=auto/*", "analysis=dimensions", "out=auto/table"],
-        cwd=workplace,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    asked = ("run=auto/*", "analysis=dimensions", "out=auto/table")
+    process = run_command("iin_lightning.analyse", *asked, cwd=workplace)
     assert process.returncode == 0, process.stderr
     results = {name: json.loads((workplace / "auto" / name / "results.json").read_text()) for name in ("sup", "clf")}
     for result in results.values():
@@ -37,14 +29,7 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
     assert "scores/digit" in process.stdout
 
 
-def test_an_unknown_analysis_is_named(workplace, environment):
-    process = subprocess.run(
-        [sys.executable, "-m", "iin_lightning.analyse", "run=nowhere", "analysis=dimension"],
-        cwd=workplace,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_an_unknown_analysis_is_named(workplace, run_command):
+    process = run_command("iin_lightning.analyse", "run=nowhere", "analysis=dimension", cwd=workplace)
     assert process.returncode == 2
     assert "did you mean dimensions?" in process.stderr

@@ -1,8 +1,6 @@
 """Every analysis on every kind of model: an answer that is written down, the same for the same seed, or a reason."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -118,14 +116,11 @@ def test_the_same_seed_gives_the_same_figures_byte_for_byte_and_another_seed_oth
         assert content(tmp_path / "third", seed=1) != first
 
 
-def test_own_images_are_edited_by_one_line(folders, workplace, environment):
+def test_own_images_are_edited_by_one_line(folders, workplace, run_command):
     own = workplace / "mine.png"
     Image.new("RGBA", (50, 40), (200, 30, 30, 255)).save(own)
-    process = subprocess.run(
-        [sys.executable, "-m", "iin_lightning.analyse", f"run={folders['sup']}", "analysis=edit", f"images=[{own}]",
-         "analysis.direction=digit:3", "analysis.alpha=2", STORE],
-        cwd=workplace, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    asked = (f"run={folders['sup']}", "analysis=edit", f"images=[{own}]", "analysis.direction=digit:3")
+    process = run_command("iin_lightning.analyse", *asked, "analysis.alpha=2", STORE, cwd=workplace)
     assert process.returncode == 0, process.stderr
     pictures = [line.split()[1] for line in process.stdout.splitlines() if line.startswith("picture")]
     edited = [Path(workplace, path) for path in pictures if "mine" in Path(path).name]

@@ -20,7 +20,7 @@ PHOTO = "n02085620/n02085620_{}.JPEG"
 
 
 @pytest.fixture
-def convert(tmp_path):
+def convert(tmp_path, run_command):
     """Run the command in a folder with a fake ImageNet, and give back the finished process."""
     for i in range(3):
         path = tmp_path / "imagenet" / PHOTO.format(i)
@@ -30,8 +30,7 @@ def convert(tmp_path):
     table.write_text("".join(f"{PHOTO.format(i)} 5 6 40 30\n" for i in range(4)))
 
     def run(*arguments):
-        command = [sys.executable, "-m", "iin_lightning.convert", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run_command("iin_lightning.convert", *arguments, cwd=tmp_path)
 
     return run
 

@@ -1,8 +1,6 @@
 """Every data set under every model, as a user runs it: ``trainer=smoke`` on fake files of real names and layouts."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from tests.data import fakes
@@ -58,16 +56,9 @@ MODELS = ("autoencoder", "unsup", "sup")
 
 
 @pytest.fixture
-def train(tmp_path, environment):
+def train(tmp_path, run_command):
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "iin_lightning.train", "-m", "trainer=smoke", *SMALL, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_command("iin_lightning.train", "-m", "trainer=smoke", *SMALL, *arguments, cwd=tmp_path)
 
     return run
 

@@ -1,4 +1,7 @@
-"""Two processes do what one does: first stage, judge, translator, tests, one set of files."""
+"""Two processes do what one does: first stage, judge, translator, tests, one set of files.
+
+The first one starts the command again, so it must be one.
+"""
 
 import json
 
@@ -10,6 +13,7 @@ def test_a_supervised_run_on_two_processes(command, tiny, tmp_path):
         "model=sup",
         f"paths.models={tmp_path}/models",
         f"hydra.run.dir={tmp_path}/run",
+        own_process=True,
     )
     assert process.stdout.count("Training the encoder first") == 1, "the first process speaks for both"
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -34,6 +38,7 @@ def test_questions_after_training_on_two_processes(command, tiny, tmp_path):
         "analyses.walk.steps=3",
         f"paths.models={tmp_path}/models",
         f"hydra.run.dir={tmp_path}/run",
+        own_process=True,
         timeout=150,
     )
     results = json.loads((tmp_path / "run" / "results.json").read_text())
@@ -54,5 +59,6 @@ def test_the_adversarial_game_on_two_processes(command, tiny, tmp_path):
         game,
         f"paths.models={tmp_path}",
         f"hydra.run.dir={tmp_path}/run",
+        own_process=True,
     )
     assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 6

@@ -4,8 +4,6 @@ import csv
 import json
 import math
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -40,16 +38,10 @@ def runs(command, tiny, workplace):
 
 
 @pytest.fixture
-def evaluate(workplace, environment):
+def evaluate(workplace, run_command):
     def run(*arguments, launcher=()):
-        return subprocess.run(
-            [sys.executable, "-m", *launcher, "iin_lightning.evaluate", STORE, *arguments],
-            cwd=workplace,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        module = (*launcher, "iin_lightning.evaluate")
+        return run_command(*module, STORE, *arguments, cwd=workplace, own_process=bool(launcher))
 
     return run
 

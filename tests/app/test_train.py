@@ -21,7 +21,8 @@ def outcome(folder):
 @pytest.fixture(scope="module")
 def supervised(command, tiny, workplace):
     """One supervised run from nothing: first stage, judge, translator."""
-    return workplace / "runs" / "sup", command(*tiny(), "model=sup", "hydra.run.dir=runs/sup").stdout
+    process = command(*tiny(), "model=sup", "hydra.run.dir=runs/sup", own_process=True)  # as a user's, once
+    return workplace / "runs" / "sup", process.stdout
 
 
 def test_a_run_leaves_everything_in_its_folder(supervised):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger, WandbLogger
@@ -19,8 +19,11 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import RESIDUAL, Factors
 
-AUTO = "auto"
-"""Of ``model.factors``: sized by the encoder."""
+AUTO, WHOLE = "auto", "whole"
+"""Of ``model.factors``: sized by the encoder; and one factor, which is the whole latent."""
+
+AS_THE_DATA = "data"
+"""Of ``encoder.network.n_classes``: as many as the data have."""
 
 
 def class_concept(config: DictConfig, data: DataModule) -> str:
@@ -39,13 +42,25 @@ def class_concept(config: DictConfig, data: DataModule) -> str:
 
 
 def build_encoder(config: DictConfig, data: DataModule) -> Encoder:
-    """A fresh network for the data's images and classes, of which its yaml says nothing."""
+    """A network for the data's images and classes, of which its yaml says nothing: fresh, or with weights from outside.
+
+    Raises:
+        ConfigError: the configuration names a model folder instead of a network.
+    """
+    if config.encoder is None:
+        raise ConfigError(
+            "encoder=interpreter is the network of a model folder (first_stage.path=<model folder>), which is "
+            "explained as it is: to train one, choose another encoder."
+        )
     channels, size = data.image_shape[0], data.image_shape[-1]
     known: dict[str, Any] = {"channels": channels, "image_size": size}
     if data.classes:
         known["n_classes"] = len(data.classes[class_concept(config, data)])
-    wanted = inspect.signature(get_class(config.encoder._target_)).parameters
-    network: Encoder = instantiate(config.encoder, **{k: v for k, v in known.items() if k in wanted})
+    wanted = inspect.signature(get_object(config.encoder._target_)).parameters
+    told = {k: v for k, v in known.items() if k in wanted}
+    if OmegaConf.select(config.encoder, "network.n_classes") == AS_THE_DATA:
+        told["network"] = {"n_classes": len(data.classes[class_concept(config, data)])}
+    network: Encoder = instantiate(config.encoder, **told)
     return network
 
 
@@ -55,7 +70,7 @@ def build_factors(
     """The factors that ``model.factors`` asks for.
 
     Where it is null, half of the latent is residual, and the concepts share the other half; where it is ``auto``, each
-    concept gets what the encoder holds of it (Eq. 11).
+    concept gets what the encoder holds of it (Eq. 11); where it is ``whole``, all of it is residual.
 
     Args:
         config: of the run.
@@ -67,9 +82,11 @@ def build_factors(
         FactorError: a name that is no concept of the data, or dimensions that do not sum to the latent's.
     """
     dims = config.model.factors
+    if dims == WHOLE:
+        return Factors.unsupervised(latent_dim)
     if isinstance(dims, str):
         if dims != AUTO:
-            raise FactorError(f"model.factors={dims} is none of name: dimension, {AUTO}, and null.")
+            raise FactorError(f"model.factors={dims} is none of name: dimension, {AUTO}, {WHOLE}, and null.")
         if latents is not None:
             return Factors(factor_dimensions(sharing_pairs(latents())), latent_dim)
         dims = None  # until there is an encoder to ask

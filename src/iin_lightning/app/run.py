@@ -22,6 +22,7 @@ from iin_lightning.app import results
 from iin_lightning.app.beyond import beyond, questions
 from iin_lightning.app.build import build_loggers, build_trainer
 from iin_lightning.app.command import compose_train
+from iin_lightning.app.outside import trained_outside
 from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process
@@ -41,7 +42,7 @@ from iin_lightning.plots.style import save
 SHARED = ("data", "trainer", "logger", "callbacks", "paths")
 
 # Networks that a later run may need: they go into the model store.
-PUBLISHED = ("autoencode", "classify")
+PUBLISHED = ("autoencode", "classify", "head")
 
 
 def train(config: DictConfig) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     data: DataModule = instantiate(config.data)
 
     def required(role: str, concept: str | None = None) -> nn.Module:
-        network = require(origin, role, concept)
+        network = require(origin, role, concept, data)
         # What is built next starts from the seed, whether that network was trained now or found in the store.
         pl.seed_everything(config.seed, workers=True, verbose=False)
         return network
@@ -209,18 +210,30 @@ def _draw(trainer: Trainer, stage: Stage, images: Tensor, folder: Path) -> dict[
     return paths
 
 
-def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Module:
-    """The encoder, or the judge of a concept, of a run: from a folder, from the store, or trained now."""
+def require(config: DictConfig, role: str, concept: str | None = None, data: DataModule | None = None) -> nn.Module:
+    """The encoder, or the judge of a concept, of a run: from a folder, from outside, from the store, or trained now.
+
+    Args:
+        config: of the run.
+        role: "encoder" or "judge".
+        concept: of the judge.
+        data: of the run; made of its configuration where they are not at hand.
+
+    Raises:
+        ConfigError: the configuration says of no way to get it.
+    """
     wish = OmegaConf.to_container(config.first_stage if role == "encoder" else config.judge)
     assert isinstance(wish, dict)
     path, recipe = wish.pop("path", None), wish.pop("recipe", None)
     if path is not None:
         model = load_model(Path(path))
         return model.encoder if isinstance(model, Interpreter) else model
+    if recipe is None and role == "encoder":
+        return trained_outside(config, instantiate(config.data) if data is None else data)
     if recipe is None:
         raise ConfigError(
-            f"This run needs a trained {role}, but says neither how to train it (first_stage.recipe) nor where it lies "
-            "(first_stage.path=<model folder>)."
+            "This run needs a trained judge, but says neither how to train it (judge.recipe) nor where it lies "
+            "(judge.path=<model folder>)."
         )
     needed = compose_train(f"model={recipe}")
     for key in SHARED:
@@ -230,6 +243,7 @@ def require(config: DictConfig, role: str, concept: str | None = None) -> nn.Mod
     needed.data.batch_size = "${model.batch_size}"  # by its own recipe, whatever this run asks for
     if role == "encoder":
         needed.encoder = config.encoder
+        needed.first_stage = {"recipe": None, "path": None}  # what comes first needs nothing before it
     else:
         needed.model.concept = concept
     needed.seed, needed.name = config.seed, "/".join(filter(None, (config.name, role, concept)))

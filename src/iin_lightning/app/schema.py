@@ -6,6 +6,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from iin_lightning.app import networks
+
 
 @dataclass
 class Root:
@@ -14,7 +16,7 @@ class Root:
     data: Any = MISSING
     """Which images, and which concepts they carry: a LightningDataModule."""
     model: Any = MISSING
-    """What is trained (autoencoder, classifier, unsup, sup) and its recipe."""
+    """What is trained (autoencoder, classifier, head, unsup, sup) and its recipe."""
     encoder: Any = MISSING
     """The network that is explained: E and G."""
     flow: Any = MISSING
@@ -32,7 +34,8 @@ class Root:
     paths: Any = MISSING
     """Folders: data, outputs, models (the store), cache (latents)."""
     first_stage: Any = field(default_factory=dict)
-    """The recipe that trains the encoder where the store lacks it, and changes to it (+first_stage.model.steps=500)."""
+    """The recipe that trains the encoder where the store lacks it, and changes to it (+first_stage.model.steps=500);
+    null where it comes trained."""
     judge: Any = field(default_factory=dict)
     """The recipe of the independent classifier that reads concepts from images, and changes to it."""
     evaluation: Any = field(default_factory=dict)
@@ -93,5 +96,6 @@ class Evaluate:
 
 
 def register() -> None:
-    """Make the root known to Hydra."""
+    """Make the root known to Hydra, and the networks that no yaml lists."""
     ConfigStore.instance().store("iin_lightning_root", Root)
+    networks.register()

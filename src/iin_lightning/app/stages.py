@@ -1,5 +1,6 @@
 """What can be trained: for each ``model.stage`` its task, its data, its pictures and what is left of it."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,18 +10,21 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from iin_lightning import serialization
 from iin_lightning.app.build import build_encoder, build_factors, class_concept
+from iin_lightning.app.checks import check_encoder, expect_output, n_outputs
 from iin_lightning.callbacks.pictures import autoencoder_figures, interpreter_figures
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.swap_module import SwapData
 from iin_lightning.encoders.base import Encoder
-from iin_lightning.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError, choices
+from iin_lightning.encoders.behind import Behind
+from iin_lightning.encoders.split import Split
+from iin_lightning.errors import CheckpointError, ConfigError, choices
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.readings import readings_for
@@ -30,6 +34,8 @@ from iin_lightning.tasks.base import Task
 from iin_lightning.tasks.classify import Classify
 from iin_lightning.tasks.evaluate import Evaluate
 from iin_lightning.tasks.interpret import Interpret
+
+log = logging.getLogger(__name__)
 
 Figures = Callable[[Tensor], Mapping[str, Figure]]
 Requirement = Callable[..., nn.Module]
@@ -68,7 +74,7 @@ def autoencode(config: DictConfig, data: DataModule, require: Requirement) -> St
         ConfigError: the encoder is no autoencoder.
     """
     network = build_encoder(config, data)
-    _expect(network, "image", "model=autoencoder", "encoder=autoencoder")
+    expect_output(network, "image", "model=autoencoder", "encoder=autoencoder")
     adversarial = config.model.adversarial
     if adversarial is not None:
         game = instantiate(adversarial)
@@ -93,10 +99,44 @@ def classify(config: DictConfig, data: DataModule, require: Requirement) -> Stag
     """
     concept = class_concept(config, data)
     network = build_encoder(config, data)
-    _expect(network, "logits", "model=classifier", "encoder=classifier")
+    expect_output(network, "logits", "model=classifier", "encoder=classifier")
     column = data.concepts.index(concept)
-    task = Classify(network, column, instantiate(config.optimizer), instantiate(config.scheduler))  # type: ignore[arg-type]
+    task = Classify(network, column, instantiate(config.optimizer), instantiate(config.scheduler))
     return Stage(task, data, partial(_save_network, network), provenance={"concept": concept})
+
+
+def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
+    """What lies behind the layer of a network that comes trained, as a classifier on cached latents.
+
+    A reduction has no part in it: all of the activation reaches the head, whatever the translator will see of it.
+
+    Raises:
+        ConfigError: the encoder is no classifier from outside, has another number of classes than the data, or nothing
+            to train behind its layer; or the data have no classes.
+    """
+    concept = class_concept(config, data)
+    encoder = require("encoder") if config.first_stage.get("recipe") is None else None
+    if not isinstance(encoder, Split):
+        raise ConfigError(
+            "model=head trains the last layers of a network that comes trained: choose encoder=torchvision/<name>, "
+            "encoder=efficientnet_lite0 or encoder=module."
+        )
+    expect_output(encoder, "logits", "model=head", "a classifier")
+    wanted, found = len(data.classes[concept]), n_outputs(encoder, data)
+    if found != wanted:
+        raise ConfigError(
+            f"The network has {found} classes and {concept} has {wanted}: add encoder.network.n_classes=data, which "
+            "gives it a last layer for them."
+        )
+    size, channels = encoder.image_size, encoder.channels
+    whole = Split(encoder.network, encoder.layer, image_size=size, channels=channels, preprocess=encoder.preprocess)
+    behind = Behind(whole)
+    latents = _latents(config, data, whole)
+    latents.labelled = True
+    column = data.concepts.index(concept)
+    task = Classify(behind, column, instantiate(config.optimizer), instantiate(config.scheduler))
+    provenance = {"concept": concept, "trained": behind.trained}
+    return Stage(task, latents, partial(_save_network, encoder), provenance=provenance)
 
 
 def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
@@ -107,7 +147,7 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         ShapeError, NonFiniteError: the encoder does not do what it says.
     """
     # All that can be wrong with the configuration is found before an encoder is trained for an hour.
-    stated = config.encoder.get("latent_dim") if config.first_stage.get("path") is None else None
+    stated = OmegaConf.select(config, "encoder.latent_dim") if config.first_stage.get("path") is None else None
     if stated is not None:
         build_factors(config, stated, data)
     held_out = data.source("val")
@@ -118,18 +158,8 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
             f"The model folder holds a {type(encoder).__name__}, which encodes nothing: name another."
         )
     check_encoder(encoder, images)
-    encoder_id = serialization.fingerprint(encoder)
-    latents = LatentData(
-        data,
-        encoder,
-        cache=None if config.latents == "online" else Path(config.paths.cache) / "latents",
-        cache_key=encoder_id,
-        noise=config.model.latent_noise,
-        batch_size=data.batch_size,
-        eval_batch_size=data.eval_batch_size,
-        num_workers=data.num_workers if config.latents == "online" else 0,
-        seed=config.seed,
-    )
+    latents = _latents(config, data, encoder, noise=config.model.latent_noise)
+    encoder_id = latents.cache_key
     factors = build_factors(config, encoder.latent_dim, data, partial(latents.latents, "train"))
     interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
     latents.encoder = interpreter.encoder  # frozen
@@ -156,6 +186,20 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
     return stage
 
 
+def _latents(config: DictConfig, data: DataModule, encoder: Encoder, noise: float = 0.0) -> LatentData:
+    return LatentData(
+        data,
+        encoder,
+        cache=None if config.latents == "online" else Path(config.paths.cache) / "latents",
+        cache_key=serialization.fingerprint(encoder),
+        noise=noise,
+        batch_size=data.batch_size,
+        eval_batch_size=data.eval_batch_size,
+        num_workers=data.num_workers if config.latents == "online" else 0,
+        seed=config.seed,
+    )
+
+
 def _transfer(
     config: DictConfig, data: DataModule, interpreter: Interpreter, factors: Factors, require: Requirement
 ) -> list[tuple[LightningModule, LightningDataModule]]:
@@ -163,50 +207,27 @@ def _transfer(
         judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
         readings = readings_for(data.kinds, judges)
     else:
-        readings = readings_for(data.kinds, {}, predicted=class_concept(config, data))
+        concept = class_concept(config, data) if data.classes else None
+        outputs, wanted = n_outputs(interpreter.encoder, data), len(data.classes.get(concept or "", ()))
+        if outputs != wanted:
+            log.warning(
+                "Factor transfer is left out: the network tells %d classes, which are not the %d of the data "
+                "(first_stage.recipe=head with encoder.network.n_classes=data trains a head that tells those).",
+                outputs,
+                wanted,
+            )
+            return []
+        readings = readings_for(data.kinds, {}, predicted=concept)
     readings = {concept: reading for concept, reading in readings.items() if concept in factors.concepts}
     if not readings:
         return []
     return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts)), SwapData(data))]
 
 
-@torch.no_grad()
-def check_encoder(encoder: Encoder, images: Tensor) -> None:
-    """See that an encoder gives finite latents of the dimension that it states.
-
-    Args:
-        encoder: any.
-        images: a few held-out ones (B,C,H,W) in [-1,1].
-
-    Raises:
-        ShapeError: latents of another shape.
-        NonFiniteError: NaN or infinity among them.
-    """
-    z = encoder.encode(images).mean
-    if z.shape != (len(images), encoder.latent_dim):
-        raise ShapeError(
-            f"The encoder states latent_dim={encoder.latent_dim}, but gives latents {tuple(z.shape)} for "
-            f"{len(images)} images: let encode() flatten to (B, latent_dim)."
-        )
-    if not torch.isfinite(z).all():
-        bad = int((~torch.isfinite(z)).any(1).sum())
-        raise NonFiniteError(
-            f"The encoder's latents of {bad} of {len(images)} held-out images are not finite: its weights or the scale "
-            "of its input is wrong (images come as float32 in [-1, 1]). Train it anew, or name another model folder."
-        )
-
-
-def _expect(network: Encoder, output: str, model: str, encoder: str) -> None:
-    if network.output != output:
-        raise ConfigError(
-            f"{model} trains a network whose output is {output}, but {type(network).__name__} gives "
-            f"{network.output}: choose {encoder}."
-        )
-
-
 STAGES: dict[str, Callable[[DictConfig, DataModule, Requirement], Stage]] = {
     "autoencode": autoencode,
     "classify": classify,
+    "head": head,
     "interpret": interpret,
 }
 

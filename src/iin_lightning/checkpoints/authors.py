@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from iin_lightning.checkpoints.read import listed
-from iin_lightning.errors import CheckpointError
+from iin_lightning.errors import CheckpointError, listed
 
 Kind = Literal["autoencoder", "classifier", "translator"]
 

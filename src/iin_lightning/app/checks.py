@@ -1,0 +1,59 @@
+"""What is seen of a network before anything is trained with it."""
+
+import torch
+from torch import Tensor
+
+from iin_lightning.data.module import DataModule
+from iin_lightning.encoders.base import Encoder
+from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
+
+
+@torch.no_grad()
+def n_outputs(encoder: Encoder, data: DataModule) -> int:
+    """How many logits a network gives for an image of the data."""
+    return encoder(data.source("val").draw(torch.arange(1), None)).shape[-1]
+
+
+@torch.no_grad()
+def check_encoder(encoder: Encoder, images: Tensor) -> None:
+    """See that an encoder gives finite latents of the dimension that it states.
+
+    Args:
+        encoder: any.
+        images: a few held-out ones (B,C,H,W) in [-1,1].
+
+    Raises:
+        ShapeError: latents of another shape.
+        NonFiniteError: NaN or infinity among them.
+    """
+    z = encoder.encode(images).mean
+    if z.shape != (len(images), encoder.latent_dim):
+        raise ShapeError(
+            f"The encoder states latent_dim={encoder.latent_dim}, but gives latents {tuple(z.shape)} for "
+            f"{len(images)} images: let encode() flatten to (B, latent_dim)."
+        )
+    if not torch.isfinite(z).all():
+        bad = int((~torch.isfinite(z)).any(1).sum())
+        raise NonFiniteError(
+            f"The encoder's latents of {bad} of {len(images)} held-out images are not finite: its weights or the scale "
+            "of its input is wrong (images come as float32 in [-1, 1]). Train it anew, or name another model folder."
+        )
+
+
+def expect_output(network: Encoder, output: str, model: str, encoder: str) -> None:
+    """See that a network gives what a stage trains.
+
+    Args:
+        network: any.
+        output: "image" or "logits".
+        model: the choice that trains it, for the error.
+        encoder: one that would fit.
+
+    Raises:
+        ConfigError: it gives something else.
+    """
+    if network.output != output:
+        raise ConfigError(
+            f"{model} trains a network whose output is {output}, but {type(network).__name__} gives "
+            f"{network.output}: choose {encoder}."
+        )

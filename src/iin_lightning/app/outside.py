@@ -1,0 +1,68 @@
+"""Encoders that come trained from outside: built from the configuration, their reduction fitted once and kept."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock
+from omegaconf import DictConfig
+from torch import Tensor
+
+from iin_lightning import serialization
+from iin_lightning.app.build import build_encoder
+from iin_lightning.app.store import ModelStore
+from iin_lightning.data.latents import fingerprint
+from iin_lightning.data.module import DataModule
+from iin_lightning.encoders.reductions import PCA
+from iin_lightning.encoders.split import Split
+from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.seeding import generator
+
+DRAWN = 32  # images at a time
+
+
+def trained_outside(config: DictConfig, data: DataModule) -> Split:
+    """The network that ``encoder`` names, with the weights that it comes with, cut at its layer.
+
+    What is random in it (a fresh last layer) comes from the seed. A PCA is fitted to training images, once for all runs
+    of the same network, data and seed: it lies in the model store.
+
+    Raises:
+        ConfigError: the encoder is none that comes trained.
+    """
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    encoder = build_encoder(config, data)
+    if not isinstance(encoder, Split):
+        raise ConfigError(
+            "This run needs a trained encoder, but says neither how to train it (first_stage.recipe) nor where it lies "
+            "(first_stage.path=<model folder>)."
+        )
+    encoder.eval()
+    return _fitted(encoder, config, data) if isinstance(encoder.reduction, PCA) else encoder
+
+
+def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
+    source = data.source("train")
+    made_of = (serialization.fingerprint(encoder), fingerprint(source), config.seed)
+    key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
+    folder = Path(config.paths.models) / f"{type(data).__name__.lower()}-pca-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def batches() -> Iterator[Tensor]:
+        for items in torch.randperm(len(source), generator=generator(config.seed, "reduction")).split(DRAWN):
+            yield source.draw(items, None)
+
+    # Of several processes the first to come fits, and the others wait for it.
+    with FileLock(f"{folder}.lock"):
+        if not ModelStore.is_complete(folder):
+            print(f"Fitting {config.encoder.reduce} to training images ({folder}).")
+            on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
+            encoder.to("cuda" if on_gpu else "cpu").fit_reduction(batches())
+            serialization.save(encoder.cpu(), folder / "model", {"network": serialization.describe(encoder)})
+    fitted = serialization.load(folder / "model")
+    if not isinstance(fitted, Split):
+        raise CheckpointError(f"{folder} holds a {type(fitted).__name__}, no network at a layer: delete the folder.")
+    return fitted

@@ -1,0 +1,81 @@
+"""A network of your own: its class, the arguments that build it, and a checkpoint."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from iin_lightning.encoders.weights import load_into, read_weights
+from iin_lightning.encoders.zoo import Outside
+from iin_lightning.errors import ConfigError, IINError, choices
+
+
+class UserNetwork(Outside):
+    """Any class of networks that can be imported, with the weights of a file.
+
+    Where ``mean``, ``std`` and the size of its images are none of ImageNet's, ``pretrained`` takes others.
+
+    Args:
+        target: "package.module:Class", or "package.module.Class".
+        arguments: of its constructor.
+        weights: the path of a state dict or of a Lightning checkpoint; None: as the constructor leaves them.
+        n_classes: see ``Outside``.
+
+    Raises:
+        ConfigError: it cannot be imported, is no torch.nn.Module, or refuses its arguments.
+        DataNotFoundError: there is no such file.
+        CheckpointError: the file does not fit.
+
+    Example:
+        >>> network = UserNetwork("torchvision.ops:MLP", {"in_channels": 8, "hidden_channels": [4, 2]})
+        >>> network.default_layer, network.n_classes
+        ('3.latent', 2)
+    """
+
+    size = None
+
+    def __init__(
+        self,
+        target: str,
+        arguments: Mapping[str, Any] | None = None,
+        weights: str | None = None,
+        n_classes: int | None = None,
+    ) -> None:
+        arguments = dict(arguments or {})
+        model = _build(target, arguments)
+        if weights is not None:
+            load_into(model, read_weights(Path(weights)), weights)
+        super().__init__(model, n_classes)
+        self.target, self.arguments = target, arguments
+
+
+def _build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
+    cls = _import(target)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ConfigError(f"encoder.network.target={target} is no class of torch.nn.Module: name one.")
+    try:
+        return cls(**arguments)
+    except IINError:
+        raise
+    except Exception as error:  # what a stranger's constructor says of its arguments
+        raise ConfigError(
+            f"{target} cannot be built with encoder.network.arguments={dict(arguments)}: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+
+
+def _import(target: str) -> Any:
+    module_name, _, name = target.partition(":") if ":" in target else target.rpartition(".")
+    try:
+        module = import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"encoder.network.target={target} cannot be imported ({error}): write package.module:Class, and start the "
+            "command in the folder where the package lies, or name that in PYTHONPATH."
+        ) from error
+    if not hasattr(module, name):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise ConfigError(f"{module_name} has no class {name!r}; {choices(name, classes)}.")
+    return getattr(module, name)
