@@ -1,7 +1,7 @@
 """How a network answers to walks in each factor, and how much each of them matters (Fig. 9, left)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,6 +37,7 @@ class FactorResponse:
         redrawn: log-softmax (D, C) of the same example with D draws of the factor.
         kept: (steps + 1,) share of many walks whose prediction is that of their start.
         measures: name -> (value, low, high), all shares of something; the same names for all factors.
+        images_changed: the same of some of the names where the images themselves were changed in this concept.
     """
 
     dim: int
@@ -44,6 +45,7 @@ class FactorResponse:
     redrawn: Tensor
     kept: Tensor
     measures: Mapping[str, tuple[float, float, float]]
+    images_changed: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 def response_figure(
@@ -113,7 +115,8 @@ def response_figure(
         bar.outline.set_visible(False)
         half = left + (width - left - RIGHT) / 2
         page.write(f"All {examples} examples: predictions kept", 6)
-        page.write("What each factor accounts for", 6, half + 0.2, centred=False)
+        really = ", hollow: images changed" if any(r.images_changed for r in responses.values()) else ""
+        page.write(f"What each factor accounts for{really}", 6, half + 0.2, centred=False)
         kept = page.axes(left, 7, half - left - 0.1)
         _kept(kept, responses)
         page.figure.legend(
@@ -210,13 +213,17 @@ def _measures(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    for number, color in zip(range(len(responses)), COLORS):
+    for number, (response, color) in enumerate(zip(responses.values(), COLORS)):
         rows = np.arange(len(groups)) + 0.8 * ((number + 0.5) / len(responses) - 0.5)
         value, low, high = values[number].clip(smallest).T
         axes.hlines(rows, low, high, color=color, linewidth=1.2)
         axes.plot(value, rows, "o", color=color, markersize=3.5, clip_on=False)
         for row, true in zip(rows, values[number, :, 0]):
             axes.text(1.02, row, f"{true:.2g}", va="center", fontsize=6.5, transform=axes.get_yaxis_transform())
+        for row, group in zip(rows, groups):
+            if group in response.images_changed:
+                real = max(response.images_changed[group][0], smallest)
+                axes.plot(real, row, "D", color=color, markerfacecolor="none", markersize=5, clip_on=False)
     axes.set_xlim(smallest, max(1.0, values.max()) * 1.1)
     axes.set_yticks(range(len(groups)), groups)
     axes.set_ylim(len(groups) - 0.5, -0.5)

@@ -20,10 +20,12 @@ from iin_lightning.analysis.response import (
     redrawn_outputs,
     variance_ratio,
 )
+from iin_lightning.analysis.versions import version_response
 from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.subject import Subject
+from iin_lightning.data.versions import changing, versions_of
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.response import FactorResponse, response_figure
 from iin_lightning.seeding import generator
@@ -63,7 +65,8 @@ def walk(
 ) -> Answer:
     """Walks from test images in one factor at a time, mapped back into the network.
 
-    Measures are taken over test images; a user's own images are what the figures show, one each.
+    Measures are taken over test images; a user's own images are what the figures show, one each. Where the data have
+    versions of images, it is measured, too, what the network makes of the versions themselves, without a translator.
 
     Args:
         subject: a model with a translator, of any kind.
@@ -100,8 +103,9 @@ def walk(
         name: _measure(part.redrawn[:, measured], outputs[measured], seed) | {"spread": _spread(values[name])}
         for name, part in found.items()
     }
+    versions = _versions(subject, reader.respond, walks, seed)
     kept = {name: _kept(part.walks[:, measured]) for name, part in found.items()}
-    figures, tables = {}, _measure_tables(measures, kept)
+    figures, tables = {}, _measure_tables(measures, kept, versions)
     titles = subject.own_names or [""]
     for example, title in enumerate(titles):
         shown = _most_predicted(found, example)
@@ -113,6 +117,7 @@ def walk(
                 part.redrawn[:, example, shown],
                 kept[name],
                 {label: measures[name][measure] for measure, label in LABELS.items()},
+                {LABELS[measure]: found for measure, found in versions.get(name, {}).items()},
             )
             for name, part in found.items()
         }
@@ -123,6 +128,8 @@ def walk(
         f"walks of {steps} steps with r={r}",
         "factors": {name: _plain(estimates) for name, estimates in measures.items()},
     }
+    if versions:
+        numbers["images_themselves_changed"] = {name: _plain(estimates) for name, estimates in versions.items()}
     if reader.concept is not None and reader.concept in dims:
         drawn = {name: part.redrawn[:, measured] for name, part in found.items()}
         numbers["ratio_of_explained_variances"] = _ratios(drawn, reader.concept, seed)
@@ -175,6 +182,19 @@ def _measure(redrawn: Tensor, outputs: Tensor, seed: int) -> dict[str, Estimate]
     }
 
 
+def _versions(subject: Subject, respond: Respond, images: int, seed: int) -> dict[str, dict[str, Estimate]]:
+    """What the network makes of as many images where they are really changed, for each change among the factors."""
+    latents = subject.latents("test")
+    found = {}
+    for name in changing(latents):
+        if name in subject.interpreter.factors:
+            items = versions_of(latents, name)
+            some = torch.randperm(items.shape[1], generator=generator(seed, "versions"))[:images]
+            y = log_probabilities(latents.mean[items[:, some]].to(subject.device), respond)
+            found[name] = version_response(y, seed)
+    return found
+
+
 def _spread(values: Tensor) -> Estimate:
     """Root mean variance of a factor over test images: 1 is its prior's; where it is less, N(0, 1) leaves the data."""
     return Estimate(values.var(0).mean().sqrt().item(), math.nan, math.nan)
@@ -212,12 +232,15 @@ def _plain(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
 
 
 def _measure_tables(
-    measures: Mapping[str, Mapping[str, Estimate]], kept: Mapping[str, Tensor]
+    measures: Mapping[str, Mapping[str, Estimate]],
+    kept: Mapping[str, Tensor],
+    versions: Mapping[str, Mapping[str, Estimate]],
 ) -> dict[str, list[dict[str, Any]]]:
     return {
         "measures": [
-            {"factor": factor, "measure": name} | estimate._asdict()
-            for factor, estimates in measures.items()
+            {"factor": factor, "changed": what, "measure": name} | estimate._asdict()
+            for what, of_all in (("factor", measures), ("image", versions))
+            for factor, estimates in of_all.items()
             for name, estimate in estimates.items()
         ],
         "kept": [
