@@ -16,6 +16,10 @@ ARGUMENTS = (
     "model.batch_size=8",
     "+judge.encoder.width=4",
     "+evaluation.metric=[leakage]",
+    "+analysis@analyses.walk=walk",
+    "analyses.walk.steps=2",
+    "analyses.walk.walks=6",
+    "analyses.walk.draws=2",
 )
 
 
@@ -26,6 +30,9 @@ def test_a_change_is_a_concept_of_training_and_of_evaluation(command, tmp_path):
     assert "leakage" in text
     assert "gray/own" in text
     assert "gray/others" in text
+    changed = results["analysis"]["walk"]["images_themselves_changed"]
+    assert set(changed) == {"gray"}, "whose versions there are"
+    assert set(changed["gray"]) >= {"explained_variance", "explained_variance_of_probabilities", "changed_predictions"}
     structure = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert "gray" in json.dumps(structure)
     kept = list((tmp_path / "cache" / "versions").glob("*.pixels"))

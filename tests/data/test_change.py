@@ -38,6 +38,18 @@ class Network(nn.Module):
         return (pixels * self.weight).byte()
 
 
+class Darker(nn.Module):
+    """Its repr says nothing of its option, and not everything it holds can be said."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+        self.functions = [lambda x: x]
+
+    def forward(self, pixels):
+        return (pixels * self.factor).byte()
+
+
 def test_the_description_changes_with_all_that_the_result_depends_on():
     different = [
         v2.RandomRotation([30, 30]),
@@ -49,10 +61,15 @@ def test_the_description_changes_with_all_that_the_result_depends_on():
         Named("b"),
         Network(1.0),
         Network(0.5),
+        Darker(0.5),
+        Darker(0.7),
+        nn.Sequential(Darker(0.5)),
+        nn.Sequential(Darker(0.7)),
     ]
     assert len(set(map(described, different))) == len(different)
     assert described(v2.RandomRotation([30, 30])) == described(v2.RandomRotation([30, 30]))
     assert described(Network(0.5)) == described(Network(0.5))
+    assert described(Darker(0.5)) == described(Darker(0.5))
 
 
 class Silent:

@@ -212,6 +212,7 @@ MISTAKES = {
     "a change with the name of a concept": (lambda: numbers({"digit": TONE["tone"]}), "called 'digit'"),
     "a change with the reserved name": (lambda: numbers({"image": TONE["tone"]}), "'image' is kept for"),
     "no versions": (lambda: numbers({"tone": {}}), "the versions none"),
+    "two versions that are the same": (lambda: numbers({"tone": {"a": Plus(1), "b": Plus(1)}}), "by the same change"),
     "a version called original": (lambda: numbers({"tone": {"original": Plus(1)}}), "none of them 'original'"),
     "a data set with the reserved name": (
         lambda: ChangedImages(Images(), TONE, keep=[]),
@@ -261,3 +262,15 @@ def test_versions_do_not_depend_on_where_and_by_whom_they_are_made(cache, worker
     assert torch.equal(made.labels, plain.labels)
     noise = to_levels(made.draw(torch.arange(N, 2 * N), None)).float()
     assert len(noise.sub(torch.arange(N)[:, None, None, None]).unique(dim=0)) == N, "each image has noise of its own"
+
+
+def test_where_no_partner_differs_in_all_the_one_that_agrees_in_the_fewest_is_taken():
+    """An original cannot differ in two changes at once, since no version has both."""
+    key = torch.Generator().manual_seed(0)
+    versions = torch.tensor([[0, 0], [1, 0], [0, 1], [0, 2]])
+    digits = torch.randint(3, (50,), generator=key)
+    labels = torch.cat([torch.cat([digits[:, None], version.expand(50, -1)], dim=1) for version in versions])
+    agreements = (labels == labels[differing_partners(labels, seed=0)]).sum(1)
+    fewest = (labels[:, None] == labels[None]).sum(2).amin(1)
+    assert fewest[:50].tolist() == [1] * 50
+    assert torch.equal(agreements, fewest)

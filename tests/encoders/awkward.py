@@ -86,6 +86,50 @@ class Unread(nn.Module):
         return self.head(h.mean((2, 3)))
 
 
+class Skip(nn.Module):
+    """A skip connection that is a module and returns what it is given, round a body that says nothing as yet."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 3)
+        self.skip = nn.Identity()
+        nn.init.zeros_(self.body.weight)
+        nn.init.zeros_(self.body.bias)
+
+    def forward(self, x):
+        h = self.stem(x)
+        if h.mean() > 1e6:  # torch.fx cannot follow
+            h = h * 2
+        return self.head((self.body(h) + self.skip(h)).mean((2, 3)))
+
+
+class Buffers(nn.Module):
+    """It computes with buffers, and may make a tensor itself; it keeps what it saw last."""
+
+    def __init__(self, makes=False):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("var", torch.full((4,), 2.0))
+        self.makes, self.last = makes, None
+
+    def forward(self, x):
+        h = self.stem(x).mean((2, 3)) / self.var.sqrt()
+        self.last = h
+        return self.head(h) + (torch.ones(3) * self.var.sum() if self.makes else 0)
+
+
+class Mixed(nn.Sequential):
+    """Half precision behind the first layers."""
+
+    class Halve(nn.Module):
+        def forward(self, x):
+            return x.bfloat16()
+
+    def __init__(self):
+        tail = nn.Sequential(nn.Conv2d(4, 3, 3, stride=2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(nn.Conv2d(3, 4, 3, stride=2), self.Halve(), tail.bfloat16())
+
+
 class Dice(nn.Module):
     """Dropout that nobody can switch off."""
 
@@ -107,6 +151,17 @@ class Apart(nn.Module):
     def forward(self, x):
         h = self.tokens(x).mean((0, 2))
         return self.head(h) if self.apart else {"logits": self.head(h)}
+
+
+class Codes(nn.Sequential):
+    """One layer gives whole numbers."""
+
+    class Nearest(nn.Module):
+        def forward(self, x):
+            return x.argmax(1)
+
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 4, 3), self.Nearest(), nn.Flatten(), nn.Embedding(4, 3))
 
 
 class Tokens(nn.Module):

@@ -6,8 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tests.encoders.awkward import Apart, Branches, Dice, Memory, Unread, Untraceable, quick
-from torch import nn
+from tests.encoders.awkward import (
+    Apart,
+    Branches,
+    Buffers,
+    Codes,
+    Dice,
+    Memory,
+    Mixed,
+    Skip,
+    Unread,
+    Untraceable,
+    quick,
+)
+from torch import fx, nn
 from torchvision import models
 
 from iin_lightning import serialization
@@ -45,6 +57,10 @@ SMALL = {
     "zero-head": (lambda: Untraceable(skip=True, zero_head=True), "body", BYPASSED, {}),
     "memory": (Memory, "middle", BYPASSED, {}),
     "unread": (Unread, "act", BYPASSED, {}),
+    "skip": (Skip, "skip", BYPASSED, {}),
+    "buffers": (Buffers, "stem", GRAPH, {}),
+    "makes-tensors": (lambda: Buffers(makes=True), "stem", RERUN, {}),
+    "mixed": (Mixed, "1", GRAPH, {}),
 }
 LARGE = {
     "resnet18-avgpool": (lambda: quick(models.resnet18), "avgpool", GRAPH, {}),
@@ -110,9 +126,13 @@ def test_the_network_is_left_as_it_was(case):
     first.training = False
     modes = [module.training for module in network.modules()]
     values, hooks = copy.deepcopy(network.state_dict()), [dict(m._forward_hooks) for m in network.modules()]
+    attributes = [set(vars(m)) for m in network.modules()]
     state = torch.get_rng_state()
     split = Split(network, layer, image_size=SIZE, **options)
     assert torch.get_rng_state().equal(state)
+    if layer != "middle":  # Memory keeps more the first time
+        assert [set(vars(m)) for m in network.modules()] == attributes
+    assert not any(isinstance(value, fx.Proxy) for m in network.modules() for value in vars(m).values())
     assert [module.training for module in network.modules()] == modes
     network.eval()
     x = images()
@@ -120,6 +140,17 @@ def test_the_network_is_left_as_it_was(case):
     assert [dict(m._forward_hooks) for m in network.modules()] == hooks
     assert {name.removeprefix("network.") for name in split.state_dict()} == set(values)
     assert all(value.equal(values[name]) for name, value in network.state_dict().items())
+
+
+@every(SMALL)
+@torch.no_grad()
+def test_weights_that_come_later_are_those_that_count(case):
+    split, _ = cut(case)
+    for value in split.network.state_dict().values():
+        if value.is_floating_point():
+            value.add_(0.1 * torch.rand_like(value))
+    x = images()
+    assert split.resume(split.encode(x).mean, split.complement(x)).equal(plain(split, x))
 
 
 def test_an_exception_leaves_no_hook():
@@ -192,6 +223,18 @@ def test_hooks_and_modes_of_the_users_are_respected():
     handle = split.network.register_forward_hook(lambda _module, _inputs, output: output + 1)
     assert split.decode(z).equal(split.network(x))
     handle.remove()
+    calls = []
+    handle = split.network.register_full_backward_pre_hook(lambda *_: calls.append(None))
+    split.decode(z.detach().requires_grad_()).sum().backward()
+    assert calls
+    handle.remove()
+    network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(3600, 3)).eval()
+    handle = network[0].register_forward_hook(lambda _module, _inputs, output: 2 * output)
+    split = Split(network, "0.0", image_size=SIZE)
+    z = split.encode(x).mean
+    assert split.decode(z).equal(network(x))
+    handle.remove()
+    assert split.decode(z).equal(network(x))
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(3600, 3)).eval()
     split = Split(network, "0", image_size=SIZE)
     z = split.encode(x).mean
@@ -253,6 +296,10 @@ def test_the_layers_of_a_network():
     assert by_name["stem"] == ("stem", (4, 16, 16), 1, True)
     assert (by_name["twice"].calls, by_name["pair"].shape, by_name["left"].passes_all) == (2, None, False)
     assert [layer.name for layer in listed if layer.passes_all] == ["stem", "act", "merge", "twice", "head"]
+    network = Skip()
+    assert [layer.name for layer in layers(network, images(1)) if layer.passes_all] == ["stem", "head"]
+    with torch.inference_mode():
+        assert [layer.name for layer in layers(network, images(1)) if layer.passes_all] == ["stem", "head"]
 
 
 WRONG = {
@@ -261,6 +308,7 @@ WRONG = {
     "called twice": (Branches, "twice", ConfigError, r"called 2 times.*merge \(before it\).*head \(behind it\)"),
     "shared": (lambda: quick(models.resnet18), "layer4.0.relu", ConfigError, r"2 times.*layer3 .*layer4\.0 "),
     "tuple": (Branches, "pair", ConfigError, "gives a tuple, not a tensor"),
+    "whole numbers": (Codes, "1", ConfigError, "gives torch.int64, not real numbers"),
     "not deterministic": (Dice, "stem", ConfigError, "two answers to the same images"),
     "no batch": (Apart, "tokens", ShapeError, r"gives \(3, 2, 32, 32\) for 2 images"),
     "dictionary": (lambda: Apart(apart=False), "head", ConfigError, "gives a dict, not a tensor"),

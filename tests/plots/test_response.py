@@ -1,5 +1,6 @@
 """The figure of a network's response: legible for few and many classes and factors, and the same bytes every time."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -28,8 +29,8 @@ def response(number, classes, measures=None):
     return FactorResponse(8, walk, redrawn, torch.linspace(1, 0.2, 31), measures or shares)
 
 
-def responses(factors, classes):
-    return {name: response(number, classes) for number, name in enumerate(NAMES[:factors])}
+def responses(factors, classes, **more):
+    return {name: replace(response(number, classes), **more) for number, name in enumerate(NAMES[:factors])}
 
 
 @pytest.fixture
@@ -53,10 +54,12 @@ def drawn_texts(monkeypatch):
     return texts
 
 
+@pytest.mark.parametrize("images_changed", [{}, {"predictions\nchanged": (0.2, 0.1, 0.3)}])
 @pytest.mark.parametrize(("factors", "classes"), [(1, 2), (3, 40), (6, 5)])
-def test_letters_are_large_enough_and_do_not_overlap(factors, classes, drawn_texts):
+def test_letters_are_large_enough_and_do_not_overlap(factors, classes, images_changed, drawn_texts):
     names = [f"class {c}" if c % 2 else "Mouth_Slightly_Open" for c in range(classes)]
-    figure = response_figure(responses(factors, classes), names, "attribute", 100, "N(0, 1)")
+    given = responses(factors, classes, images_changed=images_changed)
+    figure = response_figure(given, names, "attribute", 100, "N(0, 1)")
     figure.set_dpi(STYLE["savefig.dpi"])
     texts = drawn_texts(figure)
     assert len(texts) > 2 * classes
@@ -64,6 +67,9 @@ def test_letters_are_large_enough_and_do_not_overlap(factors, classes, drawn_tex
     shrunk = [(text.get_text(), box.padded(-2)) for text, box in texts]  # boxes have a margin, letters do not fill it
     for (a, box_a), (b, box_b) in combinations(shrunk, 2):
         assert not box_a.overlaps(box_b), f"{a!r} overlaps {b!r}"
+    for text, box in shrunk:
+        assert box.x0 >= 0, f"{text!r} is cut off"
+        assert box.x1 <= figure.bbox.x1, f"{text!r} is cut off"
     assert figure.get_figwidth() < PAGE
 
 
@@ -92,6 +98,11 @@ def test_shares_of_several_orders_are_on_a_logarithmic_axis_and_zero_is_written(
     near = response_figure({"digit": with_share(0.9), "color": with_share(0.5)}, "abc", "letter", 5, "N(0, 1)")
     assert [figure.axes[-1].get_xscale() for figure in (far, near)] == ["log", "linear"]
     assert [text.get_text() for text in far.axes[-1].texts] == ["0.9", "0"]
+    faint = replace(with_share(0.5), images_changed={"share": (0.002, 0.001, 0.003)})
+    axes = response_figure({"digit": with_share(0.9), "color": faint}, "abc", "letter", 5, "N(0, 1)").axes[-1]
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlim()[0] < 0.002, "the place of a change of the images is its value, not the edge"
+    assert [line.get_xdata().item() for line in axes.lines if line.get_marker() == "D"] == [0.002]
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path):

@@ -18,6 +18,7 @@ from iin_lightning.app.results import add, named
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.swaps import FixedSwaps
+from iin_lightning.data.versions import changing, originals
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.metrics.disentanglement import disentanglement_scores
 from iin_lightning.metrics.gaussianity import factor_nll, gaussianity, typicality_auroc
@@ -65,7 +66,15 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
 def measure_leakage(subject: Subject, config: DictConfig) -> Numbers:
     """What probes read of a concept from its own factor and from all others."""
     parts, concepts = _probed(subject)
-    return leakage(parts, {name: concepts[name] for name in concepts if name in parts}, config.probe, FIXED)
+    latents = subject.latents("test")
+    changes, once = changing(latents), originals(latents)
+    numbers: Numbers = {}
+    for name in [name for name in concepts if name in parts]:
+        # A probe that is fitted on one version of an image would know the labels of the others by the image.
+        items = torch.arange(len(latents)) if name in changes else once
+        of_these = {factor: part[items] for factor, part in parts.items()}
+        numbers |= leakage(of_these, {name: concepts[name][items]}, config.probe, FIXED)
+    return numbers
 
 
 def measure_disentanglement(subject: Subject, config: DictConfig) -> Numbers:

@@ -23,6 +23,7 @@ from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import to_range
 from iin_lightning.encoders.base import Encoder
+from iin_lightning.encoders.split import Split as CutNetwork
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.seeding import FIXED, generator
@@ -83,8 +84,11 @@ class Subject:
 
     @property
     def kind(self) -> str:
-        """The class of the network that is explained, within its wrapper, in lower case."""
-        return type(getattr(self.encoder, "encoder", self.encoder)).__name__.lower()
+        """The network that is explained, within its wrappers, in lower case: its own name, or that of its class."""
+        network = getattr(self.encoder, "encoder", self.encoder)
+        if isinstance(network, CutNetwork):
+            network = network.network
+        return str(getattr(network, "name", type(network).__name__)).lower()
 
     @property
     def device(self) -> torch.device:

@@ -50,7 +50,7 @@ class ChangedImages(DataModule):
     Raises:
         ConfigError: there is no such cache, or "disk" has no folder, or base decodes broken images anew at every draw;
             when the data are first used: there is no change, a concept is none of the data set's or has no right name,
-            or a change cannot be told from others.
+            two versions of a concept are the same, or a change cannot be told from others.
         ChangeError: when versions are made: a change fails, or gives images of another shape or type.
 
     Example:
@@ -180,6 +180,12 @@ class ChangedImages(DataModule):
             concept: {name: ChangedSource(images, change) for name, change in versions.items()}
             for concept, versions in self.changes.items()
         }
+        for concept, makers_of in makers.items():
+            if len({maker.description for maker in makers_of.values()}) < len(makers_of):
+                raise ConfigError(
+                    f"Two versions of {concept} ({', '.join(makers_of)}) are made by the same change, so that they are "
+                    "the same images: leave one out, or let them differ."
+                )
         key = repr([[maker.description for maker in versions.values()] for versions in makers.values()])
         versions = {
             concept: [self._made(maker, f"Changing {split} images: {name}") for name, maker in makers_of.items()]

@@ -12,12 +12,14 @@ from iin_lightning.seeding import generator
 def differing_partners(labels: Tensor, seed: int, rounds: int = 1000) -> Tensor:
     """For each item a random other one that differs from it in every concept, where there is one.
 
-    With a partner of the same class a swap that does nothing would look like one that works.
+    With a partner of the same class a swap that does nothing would look like one that works. Where none differs in
+    every concept (of two changes of an image a version has one at the most), it is the one among those drawn that
+    agrees in the fewest.
 
     Args:
         labels: long (n, K).
         seed: of the choice.
-        rounds: draws until an item that has found none keeps the last one; each misses with the share of items that
+        rounds: draws until an item that has found none keeps the best one; each misses with the share of items that
             agree in a concept, so 1000 leave hardly anybody behind, unless a concept has a single value.
 
     Returns:
@@ -30,11 +32,15 @@ def differing_partners(labels: Tensor, seed: int, rounds: int = 1000) -> Tensor:
     """
     key = generator(seed, "swaps")
     partners = torch.randint(len(labels), (len(labels),), generator=key)
+    agreements = (labels == labels[partners]).sum(1)
     for _ in range(rounds):
-        alike = (labels == labels[partners]).any(1).nonzero()[:, 0]
+        alike = agreements.nonzero()[:, 0]
         if not len(alike):
             break
-        partners[alike] = torch.randint(len(labels), alike.shape, generator=key)
+        drawn = torch.randint(len(labels), alike.shape, generator=key)
+        found = (labels[alike] == labels[drawn]).sum(1)
+        better = found < agreements[alike]
+        partners[alike[better]], agreements[alike[better]] = drawn[better], found[better]
     return partners
 
 

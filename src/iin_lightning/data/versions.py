@@ -117,3 +117,16 @@ def versions_of(source: Source, concept: str) -> Tensor:
     table = items.new_full((int(label.max()) + 1, int(image.max()) + 1), -1)
     table[label, image] = items
     return table[:, (table >= 0).all(0)]
+
+
+def originals(source: Source) -> Tensor:
+    """The items (m,) in which nothing was changed: one of each image; all items where there are no versions.
+
+    Example:
+        >>> from iin_lightning.data.images import ImageTensor
+        >>> gray_image = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+        >>> originals(ImageTensor(torch.zeros(4, 1, 1, 1), gray_image, ("gray", ORIGIN))).tolist()
+        [0, 1]
+    """
+    columns = [source.concepts.index(name) for name in changing(source)]
+    return (source.labels[:, columns] == 0).all(1).nonzero()[:, 0]

@@ -47,18 +47,21 @@ def layers(network: nn.Module, image: Tensor) -> list[Layer]:
     """
     outputs: dict[str, list[Any]] = {}
 
-    def note(name: str, output: Any) -> None:
+    def note(name: str, output: Any) -> Any:
+        # A clone has a step of its own: that of an nn.Identity would be the step of what it was given.
+        output = output.clone() if isinstance(output, Tensor) else output
         step = output.grad_fn if isinstance(output, Tensor) else None
         shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else None
         calls = outputs.pop(name)[2] if name in outputs else 0  # popped, so that the last call gives the order
         outputs[name] = [shape, step, calls + 1]
+        return output
 
-    with evaluating(network), torch.enable_grad(), ExitStack() as stack:
+    with evaluating(network), torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
         for name, module in network.named_modules():
             if name:
                 stack.enter_context(tapped(module, partial(note, name)))
-        # Not a leaf: the network may work in place.
-        image = image.detach().requires_grad_().clone()
+        # No inference tensor, which autograd refuses; and no leaf, since the network may work in place.
+        image = image.clone().detach().requires_grad_().clone()
         end = network(image)
     on_all_ways = _on_all_ways(end.grad_fn if isinstance(end, Tensor) else None, image.grad_fn)
     return [Layer(name, shape, calls, on_all_ways(step)) for name, (shape, step, calls) in outputs.items()]

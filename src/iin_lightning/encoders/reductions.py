@@ -51,7 +51,8 @@ class Reduction(nn.Module, ABC):
 class Pool(Reduction):
     """The mean over positions: (C, H, W) to C, (T, D) to D; a vector (D,) stays as it is.
 
-    The way back gives every position the mean.
+    The way back gives every position the mean. Channels have to come first: of (H, W, C), as a Swin transformer gives,
+    it would take the wrong means.
 
     Example:
         >>> pool = Pool()

@@ -41,18 +41,29 @@ class Remainder:
         self.graph = _behind(graph, lambda node: tracer.modules.get(node) is layer)
 
     @classmethod
-    def of(cls, network: nn.Module, layer: nn.Module, activation: Tensor, output: Tensor) -> "Remainder | None":
-        """What lies behind the layer, if it can be run alone and makes the same bits of what the layer gave."""
+    def of(cls, network: nn.Module, layer: nn.Module) -> "Remainder | None":
+        """What lies behind the layer, if it can be traced."""
         try:
             remainder = cls(network, layer)
-            return remainder if torch.equal(remainder(activation.clone()), output) else None
         except Exception:  # a network may do whatever Python can; then all of it is run again
             return None
+        # A hook that is there now is traced, too, and would act on after it is removed.
+        return remainder if remainder.valid else None
+
+    def gives(self, output: Tensor, activation: Tensor) -> bool:
+        """Whether it makes the same bits of what the layer gave as the whole network does."""
+        try:
+            return torch.equal(self(activation.clone()), output)
+        except Exception:  # what was traced may not be all that the network does
+            return False
 
     @property
     def valid(self) -> bool:
-        """Whether the modules that were traced through are as they were: in that mode, and nobody's hook on them."""
-        return not any(m.training or m._forward_hooks or m._forward_pre_hooks for m in self.around)
+        """Whether the modules that were traced through are in evaluation mode, and nobody's hook is on them."""
+        return not any(
+            m.training or m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+            for m in self.around
+        )
 
     def __call__(self, activation: Tensor) -> Any:
         """The network's output, given what the layer gives."""
@@ -61,6 +72,9 @@ class Remainder:
 
 
 class _Tracer(fx.Tracer):
+    # Read anew at each run: buffers change when weights are loaded, and move with the network.
+    proxy_buffer_attributes = True
+
     def __init__(self, around: list[nn.Module]) -> None:
         super().__init__()
         self._around = {id(module) for module in around}
@@ -83,6 +97,10 @@ class _Tracer(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return super().getattr(attr, attr_val, parameter_proxy_cache) if get_ident() == self._owner else attr_val
+
+    def get_fresh_qualname(self, prefix: str) -> str:
+        # fx asks for a name to keep a tensor by, in the network itself, as it was when it was traced.
+        raise ValueError("The network makes a tensor of its own, which would stay as it is now.")
 
 
 def _behind(graph: fx.Graph, is_layer: Callable[[fx.Node], bool]) -> fx.Graph:

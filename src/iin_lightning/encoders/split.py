@@ -86,6 +86,7 @@ class Split(Encoder):
             )
         else:
             self.latent_dim = reduction.prepare(self.activation_shape)
+            reduction.to(self._like.device)
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
         """The point z (B, N) of images (B, C, H, W) in [-1, 1]; what lies behind the layer is not computed."""
@@ -141,7 +142,7 @@ class Split(Encoder):
         activation = z.unflatten(1, self.activation_shape) if self.reduction is None else self.reduction.restore(z)
         if rest is not None:
             activation = activation + rest
-        activation = activation.to(next((p.dtype for p in self.network.parameters() if p.is_floating_point()), z.dtype))
+        activation = activation.to(self._dtype or self._like.dtype)
         # Laid out as the layer does, since kernels round as the layout goes.
         # A clone, since what follows may work in place.
         back = sorted(range(len(self._order)), key=self._order.__getitem__)
@@ -176,6 +177,11 @@ class Split(Encoder):
     def _module(self) -> nn.Module:
         return self.network.get_submodule(self.layer)
 
+    @property
+    def _like(self) -> Tensor:
+        """Something that is where and as the network's numbers are."""
+        return next((p for p in self.network.parameters() if p.is_floating_point()), torch.empty(0))
+
     def _run(self, x: Tensor) -> Any:
         return self.network(x if self.preprocess is None else self.preprocess(x))
 
@@ -195,10 +201,9 @@ class Split(Encoder):
 
     def _noise(self, count: int) -> Tensor:
         """Images of noise, the same ones each time, where and as the network's numbers are."""
-        like = next((p for p in self.network.parameters() if p.is_floating_point()), torch.empty(0))
         shape = (count, self.channels, self.image_size, self.image_size)
         noise = torch.rand(shape, generator=seeding.generator(seeding.FIXED, "split")) * 2 - 1
-        return noise.to(like.device, like.dtype)
+        return noise.to(self._like)
 
     @torch.no_grad()
     def _dry_run(self) -> None:
@@ -215,10 +220,12 @@ class Split(Encoder):
                 f"one that is called once. {self._neighbours()}"
             )
         (activation,) = given
-        if not isinstance(activation, Tensor):
+        if not isinstance(activation, Tensor) or not activation.is_floating_point():
+            found = f"a {type(activation).__name__}, not a tensor"
+            if isinstance(activation, Tensor):
+                found = f"{activation.dtype}, not real numbers"
             raise ConfigError(
-                f"The layer {self.layer!r} gives a {type(activation).__name__}, not a tensor: name a layer behind it "
-                f"or inside it. {self._neighbours()}"
+                f"The layer {self.layer!r} gives {found}: name a layer behind it or inside it. {self._neighbours()}"
             )
         if activation.ndim < 2 or len(activation) != PROBES:
             raise ShapeError(
@@ -238,8 +245,11 @@ class Split(Encoder):
         self.activation_shape = tuple(activation.shape[1:])
         # From the axis that varies slowest to the one that varies fastest: (0, 2, 3, 1) of channels_last.
         self._order = sorted(range(activation.ndim), key=activation.stride, reverse=True)
-        self._run(other)  # so that a network that remembers its last images gives itself away
-        self._remainder = Remainder.of(self.network, module, activation, output)
+        self._dtype = None if activation.dtype == x.dtype else activation.dtype
+        remainder = Remainder.of(self.network, module)
+        # So that a network that remembers its last images gives itself away, and forgets what was traced.
+        self._run(other)
+        self._remainder = remainder if remainder is not None and remainder.gives(output, activation) else None
         self.bypassed = self._remainder is None and not (
             # Another image must make no difference, and autograd's graph must show no way round: a network whose
             # last weights are still zero says the same of all images.

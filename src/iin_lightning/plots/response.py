@@ -80,7 +80,7 @@ def response_figure(
         page.write(
             "log-softmax in nats: 5 to 95 % (line), 25 to 75 % (bar), start (black); share predicted (orange)",
             5,
-            middle,
+            width / 2,  # of the page, which it nearly fills
         )
         norm = Normalize(_floor(response.walk for response in responses.values()), 0)
         floor = _floor(response.redrawn for response in responses.values())
@@ -115,8 +115,9 @@ def response_figure(
         bar.outline.set_visible(False)
         half = left + (width - left - RIGHT) / 2
         page.write(f"All {examples} examples: predictions kept", 6)
-        really = ", hollow: images changed" if any(r.images_changed for r in responses.values()) else ""
-        page.write(f"What each factor accounts for{really}", 6, half + 0.2, centred=False)
+        really = any(r.images_changed for r in responses.values())
+        title = "Factor changed (◇ image changed)" if really else "What each factor accounts for"
+        page.write(title, 6, half + 0.2, centred=False)
         kept = page.axes(left, 7, half - left - 0.1)
         _kept(kept, responses)
         page.figure.legend(
@@ -206,7 +207,8 @@ def _kept(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
 def _measures(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
     groups = list(next(iter(responses.values())).measures)
     values = np.array([[response.measures[group] for group in groups] for response in responses.values()])
-    shown = values[..., 0].clip(SMALLEST)
+    real = [value for response in responses.values() for value, *_ in response.images_changed.values()]
+    shown = np.append(values[..., 0], real).clip(SMALLEST)
     logarithmic = shown.max() / shown.min() > WIDE
     smallest = 10 ** np.floor(np.log10(shown.min())) if logarithmic else 0.0
     if logarithmic:
@@ -222,9 +224,9 @@ def _measures(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
             axes.text(1.02, row, f"{true:.2g}", va="center", fontsize=6.5, transform=axes.get_yaxis_transform())
         for row, group in zip(rows, groups):
             if group in response.images_changed:
-                real = max(response.images_changed[group][0], smallest)
-                axes.plot(real, row, "D", color=color, markerfacecolor="none", markersize=5, clip_on=False)
-    axes.set_xlim(smallest, max(1.0, values.max()) * 1.1)
+                of_images = max(response.images_changed[group][0], smallest)
+                axes.plot(of_images, row, "D", color=color, markerfacecolor="none", markersize=5, clip_on=False)
+    axes.set_xlim(smallest, max(1.0, values.max(), *real) * 1.1)
     axes.set_yticks(range(len(groups)), groups)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(axis="x", color="0.9", linewidth=0.5)

@@ -28,8 +28,8 @@ def reconstruct(subject: Subject, *, count: int, shown: int, seed: int) -> Answe
     trip = RoundTrip().to(subject.device)
     for part in z.split(CHUNK):
         trip.update(network.translator, part)
-    plain = in_chunks(lambda part: network.decode(part).cpu(), z)
-    through = in_chunks(lambda part: network.decode(network.replace(part, {})).cpu(), z)
+    plain = in_chunks(lambda x: network.resume(network.encode(x), network.complement(x)).cpu(), images)
+    through = in_chunks(lambda x: network.reconstruct(x).cpu(), images)
     difference = (through - plain).abs()
     numbers: dict[str, object] = {
         "of": f"{len(images)} images",

@@ -25,10 +25,12 @@ from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.subject import Subject
+from iin_lightning.data.base import Subset
+from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.versions import changing, versions_of
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.response import FactorResponse, response_figure
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import FIXED, generator
 
 Law = Literal["prior", "data"]
 LAWS: dict[Law, str] = {"prior": "N(0, 1)", "data": "other examples"}
@@ -103,7 +105,7 @@ def walk(
         name: _measure(part.redrawn[:, measured], outputs[measured], seed) | {"spread": _spread(values[name])}
         for name, part in found.items()
     }
-    versions = _versions(subject, reader.respond, walks, seed)
+    versions = _versions(subject, reader.respond, outputs[measured], seed)
     kept = {name: _kept(part.walks[:, measured]) for name, part in found.items()}
     figures, tables = {}, _measure_tables(measures, kept, versions)
     titles = subject.own_names or [""]
@@ -182,16 +184,22 @@ def _measure(redrawn: Tensor, outputs: Tensor, seed: int) -> dict[str, Estimate]
     }
 
 
-def _versions(subject: Subject, respond: Respond, images: int, seed: int) -> dict[str, dict[str, Estimate]]:
+def _versions(subject: Subject, respond: Respond, outputs: Tensor, seed: int) -> dict[str, dict[str, Estimate]]:
     """What the network makes of as many images where they are really changed, for each change among the factors."""
-    latents = subject.latents("test")
+    source = subject.data.source("test")
     found = {}
-    for name in changing(latents):
+    for name in changing(source):
         if name in subject.interpreter.factors:
-            items = versions_of(latents, name)
-            some = torch.randperm(items.shape[1], generator=generator(seed, "versions"))[:images]
-            y = log_probabilities(latents.mean[items[:, some]].to(subject.device), respond)
-            found[name] = version_response(y, seed)
+            items = versions_of(source, name)
+            items = items[:, torch.randperm(items.shape[1], generator=generator(seed, "versions"))[: len(outputs)]]
+            # Means, not samples: with noise of its own each version would differ from the others even unchanged.
+            z = LatentCache.build(
+                Subset(source, items.flatten()), subject.encoder, training=False, seed=FIXED, device=subject.device
+            ).mean.unflatten(0, items.shape)
+            # A concept's versions are not equally frequent where others are changed, too.
+            shares = source.labels[:, source.concepts.index(name)].bincount() / len(source)
+            y = log_probabilities(z.to(subject.device), respond)
+            found[name] = version_response(y, shares, outputs, seed)
     return found
 
 
