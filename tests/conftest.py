@@ -1,11 +1,14 @@
-"""A fake MNIST of real names, which all tests share."""
+"""What all tests share: a fake MNIST of real names, and commands run as a user runs them."""
 
 import gzip
+import os
 import struct
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import torch
+from tests.commands import Commands
 
 # Tensors here are so small that threads wait for each other longer than they work.
 torch.set_num_threads(1)
@@ -39,3 +42,17 @@ def mnist_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     _write_mnist(root / "MNIST" / "raw")
     return root
+
+
+@pytest.fixture(scope="session")
+def environment():
+    """Of all commands: sums in another number of threads differ in their last bits, and see above."""
+    return MappingProxyType({**os.environ, "WANDB_MODE": "offline", "COLUMNS": "200", "OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="session")
+def run_command(environment):
+    """``python -m module arguments`` in a folder: see ``Commands.run``."""
+    commands = Commands(environment)
+    yield commands.run
+    commands.close()

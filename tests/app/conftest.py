@@ -1,8 +1,4 @@
-"""Commands run as a user runs them: in a process of their own, in a folder of their own."""
-
-import os
-import subprocess
-import sys
+"""Commands run as a user runs them, in a folder of their own."""
 
 import pytest
 
@@ -43,25 +39,11 @@ def workplace(tmp_path_factory, mnist_root):
 
 
 @pytest.fixture(scope="session")
-def environment():
-    """The same for all processes: sums in another number of threads differ in their last bits."""
-    return {**os.environ, "WANDB_MODE": "offline", "COLUMNS": "200", "OMP_NUM_THREADS": "2"}
-
-
-@pytest.fixture(scope="session")
-def command(workplace, environment):
+def command(workplace, run_command):
     """Run ``python -m iin_lightning.train`` there, and give back the finished process."""
 
     def run(*arguments, ok=True, folder=workplace, **options):
-        process = subprocess.run(
-            [sys.executable, "-m", "iin_lightning.train", *arguments],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            **options,
-        )
+        process = run_command("iin_lightning.train", *arguments, cwd=folder, **options)
         if ok:
             assert process.returncode == 0, process.stdout + process.stderr
         return process

@@ -1,9 +1,6 @@
 """The command ``convert kind=checkpoint``, as a user runs it, and what it writes."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -34,7 +31,7 @@ def run_here(tmp_path, monkeypatch):
 
 
 def test_autoencoder_and_translator_make_an_interpreter(
-    run_here, write, close, autoencoding, with_factors, flow_state, tmp_path, capsys
+    run_here, run_command, write, close, autoencoding, with_factors, flow_state, tmp_path, capsys
 ):
     golden, state = autoencoding
     write(state, "model-105600.ckpt")
@@ -44,14 +41,7 @@ def test_autoencoder_and_translator_make_an_interpreter(
     assert "step     105,600\nleft out loss, optimizer\nfolder   encoder" in said
     write(flow_state(with_factors), "model-7.ckpt")
     command = ["kind=checkpoint", "source=model-7.ckpt", "out=whole", "first_stage=encoder", FACTORS]
-    process = subprocess.run(
-        [sys.executable, "-m", "iin_lightning.convert", *command],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = run_command("iin_lightning.convert", *command, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert "3 blocks, hidden 32, depth 2, Factors(residual=7, digit=5, color=4)" in process.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"model-105600.ckpt", "model-7.ckpt", "encoder", "whole"}

@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -31,15 +28,9 @@ def converted(tmp_path, write, autoencoding, with_factors, flow_state, monkeypat
     return tmp_path / "whole"
 
 
-def test_all_that_needs_no_recipe_is_measured(converted, mnist_root):
-    process = subprocess.run(
-        [sys.executable, "-m", "iin_lightning.evaluate", "run=whole", "data=color_mnist", f"paths.data={mnist_root}"],
-        cwd=converted.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_all_that_needs_no_recipe_is_measured(converted, mnist_root, run_command):
+    asked = ("run=whole", "data=color_mnist", f"paths.data={mnist_root}")
+    process = run_command("iin_lightning.evaluate", *asked, cwd=converted.parent)
     assert process.returncode == 0, process.stderr
     found = json.loads((converted / "results.json").read_text())["evaluation"]
     assert set(found) == {"likelihood", "gaussianity", "leakage", "disentanglement"}
