@@ -1,5 +1,6 @@
 """``python -m <module>`` as a user runs it, without importing torch and Lightning anew for each: see zygote.py."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -54,7 +55,9 @@ class Commands:
     def close(self) -> None:
         """End the process that is forked, and what it runs."""
         if self._zygote is not None:
-            self._zygote.communicate()
+            # Said, not only left: processes that a test has forked may still hold the other end of its input open.
+            with contextlib.suppress(BrokenPipeError):
+                self._zygote.communicate("\n")
 
     def _ask(self, request: dict) -> int | None:
         if self._zygote is None:

@@ -1,8 +1,8 @@
 """A process that imports everything once and then becomes one command after the other: each in a fork of it.
 
 It reads a request a line, ``{"argv": [module, ...], "cwd": ..., "stdout": ..., "stderr": ..., "timeout": ...}``, and
-answers with the exit status of ``python -m module ...`` in there, or null if that took longer. Once nobody is left who
-could ask, it ends what runs, and itself.
+answers with the exit status of ``python -m module ...`` in there, or null if that took longer. At an empty line, or once
+nobody is left who could ask, it ends what runs, and itself.
 """
 
 import atexit
@@ -43,6 +43,8 @@ def prepare() -> None:
 def serve() -> list[str]:
     """Answer requests; returns in the forks only, as the process that was asked for, which goes on with its argv."""
     for line in sys.stdin:
+        if not line.strip():
+            break
         request = json.loads(line)
         child = os.fork()
         if child == 0:
