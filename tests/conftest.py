@@ -12,6 +12,7 @@ from tests.commands import Commands
 
 # Tensors here are so small that threads wait for each other longer than they work.
 torch.set_num_threads(1)
+os.environ["NUMBA_NUM_THREADS"] = "1"  # of UMAP, whose threads would lock up what a later test forks
 
 N_TRAIN, N_TEST = 60, 24
 

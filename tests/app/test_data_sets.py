@@ -89,10 +89,11 @@ def test_images_without_classes_train_what_needs_none(train, tmp_path):
     process = train(*options, "data.max_broken=0.1", "model=autoencoder,unsup", "hydra.sweep.dir=runs")
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
     assert sum(json.loads((tmp_path / "runs/1/results.json").read_text())["broken_images"].values()) == 1
-    process = train(*options, "data.max_broken=0.1", "model=sup")
+    # Each in a folder of its own: those that are named after the second may be the same.
+    process = train(*options, "data.max_broken=0.1", "model=sup", "hydra.sweep.dir=unlabelled")
     assert process.returncode == 2
     assert "have no concepts to learn from pairs: train without (model=unsup)" in process.stderr
-    process = train(*options, "model=unsup")
+    process = train(*options, "model=unsup", "hydra.sweep.dir=broken")
     assert process.returncode == 2
     assert "more than data.max_broken=0.01 allows" in process.stderr
     assert "Traceback" not in process.stderr
