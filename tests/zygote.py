@@ -1,8 +1,8 @@
 """A process that imports everything once and then becomes one command after the other: each in a fork of it.
 
 It reads a request a line, ``{"argv": [module, ...], "cwd": ..., "stdout": ..., "stderr": ..., "timeout": ...}``, and
-answers with the exit status of ``python -m module ...`` in there, or null if that took longer. At an empty line, or once
-nobody is left who could ask, it ends what runs, and itself.
+answers with the exit status of ``python -m module ...`` in there, or null if that took longer. At an empty line, or
+once nobody is left who could ask, it ends what runs, and itself.
 """
 
 import atexit
