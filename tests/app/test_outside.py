@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 
 from iin_lightning import serialization
 from iin_lightning.app.build import build_factors
+from iin_lightning.app.checks import check_encoder
 from iin_lightning.app.command import compose_train
 from iin_lightning.app.outside import trained_outside
 from iin_lightning.app.paths import conf_folder
@@ -94,6 +95,21 @@ def test_a_pca_is_fitted_once_for_a_network_its_data_and_a_seed(tmp_path, capsys
     torch.testing.assert_close(first.resume(first.encode(x).mean, rest), first.network(first.preprocess(x)))
     for change in ("seed=1", "data.limit=60", "encoder.network.arguments={width: 7}"):
         assert "Fitting pca:3" in fitted(change)[1], change
+
+
+def test_a_network_that_z_alone_cannot_draw_with_is_refused_before_anything_is_trained():
+    class Skips(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return torch.tanh(x + self.inner(x))
+
+    images = torch.rand(2, 3, 8, 8) * 2 - 1
+    with pytest.raises(ConfigError, match="more than this layer"):
+        check_encoder(Split(Skips(), "inner", image_size=8, output="image"), images)
+    check_encoder(Split(torch.nn.Sequential(Skips(), torch.nn.Tanh()), "0", image_size=8, output="image"), images)
 
 
 def test_an_encoder_that_must_be_trained_still_says_so():

@@ -25,6 +25,7 @@ def check_encoder(encoder: Encoder, images: Tensor) -> None:
     Raises:
         ShapeError: latents of another shape.
         NonFiniteError: NaN or infinity among them.
+        ConfigError: it makes images, which are sampled as training goes on, and z alone is not enough for that.
     """
     z = encoder.encode(images).mean
     if z.shape != (len(images), encoder.latent_dim):
@@ -38,6 +39,8 @@ def check_encoder(encoder: Encoder, images: Tensor) -> None:
             f"The encoder's latents of {bad} of {len(images)} held-out images are not finite: its weights or the scale "
             "of its input is wrong (images come as float32 in [-1, 1]). Train it anew, or name another model folder."
         )
+    if encoder.output == "image":
+        encoder.decode(z[:1])
 
 
 def expect_output(network: Encoder, output: str, model: str, encoder: str) -> None:
