@@ -1,5 +1,7 @@
 """Commands run as a user runs them, in a folder of their own."""
 
+from itertools import count
+
 import pytest
 
 # The smallest networks that still do everything.
@@ -42,7 +44,12 @@ def workplace(tmp_path_factory, mnist_root):
 def command(workplace, run_command):
     """Run ``python -m iin_lightning.train`` there, and give back the finished process."""
 
+    numbers = count()
+
     def run(*arguments, ok=True, folder=workplace, **options):
+        if not any(argument.startswith(("hydra.", "resume=", "-")) for argument in arguments):
+            # A run's folder is named after the second, in which there may be another run here.
+            arguments = (*arguments, f"hydra.run.dir=outputs/{next(numbers)}")
         process = run_command("iin_lightning.train", *arguments, cwd=folder, **options)
         if ok:
             assert process.returncode == 0, process.stdout + process.stderr
