@@ -21,6 +21,22 @@ TINY = (
     "+judge.encoder.width=4",
 )
 
+# The smallest ones for ``trainer=smoke`` on any data.
+SMALL = (
+    "encoder.width=4",
+    "encoder.latent_dim=12",
+    "flow.n_blocks=1",
+    "flow.hidden=8",
+    "model.batch_size=8",
+    "+judge.encoder.width=4",
+)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Arguments of the smallest networks, for any data set."""
+    return SMALL
+
 
 @pytest.fixture(scope="session")
 def tiny():

@@ -7,14 +7,6 @@ from tests.data import fakes
 
 from iin_lightning.interpreter import Interpreter
 
-SMALL = (
-    "encoder.width=4",
-    "encoder.latent_dim=12",
-    "flow.n_blocks=1",
-    "flow.hidden=8",
-    "model.batch_size=8",
-    "+judge.encoder.width=4",
-)
 FILES = ("data.size=16", "data.num_workers=0")
 
 
@@ -56,9 +48,9 @@ MODELS = ("autoencoder", "unsup", "sup")
 
 
 @pytest.fixture
-def train(tmp_path, run_command):
+def train(tmp_path, run_command, small):
     def run(*arguments):
-        return run_command("iin_lightning.train", "-m", "trainer=smoke", *SMALL, *arguments, cwd=tmp_path)
+        return run_command("iin_lightning.train", "-m", "trainer=smoke", *small, *arguments, cwd=tmp_path)
 
     return run
 

@@ -27,18 +27,12 @@ ARGUMENTS = (
     "data.num_workers=0",
     "model=sup",
     "trainer=smoke",
-    "encoder.width=4",
-    "encoder.latent_dim=12",
-    "flow.n_blocks=1",
-    "flow.hidden=8",
-    "model.batch_size=8",
-    "+judge.encoder.width=4",
 )
 
 
-def test_sketches_are_concepts_of_training(command, tmp_path):
+def test_sketches_are_concepts_of_training(command, small, tmp_path):
     (tmp_path / "own_stylizer.py").write_text(STYLIZER)
-    command(*ARGUMENTS, f"hydra.run.dir={tmp_path}/run", f"paths.cache={tmp_path}/cache", folder=tmp_path)
+    command(*ARGUMENTS, *small, f"hydra.run.dir={tmp_path}/run", f"paths.cache={tmp_path}/cache", folder=tmp_path)
     assert json.loads((tmp_path / "run" / "results.json").read_text())
     structure = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert "roundness" in json.dumps(structure)

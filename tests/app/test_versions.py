@@ -9,12 +9,6 @@ ARGUMENTS = (
     "data.num_workers=0",
     "model=sup",
     "trainer=smoke",
-    "encoder.width=4",
-    "encoder.latent_dim=12",
-    "flow.n_blocks=1",
-    "flow.hidden=8",
-    "model.batch_size=8",
-    "+judge.encoder.width=4",
     "+evaluation.metric=[leakage]",
     "+analysis@analyses.walk=walk",
     "analyses.walk.steps=2",
@@ -23,8 +17,8 @@ ARGUMENTS = (
 )
 
 
-def test_a_change_is_a_concept_of_training_and_of_evaluation(command, tmp_path):
-    command(*ARGUMENTS, f"hydra.run.dir={tmp_path}/run", f"paths.cache={tmp_path}/cache")
+def test_a_change_is_a_concept_of_training_and_of_evaluation(command, small, tmp_path):
+    command(*ARGUMENTS, *small, f"hydra.run.dir={tmp_path}/run", f"paths.cache={tmp_path}/cache")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     text = json.dumps(results)
     assert "leakage" in text

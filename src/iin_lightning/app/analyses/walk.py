@@ -119,7 +119,7 @@ def walk(
                 part.redrawn[:, example, shown],
                 kept[name],
                 {label: measures[name][measure] for measure, label in LABELS.items()},
-                {LABELS[measure]: found for measure, found in versions.get(name, {}).items()},
+                {LABELS[measure]: estimate for measure, estimate in versions.get(name, {}).items()},
             )
             for name, part in found.items()
         }
