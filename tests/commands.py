@@ -23,7 +23,13 @@ class Commands:
         self._zygote: subprocess.Popen[str] | None = None
 
     def run(
-        self, module: str, *arguments: str, cwd: Path, timeout: float | None = None, own_process: bool = False
+        self,
+        module: str,
+        *arguments: str,
+        cwd: Path,
+        timeout: float | None = None,
+        own_process: bool = False,
+        send: tuple[int, float] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a module.
 
@@ -33,6 +39,7 @@ class Commands:
             cwd: the folder.
             timeout: seconds, after which the command and its children are killed.
             own_process: a real one, for what only that can do: start itself again, for example.
+            send: a signal and the seconds after which the command gets it, if it is not over; not to a real process.
 
         Raises:
             subprocess.TimeoutExpired: it took longer.
@@ -46,7 +53,7 @@ class Commands:
             for file in files.values():
                 file.touch()
             paths = {"cwd": str(cwd), **{name: str(file) for name, file in files.items()}}
-            status = self._ask({"argv": command[2:], "timeout": timeout, **paths})
+            status = self._ask({"argv": command[2:], "timeout": timeout, "send": send, **paths})
             out, err = (file.read_text() for file in files.values())
         if status is None:
             raise subprocess.TimeoutExpired(command, timeout or 0, out, err)

@@ -10,6 +10,11 @@ import pytest
 import torch
 from tests.commands import Commands
 
+from iin_lightning.serialization import trust
+
+# Networks of the tests are stored and read again. Commands are processes of their own, to which it must be said.
+trust("tests")
+
 # Tensors here are so small that threads wait for each other longer than they work.
 torch.set_num_threads(1)
 os.environ["NUMBA_NUM_THREADS"] = "1"  # of UMAP, whose threads would lock up what a later test forks
@@ -46,9 +51,10 @@ def mnist_root(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def environment():
+def environment(tmp_path_factory):
     """Of all commands: sums in another number of threads differ in their last bits, and see above."""
-    return MappingProxyType({**os.environ, "WANDB_MODE": "offline", "COLUMNS": "200", "OMP_NUM_THREADS": "1"})
+    wandb = {"WANDB_MODE": "offline", "WANDB_DATA_DIR": str(tmp_path_factory.mktemp("wandb"))}
+    return MappingProxyType({**os.environ, **wandb, "COLUMNS": "200", "OMP_NUM_THREADS": "1"})
 
 
 @pytest.fixture(scope="session")

@@ -133,10 +133,10 @@ def test_damaged_and_foreign_folders_are_refused(interpreter, tmp_path):
     interpreter.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="is damaged"):
         Interpreter.from_pretrained(tmp_path)
     structure = json.loads((tmp_path / "model.json").read_text())
     structure["parts"]["translator"]["class"] = "subprocess:check_output"
     (tmp_path / "model.json").write_text(json.dumps(structure))
-    with pytest.raises(CheckpointError, match=r"no torch.nn.Module"):
+    with pytest.raises(CheckpointError, match=r"names subprocess:check_output.*serialization\.trust\('subprocess'\)"):
         Interpreter.from_pretrained(tmp_path)

@@ -1,8 +1,8 @@
 """A process that imports everything once and then becomes one command after the other: each in a fork of it.
 
-It reads a request a line, ``{"argv": [module, ...], "cwd": ..., "stdout": ..., "stderr": ..., "timeout": ...}``, and
-answers with the exit status of ``python -m module ...`` in there, or null if that took longer. At an empty line, or
-once nobody is left who could ask, it ends what runs, and itself.
+It reads a request a line, ``{"argv": [module, ...], "cwd": ..., "stdout": ..., "stderr": ..., "timeout": ..., "send":
+...}``, and answers with the exit status of ``python -m module ...`` in there, or null if that took longer. At an empty
+line, or once nobody is left who could ask, it ends what runs, and itself.
 """
 
 import atexit
@@ -50,7 +50,7 @@ def serve() -> list[str]:
         if child == 0:
             become(request)
             return request["argv"]
-        answer = json.dumps(wait(child, request["timeout"])) + "\n"
+        answer = json.dumps(wait(child, request["timeout"], request["send"])) + "\n"
         with contextlib.suppress(BrokenPipeError):  # nobody is left
             os.write(1, answer.encode())
     sys.exit()
@@ -67,16 +67,23 @@ def become(request: dict) -> None:
         os.dup2(file, number)
         os.close(file)
     sys.path[0] = os.getcwd()
+    # A folder of W&B's, which is deleted when the first fork ends.
+    if wandb := sys.modules.get("wandb.sdk.data_types._private"):
+        os.makedirs(wandb.MEDIA_TMP.name, exist_ok=True)
     # Else all would draw the same where they are not seeded. Python does so for its own.
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(random.getrandbits(32))
 
 
-def wait(child: int, timeout: float | None) -> int | None:
+def wait(child: int, timeout: float | None, send: tuple[int, float] | None) -> int | None:
     """The exit status as ``subprocess`` has it, negative for a signal; None if it took longer and was ended."""
-    deadline = None if timeout is None else time.monotonic() + timeout
+    started = time.monotonic()
+    deadline = None if timeout is None else started + timeout
     late = False
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if send is not None and time.monotonic() > started + send[1]:
+            os.kill(child, send[0])
+            send = None
         late = late or (deadline is not None and time.monotonic() > deadline)
         # Who waits for an answer says nothing: what can be read is the end.
         if select.select([0], [], [], POLL)[0] or late:

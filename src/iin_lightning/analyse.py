@@ -29,6 +29,8 @@ class Analyse:
     """Of the answer, to keep it beside another of the same analysis; by default that of the analysis."""
     out: str | None = None
     """The folder of the table over several runs; by default <paths.outputs>/analysis/<name>."""
+    trust: list[str] = field(default_factory=list)
+    """Your packages that a model or configuration may name: [mine]."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING

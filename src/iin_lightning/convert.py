@@ -1,6 +1,6 @@
 """Make what we read out of what others wrote: ``python -m iin_lightning.convert kind=animal_faces source=S out=O``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -25,6 +25,8 @@ class Convert:
     """Processes; by default one a core."""
     first_stage: str | None = None
     """The model folder of the encoder that a checkpoint's translator was trained on."""
+    trust: list[str] = field(default_factory=list)
+    """Your packages that first_stage may name: [mine]."""
     factors: Any = None
     """Names and dimensions of a checkpoint's factors, in its order; by default it has none."""
     posterior: str | None = None

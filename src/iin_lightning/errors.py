@@ -44,6 +44,25 @@ class StoppedByUser(IINError):
     exit_code = 130  # as a shell says of Ctrl-C
 
 
+class Preempted(StoppedByUser):
+    """Training ended at the end of a step because the machine is wanted back; a checkpoint was written.
+
+    Args:
+        text: what to say.
+        signal: that said so, where this process got it.
+    """
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+    def __init__(self, text: str, signal: int | None = None) -> None:
+        super().__init__(text)
+        self.signal = signal
+
+
+class ResourceError(IINError, RuntimeError):
+    """The machine lacks what the work needs: memory, room on a disk, a process that was ended."""
+
+
 class MissingExtraError(IINError, ImportError):
     """An optional dependency is not installed."""
 

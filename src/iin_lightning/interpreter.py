@@ -243,12 +243,16 @@ class Interpreter(nn.Module):
             CheckpointError: the folder holds no interpreter, or a damaged one.
         """
         structure = serialization.read_structure(Path(folder))
+        source = str(Path(folder) / serialization.STRUCTURE)
         if "parts" not in structure:
-            raise CheckpointError(f"{folder} holds a {structure['network']['class']}, not an interpreter.")
+            raise CheckpointError(f"{folder} holds no interpreter; a single network is read by serialization.load.")
         parts: dict[str, Any] = {
-            k: None if v is None else serialization.build(v) for k, v in structure["parts"].items()
+            k: None if v is None else serialization.build(v, source) for k, v in structure["parts"].items()
         }
-        interpreter = cls(factors=Factors(structure["factors"], structure["latent_dim"]), **parts)
+        try:
+            interpreter = cls(factors=Factors(structure["factors"], structure["latent_dim"]), **parts)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{source} lacks {error}, or it is damaged. Copy the folder again.") from error
         serialization.load_weights(interpreter, Path(folder))
         return interpreter.eval()
 

@@ -1,16 +1,19 @@
 """Networks on disk: weights as safetensors, structure as json, never a pickle.
 
 A network is described by its class and the arguments of its constructor, which it keeps as attributes of the
-same names (scikit-learn's convention). So whoever writes a network of his own need not register it anywhere.
+same names (scikit-learn's convention). So whoever writes a network of his own need not register it anywhere; but
+whoever loads it says that he trusts its package: see ``trusted``.
 """
 
 import hashlib
 import inspect
 import json
+import os
 import re
-from importlib import import_module
+import zlib
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -18,9 +21,12 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from iin_lightning.errors import CheckpointError
+from iin_lightning.trusted import trust as trust  # noqa: PLC0414  where users look for it
+from iin_lightning.trusted import trusted_code
 
 FORMAT = 1
 WEIGHTS, STRUCTURE = "model.safetensors", "model.json"
+CHECKSUM = "weights_sha256"
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
@@ -62,31 +68,35 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return {"class": name, "arguments": arguments}
 
 
-def build(description: dict[str, Any]) -> nn.Module:
+def build(description: dict[str, Any], source: str = "The description") -> nn.Module:
     """Build the network that ``describe`` described, with fresh weights.
 
+    Args:
+        description: of a network.
+        source: the file that it comes from, for errors.
+
     Raises:
-        CheckpointError: the class cannot be imported, is no ``nn.Module``, or refuses its arguments.
+        CheckpointError: the class is not of a trusted package, cannot be imported, is no ``nn.Module``, or refuses its
+            arguments.
 
     Example:
         >>> build({"class": "torch.nn:Identity", "arguments": {}})
         Identity()
     """
     try:
-        module_name, _, qualname = description["class"].partition(":")
-        cls = import_module(module_name)
-        for part in qualname.split("."):
-            cls = getattr(cls, part)
+        cls = trusted_code(description["class"], source)
         # Only networks are built: a model file from elsewhere must not call any function it likes.
         if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-            raise CheckpointError(f"{description['class']} is no torch.nn.Module, so it is not built.")
+            raise CheckpointError(f"{source}: {description['class']} is no torch.nn.Module, so it is not built.")
+        for argument in getattr(cls, "names_code", ()):
+            trusted_code(description["arguments"][argument], source)
         arguments = {
-            key: build(value) if isinstance(value, dict) and set(value) == {"class", "arguments"} else value
+            key: build(value, source) if isinstance(value, dict) and set(value) == {"class", "arguments"} else value
             for key, value in description["arguments"].items()
         }
         return cls(**arguments)
     except (ImportError, AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"Cannot build the network {description}: {error}.") from error
+        raise CheckpointError(f"{source}: cannot build the network {description}: {error}.") from error
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -111,10 +121,43 @@ def save(module: nn.Module, folder: Path, structure: dict[str, Any]) -> None:
         folder: is made if it does not exist.
         structure: plain values that ``model.json`` holds: what ``describe`` says of the network or its parts, and
             whatever should be known beside.
+
+    Raises:
+        OSError: there is no room.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(module, str(folder / WEIGHTS))
-    (folder / STRUCTURE).write_text(json.dumps({"format": FORMAT, **structure}, indent=2) + "\n")
+    part = folder / f"{WEIGHTS}.part"
+    try:
+        save_model(module, str(part))
+        checksum = _checksum(part)
+        # A folder without structure is no model, so that new weights never stand beside an old structure.
+        (folder / STRUCTURE).unlink(missing_ok=True)
+        part.replace(folder / WEIGHTS)
+    except SafetensorError as error:  # which has the system's number in its text alone
+        if (said := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        raise OSError(int(said[1]), os.strerror(int(said[1])), str(folder / WEIGHTS)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    write_whole(folder / STRUCTURE, json.dumps({"format": FORMAT, CHECKSUM: checksum, **structure}, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a temporary name and rename it, so that no reader and no accident meets half of it."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_structure(folder: Path) -> dict[str, Any]:
@@ -129,8 +172,12 @@ def read_structure(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is no model folder: it lacks {STRUCTURE} (found: {found}).")
     try:
         structure: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not json: {error}. Was the copy interrupted?") from error
+    except ValueError as error:  # no json, or no text at all
+        raise CheckpointError(
+            f"{path} is not json: {error}. Was the copy interrupted? Copy the folder again."
+        ) from error
+    if not isinstance(structure, dict):
+        raise CheckpointError(f"{path} holds a {type(structure).__name__}, not a network. Copy the folder again.")
     if structure.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has format {structure.get('format')!r}, this version reads {FORMAT}: update iin-lightning."
@@ -145,6 +192,12 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         CheckpointError: weights are missing, left over, of another shape, or the file is damaged.
     """
     path = Path(folder) / WEIGHTS
+    written = read_structure(folder).get(CHECKSUM)  # folders of before there were checksums have none
+    if written is not None and path.is_file() and _checksum(path) != written:
+        raise CheckpointError(
+            f"{path} is damaged: its bytes are not those that {STRUCTURE} says were written. Copy the folder again, or "
+            "train the network again."
+        )
     try:
         load_model(module, str(path))
     except (RuntimeError, SafetensorError, OSError) as error:
@@ -159,8 +212,10 @@ def load(folder: Path) -> nn.Module:
     """
     structure = read_structure(Path(folder))
     if "network" not in structure:
-        raise CheckpointError(f"{folder} holds an interpreter: load it with Interpreter.from_pretrained.")
-    module = build(structure["network"])
+        raise CheckpointError(
+            f"{folder} holds no single network; an interpreter is loaded by Interpreter.from_pretrained."
+        )
+    module = build(structure["network"], str(Path(folder) / STRUCTURE))
     load_weights(module, folder)
     return module.eval()
 
@@ -171,6 +226,10 @@ def read_torch(path: Path) -> Any:
     Raises:
         CheckpointError: it is damaged, or holds objects.
     """
+    if (broken := _broken_member(path)) is not None:
+        raise CheckpointError(
+            f"{path} is damaged, {broken} in it: its bytes are not those that were written. Copy or download it again."
+        )
     try:
         # Without map_location a file of a GPU cannot be read where there is none.
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -184,3 +243,21 @@ def read_torch(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is no file of torch.save, or damaged ({reason}): copy or download it again."
         ) from error
+
+
+def _broken_member(path: Path) -> str | None:
+    """The part of a file of torch.save whose bytes are not those that were written; torch does not look."""
+    if not is_zipfile(path):
+        return None
+    name = "its list"
+    try:
+        with ZipFile(path) as archive:
+            for member in archive.infolist():
+                name = member.filename
+                with archive.open(member) as file:
+                    # torch can be told to write no checksums, and then writes zeros.
+                    while member.CRC and file.read(1 << 20):
+                        pass
+    except (BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error):
+        return name
+    return None

@@ -5,11 +5,11 @@ from omegaconf import DictConfig
 from iin_lightning.app.command import command
 
 
-def job(config: DictConfig) -> None:
+def job(config: DictConfig) -> float | None:
     """Train; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.run import train  # noqa: PLC0415
+    from iin_lightning.app.train import train  # noqa: PLC0415
 
-    train(config)
+    return train(config)
 
 
 def main() -> None:

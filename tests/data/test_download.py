@@ -3,11 +3,13 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from http.client import IncompleteRead
+from io import BytesIO
 from urllib.error import URLError
 
 import pytest
 from filelock import FileLock
 from tests.data import fakes
+from torchvision.datasets.utils import extract_archive
 
 from iin_lightning.data.cifar10 import CIFAR10
 from iin_lightning.data.color_mnist import ColorMNIST
@@ -103,6 +105,44 @@ def test_a_folder_that_cannot_be_written_is_a_failed_download(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataNotFoundError, match=r"Downloading failed \(.*file"):
         MNIST(tmp_path / "file").prepare_data()
+
+
+def _archive(path, *members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, link in members:
+            member = tarfile.TarInfo(name)
+            if link is not None:
+                member.type, member.linkname = tarfile.SYMTYPE, link
+            else:
+                member.size = 4
+            archive.addfile(member, BytesIO(b"evil"))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../../evil", None)],
+        [("{outside}/evil", None)],
+        [("cifar-10-batches-py/out", "{outside}"), ("cifar-10-batches-py/out/evil", None)],
+        [("out", "../../.."), ("out/evil", None)],
+    ],
+    ids=["up", "absolute", "link", "link up"],
+)
+def test_an_archive_cannot_write_outside_its_folder(members, tmp_path, monkeypatch):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    members = [(name.format(outside=outside), link and link.format(outside=outside)) for name, link in members]
+
+    def fetch(root, download):
+        _archive(root / "cifar-10-python.tar.gz", *members)
+        extract_archive(str(root / "cifar-10-python.tar.gz"), str(root))  # as torchvision does
+
+    instead_of_torchvision(monkeypatch, CIFAR10, fetch)
+    with pytest.raises(DataNotFoundError, match=r"Downloading failed \(.*(outside|absolute)"):
+        CIFAR10(tmp_path / "data").prepare_data()
+    assert not list(tmp_path.rglob("*evil*"))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["CIFAR10.lock"]
+    assert tarfile.TarFile.extraction_filter is None  # what others unpack is their own affair
 
 
 def test_files_of_another_layout_are_not_taken_for_a_download(tmp_path, monkeypatch):

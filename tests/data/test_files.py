@@ -13,7 +13,7 @@ from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles
 from iin_lightning.data.framing import Framing
 from iin_lightning.data.stream import ConceptPairs, FixedSingles, Singles
 from iin_lightning.factors import Factors
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise
 
 N = 12
 LABELS = torch.stack([torch.arange(N) % 2, torch.arange(N) % 3], dim=1)
@@ -44,9 +44,9 @@ def test_items_are_drawn_in_the_order_that_is_asked_for(tmp_path):
     assert x.shape == (4, 3, 4, 4)
     assert x.dtype == torch.float32
     assert which(x) == items.tolist()
-    noisy = files.draw(items, generator(0))
+    noisy = files.draw(items, Noise(0))
     assert 0 < (noisy - x).abs().max() <= 0.5 / 127.5 + 1e-6
-    assert torch.equal(noisy, files.draw(items, generator(0)))
+    assert torch.equal(noisy, files.draw(items, Noise(0)))
 
 
 def test_the_next_readable_image_stands_in_for_a_broken_one_and_brings_its_labels(tmp_path):

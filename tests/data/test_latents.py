@@ -21,7 +21,7 @@ from iin_lightning.data.pairs import PairIndex
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
 from iin_lightning.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
 from iin_lightning.factors import Factors
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise, generator
 
 FORK = multiprocessing.get_context("fork")
 
@@ -107,7 +107,7 @@ def test_samples_have_the_posterior_mean_and_scale_and_evaluation_gives_the_mean
         torch.full((n, 2), 3.0), torch.tensor([[0.5, 0.0]]).repeat(n, 1), torch.zeros(n, 1).long(), ("a",)
     )
     items = torch.arange(n)
-    z = cache.draw(items, generator(0))
+    z = cache.draw(items, Noise(0))
     torch.testing.assert_close(z.mean(0), torch.tensor([3.0, 3.0]), rtol=0, atol=0.02)
     torch.testing.assert_close(z.std(0), torch.tensor([0.5, 0.0]), rtol=0, atol=0.02)
     assert torch.equal(cache.draw(items, None), cache.mean)
@@ -116,7 +116,7 @@ def test_samples_have_the_posterior_mean_and_scale_and_evaluation_gives_the_mean
 def test_a_kept_sample_is_fixed_by_seed_and_spread_like_the_posterior():
     cache = small()
     kept, items = cache.sampled(seed=1), torch.arange(5)
-    assert torch.equal(kept.draw(items, None), kept.draw(items, generator(9)))
+    assert torch.equal(kept.draw(items, None), kept.draw(items, Noise(9)))
     assert torch.equal(kept.mean, cache.sampled(seed=1).mean)
     assert not torch.equal(kept.mean, cache.sampled(seed=2).mean)
     assert not torch.equal(kept.mean, cache.mean)
@@ -298,7 +298,7 @@ def test_workers_that_draw_the_images_do_not_change_the_latents(source, encoder)
 
 def test_blur_widens_the_posteriors_and_adds_up():
     cache = small(scale=0.3).blurred(torch.full((3,), 0.4)).blurred(torch.full((3,), 1.2))
-    items, key = torch.arange(5), generator(0)
+    items, key = torch.arange(5), Noise(0)
     eps = torch.randn(5, 3, generator=generator(0))
     torch.testing.assert_close(cache.draw(items, key), cache.mean + 1.3 * eps)
     assert torch.equal(cache.draw(items, None), cache.mean)
@@ -419,6 +419,7 @@ def test_latents_with_labels_are_those_of_their_images(mnist_root, encoder, tmp_
     data.trainer = SimpleNamespace(
         training=True,
         global_rank=0,
+        world_size=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         fit_loop=SimpleNamespace(
             epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(processed=0)))

@@ -15,7 +15,7 @@ from iin_lightning.data.mnist import MNIST
 from iin_lightning.data.stream import Singles
 from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.factors import Factors, PairBatch
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise, generator
 
 FACTORS = Factors({"residual": 2, "digit": 2, "color": 2}, latent_dim=6)
 
@@ -249,7 +249,7 @@ def test_latent_noise_widens_every_split_by_the_spread_of_the_training_latents(m
     items = torch.arange(len(plain))
     eps = torch.randn(plain.mean.shape, generator=generator(0))
     wider = plain.mean + (plain.scale**2 + (0.5 * spread) ** 2).sqrt() * eps
-    torch.testing.assert_close(blurred.draw(items, generator(0)), wider)
+    torch.testing.assert_close(blurred.draw(items, Noise(0)), wider)
     assert torch.equal(blurred.mean, plain.mean)
     drowned = latents(1e6, "test").mean  # nothing but noise is left
     assert (drowned.std(0) / (1e6 * spread) - 1).abs().max() < 0.5

@@ -14,7 +14,7 @@ from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.pixel_cache import MappedImages, into_memory, onto_disk
 from iin_lightning.errors import ConfigError, DataNotFoundError
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise, generator
 
 N = 20
 LABELS = torch.stack([torch.arange(N), torch.arange(N) % 3], dim=1)
@@ -62,7 +62,7 @@ def test_a_cache_draws_what_decoding_at_every_draw_does(paths, tmp_path, build, 
     assert torch.equal(cached.labels, LABELS)
     items = torch.tensor([3, 19, 3, 0])
     for key in (None, 1):
-        a, b = (source.draw(items, key and generator(key)) for source in (cached, files))
+        a, b = (source.draw(items, key and Noise(key)) for source in (cached, files))
         assert torch.equal(a, b)
 
 

@@ -9,7 +9,7 @@ from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.color_mnist import ColorMNIST, ColorMNISTMini
 from iin_lightning.data.mnist import MNIST
 from iin_lightning.errors import ConfigError, DataNotFoundError
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise
 
 NEGATIVES = {"film": {"negative": RandomInvert(p=1.0)}}
 DATASETS = {
@@ -30,7 +30,7 @@ HALF_LEVEL = 0.5 / 127.5 + 1e-6
 def test_images_are_float32_in_range_and_of_the_stated_shape(make, split, mnist_root):
     data = make(mnist_root)
     source = data.source(split)
-    for key in (None, generator(0)):
+    for key in (None, Noise(0)):
         x = source.draw(torch.tensor([0, len(source) - 1, 0]), key)
         assert x.dtype == torch.float32
         assert x.shape == (3, *data.image_shape)
@@ -59,9 +59,9 @@ def test_an_item_is_the_same_again_and_training_adds_noise_of_half_a_level(make,
     items = torch.arange(10)
     exact = source.draw(items, None)
     assert torch.equal(exact, make(mnist_root).source("train").draw(items, None))
-    noisy = source.draw(items, generator(1))
-    assert torch.equal(noisy, source.draw(items, generator(1)))
-    assert not torch.equal(noisy, source.draw(items, generator(2)))
+    noisy = source.draw(items, Noise(1))
+    assert torch.equal(noisy, source.draw(items, Noise(1)))
+    assert not torch.equal(noisy, source.draw(items, Noise(2)))
     assert 0 < (noisy - exact).abs().max() <= HALF_LEVEL
     assert torch.equal(exact.add(1).mul(127.5).round(), exact.add(1).mul(127.5).round().clamp(0, 255))
 

@@ -3,7 +3,7 @@ import torch
 
 from iin_lightning.data.transforms import dequantize, pad_to, to_range
 from iin_lightning.errors import ShapeError
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise, generator
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -17,7 +17,7 @@ def test_the_range_has_its_ends_and_every_grey_level():
 
 def test_dequantisation_moves_a_pixel_by_half_a_grey_level_at_most_and_stays_in_range():
     pixels = LEVELS.repeat(400, 1)
-    x = dequantize(pixels, generator(0))
+    x = dequantize(pixels, Noise(0))
     error = (x - to_range(pixels)) * 127.5
     assert error.abs().max() <= 0.5 + 1e-4
     assert x.abs().max() <= 1
@@ -26,7 +26,7 @@ def test_dequantisation_moves_a_pixel_by_half_a_grey_level_at_most_and_stays_in_
 
 def test_dequantisation_noise_is_uniform_with_mean_zero_and_independent_for_each_pixel():
     pixels = torch.full((300, 300), 100, dtype=torch.uint8)
-    error = (dequantize(pixels, generator(0)) - to_range(pixels)).double() * 127.5
+    error = (dequantize(pixels, Noise(0)) - to_range(pixels)).double() * 127.5
     assert abs(error.mean().item()) < 5 * (1 / 12 / error.numel()) ** 0.5
     assert error.var().item() == pytest.approx(1 / 12, rel=0.02)
     neighbours = torch.corrcoef(torch.stack([error[:, 1:].flatten(), error[:, :-1].flatten()]))[0, 1]

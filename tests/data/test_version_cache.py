@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from iin_lightning import seeding
 from iin_lightning.data import version_cache
 from iin_lightning.data.change import ChangeError
 from iin_lightning.data.images import ImageTensor
@@ -62,7 +63,7 @@ def test_a_file_holds_what_is_made_at_every_draw_whoever_makes_it(tmp_path, work
     assert torch.equal(into_memory(versions(Noise()), "Changing", workers=workers).images, expected)
     items = torch.tensor([3, 22, 3, 0])
     for key in (None, 1):
-        a, b = (source.draw(items, key and generator(key)) for source in (made, versions(Noise())))
+        a, b = (source.draw(items, key and seeding.Noise(key)) for source in (made, versions(Noise())))
         assert torch.equal(a, b)
     assert torch.equal(made.drawn_labels(items), LABELS[items])
 

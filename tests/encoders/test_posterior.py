@@ -5,6 +5,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from iin_lightning.encoders import DiagonalGaussian
+from iin_lightning.seeding import Noise
 
 
 def test_the_kl_is_that_of_torch_distributions():
@@ -17,14 +18,14 @@ def test_the_kl_is_that_of_torch_distributions():
 def test_samples_have_its_mean_and_scale():
     mean, logvar = torch.tensor([[-3.0, 0.0, 2.0]]), torch.tensor([[-2.0, 0.0, 1.0]])
     posterior = DiagonalGaussian.from_logvar(mean.expand(20_000, 3), logvar.expand(20_000, 3))
-    z = posterior.sample(torch.Generator().manual_seed(0))
+    z = posterior.sample(Noise(0))
     torch.testing.assert_close(z.mean(0), mean[0], atol=0.05, rtol=0)
     torch.testing.assert_close(z.std(0), torch.exp(0.5 * logvar[0]), atol=0.05, rtol=0)
 
 
-def test_a_generator_fixes_the_sample():
+def test_noise_fixes_the_sample():
     posterior = DiagonalGaussian.from_logvar(torch.zeros(2, 3), torch.zeros(2, 3))
-    first, second, other = (posterior.sample(torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, second, other = (posterior.sample(Noise(seed)) for seed in (1, 1, 2))
     assert first.equal(second)
     assert not first.equal(other)
 

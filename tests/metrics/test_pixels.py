@@ -8,7 +8,7 @@ from PIL import Image
 from iin_lightning.data.transforms import dequantize, to_range
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
 from iin_lightning.metrics.pixels import dequantize_images, resize_clean, stretch, to_uint8
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise, generator
 
 
 def every_level():
@@ -21,7 +21,7 @@ def test_every_grey_level_comes_back(dtype):
 
 
 def test_the_training_noise_of_a_pixel_is_rounded_away():
-    noisy = dequantize(every_level(), generator(0))
+    noisy = dequantize(every_level(), Noise(0))
     assert not torch.equal(noisy, to_range(every_level()))
     assert torch.equal(to_uint8(noisy), every_level())
 

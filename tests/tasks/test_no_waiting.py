@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from iin_lightning.callbacks.progress import StepProgress
 from iin_lightning.errors import NonFiniteError
-from iin_lightning.tasks import base
+from iin_lightning.tasks import finite
 
 READS = {
     torch.ops.aten._local_scalar_dense.default,
@@ -46,7 +46,7 @@ class PerStep(pl.Callback):
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(base, "waits_for_nothing", lambda device: False)
+    monkeypatch.setattr(finite, "waits_for_nothing", lambda device: False)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

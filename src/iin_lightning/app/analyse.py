@@ -1,16 +1,19 @@
 """The command ``analyse``: a question to one or many trained networks."""
 
+import json
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.loggers import WandbLogger
 from rich.console import Console
 
+from iin_lightning.app import trust
 from iin_lightning.app.analyses.answer import FORMATS, Written, answer
 from iin_lightning.app.analyses.dimensions import together
+from iin_lightning.app.beyond import log_answer
 from iin_lightning.app.locate import choose_device, find_runs, load_subject
+from iin_lightning.app.loggers import Wandb
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.results import FILE, table, write_summary
 from iin_lightning.plots.style import save
@@ -26,6 +29,7 @@ def analyse(config: DictConfig) -> None:
         CheckpointError: a folder holds no model, or none that fits.
     """
     quiet()
+    trust.take(config)
     kind = HydraConfig.get().runtime.choices["analysis"]
     name = config.name = config.name or kind
     analysis, device = instantiate(config.analysis), choose_device(config.device)
@@ -54,14 +58,15 @@ def analyse(config: DictConfig) -> None:
 
 
 def _log(config: DictConfig, folder: Path, name: str, written: Written) -> None:
-    """Hand numbers and pictures to W&B, if it is asked for."""
+    """Hand an answer to W&B, if it is asked for: to the run of the folder, where it has one."""
     if "wandb" not in (config.logger or {}):
         return
-    logger = instantiate(config.logger.wandb)(save_dir=str(folder))
-    assert isinstance(logger, WandbLogger)
+    logger: Wandb = instantiate(config.logger.wandb)(save_dir=str(folder))
+    logger.open()
+    failed = True
     try:
-        logger.log_metrics({f"analysis/{name}/{key}": value for key, value in written.numbers.items()})
-        for title, path in written.pictures.items():
-            logger.log_image(f"analysis/{title}", [str(path)])
+        # Where the run ended, so that it stands in one chart with its other numbers.
+        log_answer([logger], name, written, json.loads((folder / FILE).read_text()).get("steps"))
+        failed = False
     finally:
-        logger.experiment.finish()
+        logger.finish(failed)

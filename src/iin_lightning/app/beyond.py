@@ -1,16 +1,18 @@
 """What an experiment asks of a model beyond its test metrics: numbers of ``evaluate`` and analyses, in the same run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from torch import distributed as dist
 
-from iin_lightning.app.analyses.answer import Answer, answer
+from iin_lightning.app.analyses.answer import Answer, Written, answer, called
+from iin_lightning.app.loggers import log_numbers, log_table
 from iin_lightning.app.measures import MEASURES, TOGETHER, measure
 from iin_lightning.app.results import table
 from iin_lightning.app.schema import Evaluate
@@ -80,22 +82,29 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
         IINError: a metric or an analysis does not fit the model. All others are asked before.
     """
     found: dict[str, float] = {}
+    failed: list[str] = []
     for name in (name for name in asked.metrics if name in TOGETHER):
-        found |= measure(name, subject, asked.evaluation)
+        try:
+            found |= measure(name, subject, asked.evaluation)
+        except IINError as error:
+            if dist.is_initialized():  # the others may not have failed, and would wait
+                raise
+            failed.append(f"evaluation.metric={name}: {error}")
     if dist.is_initialized():
         # What follows computes metrics and may train a judge; in a group, the first process would wait for the others.
         dist.barrier()
         dist.destroy_process_group()
     if not trainer.is_global_zero:
         return
-    failed: list[str] = []
     for name in (name for name in asked.metrics if name not in TOGETHER):
         try:
             found |= measure(name, subject, asked.evaluation)
         except IINError as error:
             failed.append(f"evaluation.metric={name}: {error}")
     if found:
-        _log(trainer, {f"evaluation/{key}": value for key, value in found.items()})
+        log_numbers(trainer.loggers, {f"evaluation/{key}": value for key, value in found.items()}, trainer.global_step)
+        rows = [[*key.split("/", 1), value] for key, value in found.items()]
+        log_table(trainer.loggers, "evaluation", ("metric", "number", "value"), rows, trainer.global_step)
         Console().print(table({str(subject.folder): found}))
     for name, analysis in asked.analyses.items():
         try:
@@ -103,8 +112,7 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
         except IINError as error:
             failed.append(f"analyses.{name}: {error}")
             continue
-        _log(trainer, {f"analysis/{name}/{key}": value for key, value in written.numbers.items()})
-        log_pictures(trainer, written.pictures, "analysis")
+        log_answer(trainer.loggers, name, written, trainer.global_step)
         Console().print(table({f"{subject.folder}: {name}": written.numbers}))
     if failed:
         raise ConfigError(
@@ -112,7 +120,10 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
         )
 
 
-def _log(trainer: Trainer, numbers: dict[str, float]) -> None:
-    for logger in trainer.loggers:
-        logger.log_metrics(numbers, step=trainer.global_step)
-        logger.save()
+def log_answer(loggers: Sequence[Logger], name: str, written: Written, step: int | None = None) -> None:
+    """Hand the numbers of an analysis to all loggers, its pictures and tables to W&B."""
+    log_numbers(loggers, {f"analysis/{name}/{key}": value for key, value in written.numbers.items()}, step)
+    log_pictures(loggers, written.pictures, step, "analysis")
+    for title, rows in written.answer.tables.items():
+        if rows:
+            log_table(loggers, called(name, title), list(rows[0]), [list(row.values()) for row in rows], step)

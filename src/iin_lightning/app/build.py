@@ -1,17 +1,18 @@
 """From a configuration to built objects: beyond this room nobody sees a DictConfig."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from iin_lightning.analysis.dimensions import factor_dimensions
-from iin_lightning.app.ranks import is_main_process
+from iin_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.sharing import sharing_pairs
@@ -103,25 +104,24 @@ def build_factors(
     return factors
 
 
-def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
-    """All loggers of the group, writing into the run folder.
-
-    Lightning's CSV logger begins a new file; what a stopped run has logged is kept as ``metrics.<n>.csv``.
-    """
-    metrics = folder / "metrics.csv"
-    if metrics.exists() and is_main_process():
-        metrics.rename(folder / f"metrics.{len(list(folder.glob('metrics.*.csv'))) + 1}.csv")
-    loggers: list[Logger] = [instantiate(logger)(save_dir=str(folder)) for logger in config.logger.values()]
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):  # the run folder has config.yaml; a dashboard must be told
-            logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    return loggers
+def be_deterministic(on: bool) -> None:
+    """Let this process take algorithms that give the same bits at every run, or whichever it likes."""
+    torch.use_deterministic_algorithms(on)
+    if on:
+        torch.backends.cudnn.benchmark = False  # which another job of this process may have left on
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
 
 
 def build_trainer(config: DictConfig, loggers: list[Logger], callbacks: Mapping[str, Callback]) -> Trainer:
     """Lightning's trainer with the callbacks of the group and those given."""
     chosen = [instantiate(callback) for callback in config.callbacks.values()]
     trainer: Trainer = instantiate(
-        config.trainer, logger=loggers, callbacks=[*chosen, *callbacks.values()], enable_checkpointing=True
+        config.trainer,
+        # Which algorithm is the fastest may be another one at the next run.
+        benchmark=config.trainer.benchmark and not config.deterministic,
+        logger=loggers,
+        callbacks=[*chosen, *callbacks.values()],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=True,
     )
     return trainer

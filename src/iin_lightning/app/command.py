@@ -14,15 +14,26 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iin_lightning.app import schema
+from iin_lightning.app.guard import Guard, SweepStopped, sentence
 from iin_lightning.app.paths import conf_folder, register_resolvers
-from iin_lightning.errors import IINError, StoppedByUser, choices
+from iin_lightning.app.watch import Watch
+from iin_lightning.errors import IINError, MissingExtraError, StoppedByUser, choices
+
+# Choices of Hydra's own groups that come with a package.
+PLUGINS = {
+    "launcher/joblib": "hydra-joblib-launcher",
+    "launcher/submitit_local": "hydra-submitit-launcher",
+    "launcher/submitit_slurm": "hydra-submitit-launcher",
+    "sweeper/optuna": "hydra-optuna-sweeper",
+}
 
 
 def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
     """Run a job on the configuration that the command line composes, and exit.
 
-    The process exits with 0; with 2 and one sentence for what a user can cure; with 130 if the user stopped it;
-    any other error is a mistake in this project and keeps its traceback.
+    The process exits with 0; with 2 and one sentence for what a user can cure; with 130 if the user stopped it, with 75
+    if the machine was wanted back; any other error is a mistake in this project and keeps its traceback. A sweep goes
+    on when a job of it fails, ends in a table, and exits with 2 if there are failures.
 
     Args:
         job: takes the composed configuration.
@@ -33,18 +44,52 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
     sys.argv[1:] = map(nested_choice, sys.argv[1:])
     # Else Hydra prints a text of its own for any error and ends the process itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    code = 0
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(job)()
+        code = _run(Guard(job), config_name)
+    finally:
+        if Watch.folder is not None:
+            from iin_lightning.app.sweep import report  # noqa: PLC0415  draws: slow to import
+
+            code = report(Watch.folder, code)
+    if code:
+        sys.exit(code)
+
+
+def _run(guard: Guard, config_name: str) -> int:
+    """Let Hydra run the job, or its sweep; the exit code, once the reason of a failure has been said."""
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guard)()
+        if guard.error is not None:
+            raise guard.error
+    except SweepStopped as stop:
+        return _say(str(stop.reason), stop.reason.exit_code)
     except IINError as error:
-        _end(str(error), error.exit_code)
+        return _say(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
-        # What a constructor says of its arguments reaches us through Hydra's instantiate.
-        cause: BaseException | None = error
-        while cause and not isinstance(cause, IINError):
-            cause = cause.__cause__
-        _end(str(cause) if cause else str(error).strip() + _hint(str(error), config_name), IINError.exit_code)
+        cause = sentence(error)
+        return _say(str(cause) if cause else str(error).strip() + _hint(str(error), config_name), IINError.exit_code)
     except KeyboardInterrupt:
-        _end("Stopped.", StoppedByUser.exit_code)
+        return _say("Stopped.", StoppedByUser.exit_code)
+    except Exception as error:
+        if Watch.folder is None or (said := _ended(error)) is None:
+            raise
+        return _say(said, IINError.exit_code)
+    return 0
+
+
+def _ended(error: Exception) -> str | None:
+    """What ends a whole sweep, in words; None for what does not know."""
+    if type(error).__name__ == "TerminatedWorkerError":
+        return (
+            "A process with jobs of the sweep was ended, most often because memory ran out: take fewer at once "
+            "(hydra.launcher.n_jobs)."
+        )
+    # Optuna asks for the best trial at its end; the second text is that of a study in a data base.
+    if any(text in str(error) for text in ("No trials are completed", "Record does not exist")):
+        return "No job of the search has succeeded."
+    # So ends its plugin a grid whose last job failed.
+    return "The last job of the grid has failed." if "`Study.stop` is supposed" in str(error) else None
 
 
 def nested_choice(argument: str) -> str:
@@ -59,15 +104,17 @@ def nested_choice(argument: str) -> str:
     return re.sub(r"^((?:data|outside)(?:\.base)+)=(?=[\w(])(?!null$)", r"data@\1=", argument)
 
 
-def _end(text: str, code: int) -> None:
+def _say(text: str, code: int) -> int:
     print(f"\n{text}", file=sys.stderr)
-    sys.exit(code)
+    return code
 
 
 def _hint(text: str, config_name: str) -> str:
     """The cure where Hydra says that a value is missing, or the names that exist where it says that one does not."""
     if (unknown := re.search(r"Could not find '(\w+)/(\S+)'", text)) is not None:
         group, name = unknown.groups()
+        if group == "hydra" and name in PLUGINS:
+            return f"\n{MissingExtraError(PLUGINS[name], 'sweeps', f'hydra/{name}'.rpartition('/')[0])}"
         known = sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
         return f"\nThere is no {group}={name}; {choices(name, known)}." if known else ""
     if (missing := re.match(r"Missing mandatory value: (\S+)", text)) is not None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
+from iin_lightning.app import trust
 from iin_lightning.app.convert_checkpoint import checkpoint
 from iin_lightning.data.crops import Outcome, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
@@ -24,6 +25,7 @@ def convert(config: DictConfig) -> None:
         ConfigError: there is no such kind, source or out is not named, or a key is another kind's.
         DataNotFoundError, CheckpointError: there is nothing to make it from.
     """
+    trust.take(config)
     if config.kind not in KINDS:
         raise ConfigError(f"There is no kind={config.kind}; {choices(str(config.kind), KINDS)}.")
     kind = KINDS[config.kind]

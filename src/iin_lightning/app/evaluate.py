@@ -1,6 +1,5 @@
 """The command ``evaluate``: numbers into each run's results, and a table over several."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from glob import glob
@@ -9,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from iin_lightning.app import results, trust
 from iin_lightning.app.locate import choose_device, find_runs, load_subject
 from iin_lightning.app.measures import MEASURES, TOGETHER, fitting, measure
 from iin_lightning.app.quiet import quiet
@@ -28,6 +28,7 @@ def evaluate(config: DictConfig) -> None:
         CheckpointError: a folder holds no model.
     """
     quiet()
+    trust.take(config)
     if not is_main_process():
         warnings.simplefilter("ignore")  # the first process says the same
     if config.aggregate is not None:
@@ -76,7 +77,7 @@ def aggregate(config: DictConfig) -> None:
         if not (folder / FILE).is_file():
             console.print(f"left out {folder}: it has no {FILE}", soft_wrap=True, style="yellow")
             continue
-        outcome = json.loads((folder / FILE).read_text())
+        outcome = results.read(folder)
         found[str(folder)] = values(outcome.get("metrics", {}))
         for name, numbers in outcome.get("evaluation", {}).items():
             found[str(folder)] |= named(name, numbers)

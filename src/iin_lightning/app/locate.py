@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from iin_lightning.app.resume import CONFIG
+from iin_lightning.app.resume import CONFIG, read
 from iin_lightning.app.run import require
 from iin_lightning.app.subject import Subject, load_model
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError
@@ -27,7 +27,7 @@ def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subj
         config: of the command; its ``data``, if there is any, go before the run's own.
 
     Raises:
-        CheckpointError: the folder holds no model.
+        CheckpointError: the folder holds no model, a damaged one, or one that names code which is not trusted.
         ConfigError: a bare model folder without ``data=``.
         DataNotFoundError: a file of ``images`` is not there.
     """
@@ -70,8 +70,7 @@ def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:
     """What a run was configured as, with the paths that this command names; nothing for a bare model folder."""
     if not (folder / CONFIG).is_file():
         return None
-    recipe = OmegaConf.load(folder / CONFIG)
-    assert isinstance(recipe, DictConfig)
+    recipe = read(folder / CONFIG)
     for override in HydraConfig.get().overrides.task:
         key = override.partition("=")[0]
         if key.startswith("paths."):

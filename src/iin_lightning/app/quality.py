@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from omegaconf import DictConfig
@@ -10,7 +10,7 @@ from rich.progress import track
 from torch import Tensor
 from torch import distributed as dist
 
-from iin_lightning.analysis.priors import fit_prior
+from iin_lightning.analysis.priors import PriorKind, fit_prior
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.latents import fingerprint
@@ -63,7 +63,10 @@ def measure_quality(subject: Subject, config: DictConfig) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for prior in (None, *config.priors):
         label = "" if prior is None else f" from {prior}"
-        for drawn in _bar(_share(_draw(subject, prior, config.count, rules.seed)), f"Samples{label}"):
+        draws = _draw(subject, prior, config.count, rules.seed)
+        if draws is None:
+            continue
+        for drawn in _bar(_share(draws), f"Samples{label}"):
             z = drawn.to(subject.device)
             quality.update(interpreter.decode(interpreter.untranslate(z) if prior is None else z), "samples")
         for name, record in quality.report().items():
@@ -73,17 +76,26 @@ def measure_quality(subject: Subject, config: DictConfig) -> dict[str, Any]:
     return numbers
 
 
-def _draw(subject: Subject, prior: str | None, count: int, seed: int) -> Tensor:
-    """The same rows (count, N) in every process: z̃ ~ N(0, 1), or z of a prior fitted to the training latents."""
+def _draw(subject: Subject, prior: str | None, count: int, seed: int) -> Tensor | None:
+    """The same rows (count, N) in every process: z̃ ~ N(0, 1), or z of a prior fitted to the training latents.
+
+    None, with the reason on the screen, for a prior that has too few of them: the other numbers stand.
+    """
     dim = subject.interpreter.factors.latent_dim
     if prior is None:
         return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
     z = torch.empty(count, dim, device=subject.device)
     if is_main_process():  # two fits may differ in their last bits
-        z.copy_(fit_prior(prior, subject.latents("train").mean, FIXED).sample(count, seed))  # type: ignore[arg-type]
+        try:
+            z.copy_(fit_prior(prior, subject.latents("train").mean, FIXED).sample(count, seed))  # type: ignore[arg-type]
+        except ConfigError as error:
+            if prior not in get_args(PriorKind):
+                raise
+            print(f"quality leaves out samples from {prior}: {error}")
+            z.fill_(torch.nan)  # the other processes wait for it
     if dist.is_initialized():
         dist.broadcast(z, src=0)
-    return z
+    return None if z.isnan().any() else z
 
 
 def _share(rows: Tensor) -> list[Tensor]:

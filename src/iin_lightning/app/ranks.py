@@ -1,15 +1,23 @@
 """Which of the processes of a distributed run this is, before any trainer knows, and how they meet without one."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import uuid4
 
 import torch
+from omegaconf import DictConfig
 from torch import distributed as dist
+
+from iin_lightning.errors import ConfigError
 
 PATIENCE = timedelta(days=2)
 """For the first process, which may have to train what all of them need."""
+
+JOB = "IIN_LIGHTNING_JOB"
+"""The variable that Lightning's launcher hands from the first process to those that it starts."""
 
 
 def is_main_process() -> bool:
@@ -19,8 +27,107 @@ def is_main_process() -> bool:
         >>> is_main_process()
         True
     """
-    # RANK is torchrun's and SLURM_PROCID is SLURM's number among all; Lightning's own launcher sets the other two.
-    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK"))
+    # RANK is torchrun's, SLURM_PROCID is SLURM's and the last one submitit's number among all; Lightning's own launcher
+    # sets the other two.
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "SUBMITIT_LOCAL_GLOBALID")
+    return all(int(os.environ.get(name, "0")) == 0 for name in names)
+
+
+def under_srun() -> bool:
+    """Whether SLURM started this process as a task of a step; not in a shell that srun opened to type in."""
+    # Lightning goes by the names; a task has no terminal either.
+    typed = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or (
+        sys.stdin is not None and sys.stdin.isatty()
+    )
+    return "SLURM_STEP_ID" in os.environ and not typed
+
+
+def under_submitit() -> bool:
+    """Whether submitit started this process on this machine, as SLURM would."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "local"
+
+
+def join(trainer: DictConfig) -> None:
+    """Take this process's place among those that torchrun, srun or submitit have started. Call it before training.
+
+    Lightning knows torchrun and SLURM, and is told of submitit.
+
+    Args:
+        trainer: the configuration of the trainer.
+
+    Raises:
+        ConfigError: it wants another number of processes than were started.
+    """
+    job_name()  # before there are others who could ask for it
+    if dist.is_torchelastic_launched():
+        starter, started = "torchrun", int(os.environ["WORLD_SIZE"])
+    elif under_srun():
+        starter, started = "srun", int(os.environ.get("SLURM_NTASKS", "1"))
+    elif under_submitit():
+        starter, started = "submitit", int(os.environ["SUBMITIT_LOCAL_NTASKS"])
+    else:
+        return
+    devices = trainer.devices
+    if isinstance(devices, int) and devices > 0 and devices * trainer.num_nodes != started:
+        raise ConfigError(
+            f"{starter} has started {started} processes, but trainer.devices={devices} on trainer.num_nodes="
+            f"{trainer.num_nodes} machines makes {devices * trainer.num_nodes}: choose trainer=ddp or trainer=ddp_cpu "
+            "and set both as they were started."
+        )
+    if starter == "submitit" and started > 1:
+        from submitit.helpers import TorchDistributedEnvironment  # noqa: PLC0415  of an extra
+
+        # Whoever submitted the job may be one of several processes, too.
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+
+
+def job_name() -> str:
+    """A name of this run's processes that all of them know, and nobody else has, not even their next attempt.
+
+    Raises:
+        ConfigError: there are several, and nobody knows who belongs together.
+    """
+    if dist.is_torchelastic_launched():
+        return agreed(f"name {os.environ['TORCHELASTIC_RESTART_COUNT']}", lambda: uuid4().hex)
+    if under_srun():
+        parts = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        return ".".join(["slurm", *(os.environ.get(part, "0") for part in parts)])
+    if under_submitit():
+        return f"submitit {os.environ['SUBMITIT_FOLDER']} {os.environ['SUBMITIT_LOCAL_JOB_ID']}"
+    own = f"{os.getpid()} "  # a name that does not begin so is that of a process that has started this one
+    if is_main_process() and not os.environ.get(JOB, "").startswith(own):
+        os.environ[JOB] = own + uuid4().hex
+    if JOB not in os.environ:
+        raise ConfigError(
+            "This process is one of several that were started by hand: let torchrun or srun start them, on several "
+            "machines, too."
+        )
+    return os.environ[JOB]
+
+
+def agreed(what: str, make: Callable[[], str]) -> str:
+    """What the first of the processes that torchrun started makes, in all of them and after a restart.
+
+    Args:
+        what: names it.
+        make: called in the first process, once.
+
+    Raises:
+        ConfigError: torchrun keeps no store in which they could agree.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # noqa: PLC0415  not in every build of torch
+
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise ConfigError(
+            "The processes that torchrun has started cannot agree on a folder without its store: start them with "
+            "--rdzv-backend=c10d or static, and without TORCH_DISABLE_SHARE_RDZV_TCP_STORE."
+        )
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, is_master=False, timeout=timedelta(minutes=10))
+    key = f"iin_lightning {what}"
+    if is_main_process() and not store.check([key]):
+        store.set(key, make())
+    return store.get(key).decode()
 
 
 @contextmanager

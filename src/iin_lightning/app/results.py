@@ -4,12 +4,17 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
+
+from iin_lightning.errors import CheckpointError
+from iin_lightning.serialization import write_whole
 
 FILE = "results.json"
 TRANSFER = "test/transfer/"
@@ -17,22 +22,73 @@ TRANSFER = "test/transfer/"
 
 def write(outcome: dict[str, Any], folder: Path) -> None:
     """Write ``results.json``."""
-    (folder / FILE).write_text(json.dumps(outcome, indent=2) + "\n")
+    write_whole(folder / FILE, json.dumps(outcome, indent=2) + "\n")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What ``results.json`` of a folder holds; nothing where there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text())
+    except ValueError as error:  # no json, or no text at all
+        raise CheckpointError(_damaged(file, str(error))) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(_damaged(file, f"it holds a {type(found).__name__}"))
+    return found
+
+
+def _damaged(file: Path, why: str) -> str:
+    return (
+        f"{file} is damaged ({why}), and is left as it is: put a copy of it back, or move it away. Evaluations and "
+        "analyses then begin a new one; the numbers of the training are in metrics.csv, too."
+    )
 
 
 def add(folder: Path, section: str, numbers: Mapping[str, Any]) -> None:
-    """Add to a section of a folder's ``results.json``, which need not be there; null stands for NaN and infinity."""
-    file = folder / FILE
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    found[section] = found.get(section, {}) | _plain(dict(numbers))
-    file.write_text(json.dumps(found, indent=2) + "\n")
+    """Add to a section of a folder's ``results.json``, which need not be there; null stands for NaN and infinity.
+
+    Raises:
+        CheckpointError: the file is damaged; it stays as it is.
+    """
+    with FileLock(folder / f"{FILE}.lock"):  # one analysis may end while another does
+        found = read(folder)
+        found[section] = found.get(section, {}) | storable(dict(numbers))
+        write(found, folder)
 
 
-def _plain(value: Any) -> Any:
+def finish(folder: Path) -> None:
+    """Note in ``results.json`` that all was done, and when."""
+    write({**read(folder), "finished": datetime.now().astimezone().isoformat(timespec="seconds")}, folder)
+
+
+def finished(folder: Path) -> dict[str, Any] | None:
+    """What ``results.json`` of a folder holds, if all was done; else nothing."""
+    found = read(folder)
+    return found if "finished" in found else None
+
+
+def objective(outcome: Mapping[str, Any]) -> float | None:
+    """The held-out loss of the model that was kept; None if there was no validation.
+
+    Example:
+        >>> objective({"validation": {"val/nll": 0.9}}), objective({"validation": {}})
+        (0.9, None)
+    """
+    return next(iter(outcome["validation"].values()), None)
+
+
+def storable(value: Any) -> Any:
+    """Nested values as JSON can hold them: null stands for NaN and infinity."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: storable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [storable(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -47,12 +103,27 @@ def show(outcome: dict[str, Any], folder: Path) -> None:
         if not name.startswith(TRANSFER):
             plain.add_row(name.removeprefix("test/"), f"{value:.4g}")
     console.print(plain)
-    transfer = {k.removeprefix(TRANSFER): v for k, v in metrics.items() if k.startswith(TRANSFER)}
-    if transfer:
+    if transfer := transfer_scores(metrics):
         console.print(transfer_table(transfer))
     for figure in outcome.get("figures", []):
         console.print(f"picture  {figure}", soft_wrap=True)
     console.print(f"model    {folder / 'model'}\nresults  {folder / FILE}", soft_wrap=True)
+
+
+def transfer_scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Of test metrics those of factor transfer: ``{concept}/{swapped factor}`` -> mean score."""
+    return {k.removeprefix(TRANSFER): v for k, v in metrics.items() if k.startswith(TRANSFER)}
+
+
+def transfer_rows(scores: dict[str, float]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of `transfer_table`, as plain values.
+
+    Example:
+        >>> transfer_rows({"digit/digit": 0.9, "digit/residual": 0.8})
+        (['swapped factor', 'digit'], [['digit', 0.9], ['residual', 0.8]])
+    """
+    concepts, cases = (list(dict.fromkeys(name.split("/")[i] for name in scores)) for i in (0, 1))
+    return ["swapped factor", *concepts], [[case, *(scores[f"{c}/{case}"] for c in concepts)] for case in cases]
 
 
 def transfer_table(scores: dict[str, float]) -> Table:
@@ -61,20 +132,20 @@ def transfer_table(scores: dict[str, float]) -> Table:
     Args:
         scores: ``{concept}/{swapped factor}`` -> mean score, as ``FactorTransfer`` gives them.
     """
-    concepts = list(dict.fromkeys(name.split("/")[0] for name in scores))
-    cases = list(dict.fromkeys(name.split("/")[1] for name in scores))
+    (_, *concepts), rows = transfer_rows(scores)
     table = Table(title="After swapping a factor between held-out images", title_justify="left")
     table.add_column("swapped factor")
     for concept in concepts:
         table.add_column(concept, justify="right")
-    for case in cases:
+    for case, *row in rows:
         bound = case in ("reconstruction", "images")
         label = {
             "reconstruction": "none (reconstruction: the bound)",
             "images": "none (the images themselves)",
         }
         cells = [
-            f"{scores[f'{c}/{case}']:.3f} {'' if bound else ('from source' if c == case else 'kept')}" for c in concepts
+            f"{score:.3f} {'' if bound else ('from source' if concept == case else 'kept')}"
+            for concept, score in zip(concepts, row)
         ]
         table.add_row(label.get(case, case), *cells)
     return table

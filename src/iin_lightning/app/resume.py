@@ -6,11 +6,31 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from iin_lightning.app import trust
+from iin_lightning.app.command import compose_train
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.errors import CheckpointError, ConfigError
 
 CONFIG, CONFIG_RESUMED = "config.yaml", "config.resumed.yaml"
 """What a run began with, and what it was last continued with."""
+
+LATER = ("evaluation", "analyses", "checkpoint", "on_nan", "deterministic", "trust")
+"""Keys that a run may be older than."""
+
+
+def read(path: Path) -> DictConfig:
+    """The configuration of a run, whatever version wrote it.
+
+    Raises:
+        CheckpointError: it is damaged, or names code that is not trusted.
+    """
+    config = trust.read(path)
+    absent = [key for key in LATER if key not in config]
+    if absent:
+        known = compose_train()
+        for key in absent:
+            config[key] = known[key]
+    return config
 
 
 def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
@@ -20,24 +40,18 @@ def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
         config: composed from a command line with ``resume=<run folder>``, whose other values are the new ones.
 
     Raises:
-        CheckpointError: the folder holds no run.
+        CheckpointError: the folder holds no run, or one whose configuration names code that is not trusted.
         ConfigError: the command line asks for another group, or for a new key.
     """
     folder = Path(config.resume)
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"resume={folder} is no run folder: it holds no {CONFIG}. Name outputs/<name>/<time>.")
-    origin = OmegaConf.load(folder / CONFIG)
     last = folder / CONFIG_RESUMED
-    saved = OmegaConf.load(last if last.is_file() else folder / CONFIG)
-    for known in (origin, saved):  # a run may be older than these keys
-        for key in ("evaluation", "analyses"):
-            known.setdefault(key, {})
-    assert isinstance(saved, DictConfig)
-    assert isinstance(origin, DictConfig)
+    origin, saved = read(folder / CONFIG), read(last if last.is_file() else folder / CONFIG)
     OmegaConf.set_struct(saved, True)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.key_or_group
-        if key == "resume":
+        if key in ("resume", "trust"):  # what is trusted is so for this command
             continue
         if override.is_add() or override.is_delete() or (conf_folder() / key).is_dir():
             raise ConfigError(

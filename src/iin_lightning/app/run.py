@@ -1,85 +1,44 @@
 """One run from configuration to results: require what must be trained before, fit, test, draw, write down."""
 
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from iin_lightning import serialization
-from iin_lightning.app import results
+from iin_lightning.app import provenance, results
 from iin_lightning.app.beyond import beyond, questions
-from iin_lightning.app.build import build_loggers, build_trainer
+from iin_lightning.app.build import be_deterministic, build_trainer
 from iin_lightning.app.command import compose_train
+from iin_lightning.app.loggers import build_loggers, finish, log_outcome
 from iin_lightning.app.outside import trained_outside
 from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process
-from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, resumed
+from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED
 from iin_lightning.app.stages import Stage, build_stage
 from iin_lightning.app.store import ModelStore
 from iin_lightning.app.subject import Subject, load_model
-from iin_lightning.callbacks.graceful_stop import GracefulStop
+from iin_lightning.callbacks.checkpoints import Checkpoints
+from iin_lightning.callbacks.ema import EMA
 from iin_lightning.callbacks.keep_best import KeepBest
 from iin_lightning.callbacks.pictures import Pictures, log_pictures
 from iin_lightning.data.module import DataModule
-from iin_lightning.errors import ConfigError, NonFiniteError, StoppedByUser
+from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.style import save
 
 # What a network that is trained for this run takes over from it. Its recipe is its own.
-SHARED = ("data", "trainer", "logger", "callbacks", "paths")
+SHARED = ("data", "trainer", "logger", "callbacks", "paths", "deterministic")
 
 # Networks that a later run may need: they go into the model store.
 PUBLISHED = ("autoencode", "classify", "head")
-
-
-def train(config: DictConfig) -> dict[str, Any]:
-    """Train what a composed configuration says, or go on with the run that ``resume`` names.
-
-    Raises:
-        ConfigError: another run has written into the folder.
-        StoppedByUser: says how to go on.
-    """
-    _refuse_distributed_sweep(config)
-    origin = config
-    if config.resume is not None:
-        origin, config = resumed(config)
-        folder = Path(config.resume)
-    else:
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        choice = HydraConfig.get().runtime.choices
-        config.name = config.name or f"{choice['data']}_{choice['model']}"
-        if is_main_process() and (folder / CONFIG).exists():
-            raise ConfigError(
-                f"{folder} is the folder of another run: go on with it (resume={folder}), or name another one "
-                "(name=..., hydra.run.dir=...)."
-            )
-    try:
-        outcome = run(config, folder, origin)
-    except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
-        # Outside of a training step Lightning makes an exit of Ctrl-C.
-        interrupted = isinstance(stop, SIGTERMException) or isinstance(stop.__context__, KeyboardInterrupt)
-        if isinstance(stop, SystemExit) and not interrupted:
-            raise
-        said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
-        raise StoppedByUser(f"{said}\nGo on with: python -m iin_lightning.train resume={folder}") from stop
-    store = ModelStore(Path(config.paths.models))
-    # A model that was resumed with other values is that of no recipe.
-    if config.model.stage in PUBLISHED and is_main_process() and store.folder(config) == store.folder(origin):
-        store.publish(folder, store.folder(config))
-    return outcome
 
 
 def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
@@ -98,7 +57,10 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     quiet()
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
-        OmegaConf.save(config, folder / (CONFIG if origin is config else CONFIG_RESUMED))
+        name = CONFIG if origin is config else CONFIG_RESUMED
+        serialization.write_whole(folder / name, OmegaConf.to_yaml(config))
+    provenance.record(config, folder)
+    be_deterministic(config.deterministic)  # before the trainer is, since much is computed for it
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: DataModule = instantiate(config.data)
 
@@ -110,28 +72,26 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
 
     asked = questions(config, data, required)
     stage = build_stage(config, data, required)
-    loggers = build_loggers(config, folder)
+    loggers, failed = build_loggers(config, folder), True
     try:
         trainer, images = _trainer(config, folder, stage, loggers, data)
         checkpoint = last_checkpoint(folder)
         pl.seed_everything(config.seed, workers=True, verbose=False)
         # Our checkpoints hold plain values only, so nothing else need be unpickled.
         trainer.fit(stage.task, stage.data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
-        trainer.save_checkpoint(checkpoint)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, KeepBest):
-                callback.restore(stage.task)
+        validation = _finish(trainer, stage)
         metrics = _test(trainer, stage)
         outcome: dict[str, Any] = {
             "name": config.name,
             "stage": config.model.stage,
             "metrics": metrics,
+            "validation": validation,
             "steps": trainer.global_step,
             "seconds": round(time.monotonic() - started, 1),
             "seed": config.seed,
             "broken_images": data.broken,
+            "skipped_steps": stage.task.skipped,
             **stage.provenance,
-            "versions": {name: version(name) for name in ("iin-lightning", "torch", "pytorch-lightning")},
         }
         if trainer.is_global_zero:
             _check_finite(stage.task)
@@ -140,26 +100,21 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
             outcome["figures"] = [str(path) for path in figures.values()]
             results.write(outcome, folder)
             results.show(outcome, folder)
+            log_outcome(loggers, outcome, folder)
+            store = ModelStore(Path(config.paths.models))
+            # A model that was resumed with other values is that of no recipe.
+            if config.model.stage in PUBLISHED and store.folder(config) == store.folder(origin):
+                store.publish(folder, store.folder(config))
         trainer.strategy.barrier("results")
         if asked:
             network = load_model(folder / "model").to(trainer.strategy.root_device)
             beyond(asked, Subject(folder, network, data, origin, Path(config.paths.cache), require), trainer)
+        if trainer.is_global_zero:
+            results.finish(folder)
+        failed = False
         return outcome
     finally:
-        # Else the next job of a sweep would write into this one's W&B run.
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
-
-
-def _refuse_distributed_sweep(config: DictConfig) -> None:
-    hydra = HydraConfig.get()
-    in_this_process = hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("BasicLauncher")
-    if in_this_process and str(config.trainer.strategy).startswith("ddp") and config.trainer.devices != 1:
-        raise ConfigError(
-            "A job of several processes starts the command again for each, and in a sweep that would be a sweep of its "
-            "own: run the jobs one by one without -m, or give each processes of its own (a SLURM launcher)."
-        )
+        finish(loggers, failed)
 
 
 def _check_finite(task: nn.Module) -> None:
@@ -178,20 +133,26 @@ def _trainer(
     checkpoint = last_checkpoint(folder)
     held_out = data.source("val")
     images = held_out.draw(torch.arange(min(len(held_out), 24)), None)
-    callbacks: dict[str, pl.Callback] = {
-        "stop": GracefulStop(checkpoint),
-        "checkpoint": ModelCheckpoint(
-            checkpoint.parent,
-            checkpoint.stem,
-            every_n_train_steps=config.model.val_every,
-            enable_version_counter=False,
-        ),
-    }
+    callbacks: dict[str, pl.Callback] = {}
     if config.model.keep == "best":
         callbacks["best"] = KeepBest(checkpoint.parent / "best", stage.task.monitor)
+    # After the best weights are known, which it must know of.
+    callbacks["checkpoint"] = Checkpoints(checkpoint, config.checkpoint.steps, config.checkpoint.minutes)
     if stage.draw is not None:
         callbacks["pictures"] = Pictures(stage.draw, images, folder / "figures")
     return build_trainer(config, loggers, callbacks), images
+
+
+def _finish(trainer: Trainer, stage: Stage) -> dict[str, float]:
+    """Let the task hold the weights to keep, also where a run goes on after its last step; their held-out loss."""
+    callbacks = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    loss = callbacks[Checkpoints].validation.get(stage.task.monitor)
+    if (average := callbacks.get(EMA)) is not None:
+        average.show(stage.task)
+    if (best := callbacks.get(KeepBest)) is not None and best.best_model_score is not None:
+        best.restore(stage.task)
+        loss = float(best.best_model_score)
+    return {} if loss is None else {stage.task.monitor: loss}
 
 
 def _test(trainer: Trainer, stage: Stage) -> dict[str, float]:
@@ -206,7 +167,7 @@ def _draw(trainer: Trainer, stage: Stage, images: Tensor, folder: Path) -> dict[
         return {}
     stage.task.cpu().eval()
     paths = {name: save(figure, folder / f"{name}.png") for name, figure in stage.draw(images).items()}
-    log_pictures(trainer, paths)
+    log_pictures(trainer.loggers, paths, trainer.global_step)
     return paths
 
 

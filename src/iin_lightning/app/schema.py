@@ -50,6 +50,14 @@ class Root:
     """Of weights, batches, noise and colours."""
     resume: str | None = None
     """A run folder to continue."""
+    deterministic: bool = False
+    """Take algorithms that give the same bits at every run, which may be slower; one that has none is an error."""
+    trust: list[str] = field(default_factory=list)
+    """Your packages that a folder from elsewhere (first_stage.path, resume) may name: [mine]."""
+    checkpoint: Any = field(default_factory=dict)
+    """When the state to go on from is written besides after each validation: steps, minutes."""
+    on_nan: str = "stop"
+    """Where a loss or gradient is not finite: stop, or skip the step (the weights stay as they are)."""
 
 
 @dataclass
@@ -87,6 +95,8 @@ class Evaluate:
     """Where to compute: auto, cpu, cuda."""
     out: str = "${paths.outputs}/evaluation"
     """The folder of the table over several runs."""
+    trust: list[str] = field(default_factory=list)
+    """Your packages that a model or configuration may name: [mine]."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING

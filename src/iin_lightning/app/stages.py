@@ -87,6 +87,7 @@ def autoencode(config: DictConfig, data: DataModule, require: Requirement) -> St
         adversarial=adversarial,
         discriminator_lr_factor=config.model.discriminator_lr_factor,
         seed=config.seed,
+        on_nan=config.on_nan,
     )
     return Stage(task, data, partial(_save_network, network), partial(autoencoder_figures, network))
 
@@ -101,7 +102,7 @@ def classify(config: DictConfig, data: DataModule, require: Requirement) -> Stag
     network = build_encoder(config, data)
     expect_output(network, "logits", "model=classifier", "encoder=classifier")
     column = data.concepts.index(concept)
-    task = Classify(network, column, instantiate(config.optimizer), instantiate(config.scheduler))
+    task = Classify(network, column, instantiate(config.optimizer), instantiate(config.scheduler), config.on_nan)
     return Stage(task, data, partial(_save_network, network), provenance={"concept": concept})
 
 
@@ -134,7 +135,7 @@ def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
     latents = _latents(config, data, whole)
     latents.labelled = True
     column = data.concepts.index(concept)
-    task = Classify(behind, column, instantiate(config.optimizer), instantiate(config.scheduler))
+    task = Classify(behind, column, instantiate(config.optimizer), instantiate(config.scheduler), config.on_nan)
     provenance = {"concept": concept, "trained": behind.trained}
     return Stage(task, latents, partial(_save_network, encoder), provenance=provenance)
 
@@ -173,6 +174,7 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         instantiate(config.optimizer),
         instantiate(config.scheduler),
         compiled=config.model.compile,
+        on_nan=config.on_nan,
     )
     stage = Stage(
         task,

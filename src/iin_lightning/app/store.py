@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
-from iin_lightning.app.ranks import is_main_process
+from iin_lightning.app.ranks import is_main_process, job_name
 from iin_lightning.serialization import STRUCTURE
 
 # What a model depends on. Paths, loggers and workers change where it is made, not what it is.
@@ -27,6 +30,8 @@ TRAINER_INGREDIENTS = (
 )
 ELSEWHERE = ("num_workers", "download", "eval_batch_size", "cache", "cache_dir", "max_broken")
 LABELS = ("attributes", "concept", "keep")
+
+POLL = 0.2  # seconds
 
 
 def recipe_key(config: DictConfig) -> str:
@@ -82,16 +87,35 @@ class ModelStore:
             folder: from ``folder``.
             train: makes the model in a run folder; continues where an earlier call was stopped.
         """
-        if not self.is_complete(folder):
-            self.root.mkdir(parents=True, exist_ok=True)
-            # The other ranks of a distributed job train along with the one that holds the lock.
-            if not is_main_process():
+        if self.is_complete(folder):
+            return folder / "model"
+        self.root.mkdir(parents=True, exist_ok=True)
+        trainer = Path(f"{folder}.trainer")  # says which job's processes train it
+        if not is_main_process():
+            # Whether to train is for the first process to say: another job may have finished the model since it looked.
+            if self._begins(folder, trainer):
                 train(folder)
-            else:
-                with FileLock(f"{folder}.lock"):
-                    if not self.is_complete(folder):
-                        train(folder)
+            return folder / "model"
+        with FileLock(f"{folder}.lock"):
+            if not self.is_complete(folder):
+                trainer.write_text(job_name())
+                try:
+                    train(folder)
+                finally:
+                    trainer.unlink(missing_ok=True)
         return folder / "model"
+
+    def _begins(self, folder: Path, trainer: Path) -> bool:
+        """Wait until the first process of this job trains a model, or it is complete: whether to train along."""
+        own, parent = job_name(), os.getppid()
+        while not self.is_complete(folder):
+            with suppress(FileNotFoundError):
+                if trainer.read_text() == own:
+                    return True
+            if os.getppid() != parent:
+                raise SystemExit("The process that started this one is gone.")
+            time.sleep(POLL)
+        return False
 
     def publish(self, run: Path, folder: Path) -> None:
         """Copy a finished run's model into the store, unless its recipe is there."""

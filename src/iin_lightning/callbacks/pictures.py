@@ -1,12 +1,12 @@
 """Pictures while training: the same images every time, in the run folder and in the logger."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from iin_lightning.analysis.edit import swap_grid
@@ -76,12 +76,14 @@ class Pictures(Callback):
         pl_module.eval()
         paths = {name: save(figure, self.folder / f"{name}.png") for name, figure in self.draw(self.images).items()}
         pl_module.train(training)
-        log_pictures(trainer, paths)
+        log_pictures(trainer.loggers, paths, trainer.global_step)
 
 
-def log_pictures(trainer: Trainer, paths: Mapping[str, Path], group: str = "figures") -> None:
+def log_pictures(
+    loggers: Sequence[Logger], paths: Mapping[str, Path], step: int | None, group: str = "figures"
+) -> None:
     """Hand pictures to W&B, if a run is logged there, as ``group/name``."""
-    for logger in trainer.loggers:
+    for logger in loggers:
         if isinstance(logger, WandbLogger):
             for name, path in paths.items():
-                logger.log_image(f"{group}/{name}", [str(path)], step=trainer.global_step)
+                logger.log_image(f"{group}/{name}", [str(path)], step=step)

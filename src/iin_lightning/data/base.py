@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iin_lightning.seeding import Noise
+
 Split = Literal["train", "val", "test"]
 
 ORIGIN = "image"
@@ -50,10 +52,10 @@ class Source(ABC):
         return self.labels.device
 
     @abstractmethod
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """The items ``indices`` (B,); what is random in them comes from the generator, both of the source's device.
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """The items ``indices`` (B,); what is random in them comes from the noise, both of the source's device.
 
-        Without a generator nothing is random: that is how a source is evaluated.
+        Without noise nothing is random: that is how a source is evaluated.
         """
 
     def drawn_labels(self, indices: Tensor) -> Tensor:
@@ -65,10 +67,10 @@ class Source(ABC):
         """A hash of all that the items are made of: other files, other digits or another palette give another."""
 
 
-def draw_labelled(source: Source, indices: Tensor, generator: torch.Generator | None) -> LabelledBatch:
+def draw_labelled(source: Source, indices: Tensor, noise: Noise | None) -> LabelledBatch:
     """The items ``indices`` (B,), from any device, of a source with their labels."""
     indices = indices.to(source.device, non_blocking=True)
-    x = source.draw(indices, generator)
+    x = source.draw(indices, noise)
     return LabelledBatch(x, source.drawn_labels(indices))
 
 
@@ -86,9 +88,9 @@ class Subset(Source):
         self.concepts = source.concepts
         self.labels = source.labels[items]
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
         """See ``Source``."""
-        return self.source.draw(self.items[indices], generator)
+        return self.source.draw(self.items[indices], noise)
 
     def drawn_labels(self, indices: Tensor) -> Tensor:
         """See ``Source``."""

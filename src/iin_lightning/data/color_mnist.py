@@ -16,7 +16,7 @@ from iin_lightning.data.mnist import IMAGE_SIZE, find_mnist, read_split
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import deform, draw_deformations
 from iin_lightning.errors import ConfigError, choices
-from iin_lightning.seeding import FIXED
+from iin_lightning.seeding import FIXED, Noise
 from iin_lightning.seeding import generator as keyed_generator
 
 Background = Literal["black", "complement"]
@@ -89,8 +89,8 @@ class ColoredDigits(Source):
         """The true stroke colours (B, 3) of items, RGB in [0, 1]."""
         return self.strokes[self.labels[indices, 1]]
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Coloured images (B, 3, H, W) in [-1, 1], dequantised by the generator if there is one."""
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Coloured images (B, 3, H, W) in [-1, 1], dequantised by the noise if there is any."""
         grey = self.images[indices % len(self.images)]
         if self.deformations is not None:
             grey = deform(grey, self.deformations[indices])
@@ -99,7 +99,7 @@ class ColoredDigits(Source):
         pixels = grey * stroke
         if self.background == "complement":
             pixels += (255 - grey) * (1 - stroke)
-        return render(pixels.round_().byte(), generator)
+        return render(pixels.round_().byte(), noise)
 
     def content(self) -> str:
         """A hash of the digits, of their colours and of their deformations."""

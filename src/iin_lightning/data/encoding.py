@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from iin_lightning.data.base import Encoder, LabelledBatch, Source, draw_labelled
 from iin_lightning.errors import NonFiniteError, ShapeError
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise
 
 CPU_VALUES = 400_000  # of images that a processor encodes at a time: 130 of 3x32x32
 
@@ -135,7 +135,7 @@ class _Batches(Dataset[LabelledBatch]):
     def __getitem__(self, batch: int) -> LabelledBatch:
         first = batch * self.batch_size
         items = torch.arange(first, min(first + self.batch_size, len(self.source)))
-        return draw_labelled(self.source, items, generator(self.seed, "cache", first) if self.training else None)
+        return draw_labelled(self.source, items, Noise(self.seed, "cache", first) if self.training else None)
 
 
 def _check(encoded: Encoded, which: str, latent_dim: int) -> None:

@@ -16,6 +16,7 @@ from iin_lightning.data.base import Source
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import render
 from iin_lightning.errors import IINError
+from iin_lightning.seeding import Noise
 
 log = logging.getLogger(__name__)
 
@@ -145,13 +146,13 @@ class ImageFiles(Source):
         self.broken = broken
         self._stand_ins: dict[int, int] = {}
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Images (B, 3, size, size) in [-1, 1], dequantised by the generator if there is one.
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Images (B, 3, size, size) in [-1, 1], dequantised by the noise if there is any.
 
         Raises:
             BrokenImagesError: more images are broken than may be.
         """
-        return render(torch.stack([self._pixels(item) for item in indices.tolist()]), generator)
+        return render(torch.stack([self._pixels(item) for item in indices.tolist()]), noise)
 
     def drawn_labels(self, indices: Tensor) -> Tensor:
         """The labels (B, K), of a broken image those of the one that stands in for it."""

@@ -1,10 +1,10 @@
 """Labelled images that fit into memory."""
 
-import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Source, digest
 from iin_lightning.data.transforms import dequantize, to_range
+from iin_lightning.seeding import Noise
 
 
 class ImageTensor(Source):
@@ -27,15 +27,15 @@ class ImageTensor(Source):
         self.labels = labels
         self.concepts = concepts
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1], dequantised by the generator if there is one."""
-        return render(self.images.index_select(0, indices), generator)  # many times faster than images[indices]
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1], dequantised by the noise if there is any."""
+        return render(self.images.index_select(0, indices), noise)  # many times faster than images[indices]
 
     def content(self) -> str:
         """A hash of the pixels."""
         return digest(self.images)
 
 
-def render(pixels: Tensor, generator: torch.Generator | None) -> Tensor:
-    """uint8 to [-1, 1]: dequantised in training, exact in evaluation (no generator)."""
-    return to_range(pixels) if generator is None else dequantize(pixels, generator)
+def render(pixels: Tensor, noise: Noise | None) -> Tensor:
+    """uint8 to [-1, 1]: dequantised in training, exact in evaluation (no noise)."""
+    return to_range(pixels) if noise is None else dequantize(pixels, noise)

@@ -20,7 +20,7 @@ from iin_lightning.data.module import CPU, DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import Factors, PairBatch
-from iin_lightning.seeding import FIXED, generator
+from iin_lightning.seeding import FIXED, Noise
 
 
 class LatentData(StreamModule):
@@ -132,7 +132,8 @@ class LatentData(StreamModule):
         """Encode training images on the device when there is no cache."""
         if self.cache is not None or self.trainer is None or not self.trainer.training:
             return batch
-        noise = generator(self.seed, "posterior", self.steps_done(), self.trainer.global_rank, device=self._device)
+        # The last number was the rank's when each drew its own.
+        noise = Noise(self.seed, "posterior", self.steps_done(), 0, **self.ranks, device=self._device)
         if isinstance(batch, PairBatch):
             z_a, z_b = self._sample(torch.cat([batch.a, batch.b]), noise).chunk(2)
             return PairBatch(z_a, z_b, batch.shared)
@@ -162,13 +163,12 @@ class LatentData(StreamModule):
     def _device(self) -> torch.device:
         return self.device if self.trainer is None else self.trainer.strategy.root_device
 
-    def _sample(self, images: Tensor, noise: torch.Generator) -> Tensor:
+    def _sample(self, images: Tensor, noise: Noise) -> Tensor:
         if self.encoder.training:
             self.encoder.train(False)
         with torch.no_grad():
             posterior = self.encoder.encode(images)
-            eps = torch.randn(posterior.mean.shape, generator=noise, device=images.device)
-            return posterior.mean + posterior.scale * eps
+            return posterior.mean + posterior.scale * noise.normal(posterior.mean.shape)
 
     def _posterior(self, split: Split) -> LatentCache:
         source = self.images.source(split)

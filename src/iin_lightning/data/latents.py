@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iin_lightning.data.base import Encoder, Source, digest
 from iin_lightning.data.encoding import Encoding
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise
 
 GPU_SHARE = 0.25  # of a GPU's free memory, which a training needs, too
 
@@ -30,7 +30,7 @@ class LatentCache(Source):
 
     Example:
         >>> cache = LatentCache(torch.ones(5, 3), torch.zeros(5, 3), torch.zeros(5, 1).long(), ("digit",))
-        >>> cache.draw(torch.tensor([0, 4]), torch.Generator()).shape
+        >>> cache.draw(torch.tensor([0, 4]), Noise(0)).shape
         torch.Size([2, 3])
     """
 
@@ -43,15 +43,15 @@ class LatentCache(Source):
         self.concepts = concepts
         self.blur = blur
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Latents (B, N): posterior samples, or means without a generator, which is of this device."""
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Latents (B, N): posterior samples, or means without noise, which is of this device."""
         mean = self.mean.index_select(0, indices)  # several times faster than mean[indices]
-        if generator is None:
+        if noise is None:
             return mean
         scale = self.scale.index_select(0, indices)
         if self.blur is not None:
             scale = scale.hypot(self.blur)
-        return torch.randn(mean.shape, generator=generator, device=mean.device).mul_(scale).add_(mean)
+        return noise.normal(mean.shape).mul_(scale).add_(mean)
 
     def content(self) -> str:
         """A hash of the posteriors."""
@@ -71,7 +71,7 @@ class LatentCache(Source):
 
         Means alone would be less spread out than the latents that a translator is trained on.
         """
-        z = self.draw(torch.arange(len(self)), generator(seed, "posterior"))
+        z = self.draw(torch.arange(len(self)), Noise(seed, "posterior"))
         return LatentCache(z, torch.zeros_like(z), self.labels, self.concepts)
 
     def to(self, device: torch.device) -> "LatentCache":

@@ -38,7 +38,7 @@ class StreamModule(LightningDataModule):
 
     Args:
         batch_size: rows of a training step, over all processes.
-        eval_batch_size: most rows of an evaluation batch, in each process.
+        eval_batch_size: most rows of an evaluation batch, over all processes.
         num_workers: loader processes; batches do not depend on it.
         seed: of all that is random.
     """

@@ -51,17 +51,23 @@ class EpochOrder:
 
 
 def shards(n: int, batch_size: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, ...]:
-    """The items rank, rank + world_size, ... below n, in batches of at most ``batch_size``.
+    """The rows rank, rank + world_size, ... of each of the batches into which the items 0...n-1 are cut.
 
-    No item is repeated to fill a batch, and all ranks get the same number of batches, which collective
-    operations need; so the sizes of batches may differ by one.
+    A batch has at most ``batch_size`` rows over all ranks, and is the same whatever their number. No item is repeated
+    to fill one, so sizes may differ by one, and so may those of ranks. Each rank has a row in every batch, which
+    collective operations need: where there are more ranks than ``batch_size``, a batch has more rows.
+
+    Raises:
+        ConfigError: there are more ranks than items.
 
     Example:
-        >>> [batch.tolist() for batch in shards(7, batch_size=2, rank=1, world_size=2)]
-        [[1, 3], [5]]
+        >>> [batch.tolist() for batch in shards(9, batch_size=5, rank=1, world_size=2)]
+        [[1, 3], [6, 8]]
     """
-    longest = -(-n // world_size)
-    return torch.arange(rank, n, world_size).tensor_split(max(1, -(-longest // batch_size)))
+    if n < world_size:
+        raise ConfigError(f"{n} items cannot be shared out over {world_size} processes: take fewer processes.")
+    batches = torch.arange(n).tensor_split(min(-(-n // batch_size), n // world_size))
+    return tuple(batch[rank::world_size] for batch in batches)
 
 
 class StepSampler(Sampler[int]):

@@ -1,8 +1,8 @@
-"""Streams: map-style data sets whose item t is the whole batch of step t, a pure function of (seed, t, rank).
+"""Streams: map-style data sets whose item t is the whole batch of step t, a pure function of (seed, t).
 
-So a resumed run continues exactly, workers and ranks share no noise, and a batch is drawn in one vectorised
-call. Training streams (``Singles``, ``Pairs``) never end; ``FixedSingles`` and ``FixedPairs`` show every item
-of a split once, always the same.
+So a resumed run continues exactly. Ranks share out the rows of a batch, which is the same whatever their number, noise
+included; it is drawn in one vectorised call. Training streams (``Singles``, ``Pairs``) never end; ``FixedSingles`` and
+``FixedPairs`` show every item of a split once, always the same.
 """
 
 import torch
@@ -15,7 +15,7 @@ from iin_lightning.data.pairs import PairIndex
 from iin_lightning.data.versions import SharedFactors, pair_columns
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import Factors, PairBatch
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise, generator
 
 
 class Singles(Dataset[LabelledBatch]):
@@ -46,8 +46,7 @@ class Singles(Dataset[LabelledBatch]):
 
     def __getitem__(self, step: int) -> LabelledBatch:
         items = self.indices(step)
-        noise = generator(self.seed, "noise", step, self.rank, device=self.source.device)
-        return draw_labelled(self.source, items, noise)
+        return draw_labelled(self.source, items, _noise(self, self.source.device, step))
 
 
 class FixedSingles(Dataset[LabelledBatch]):
@@ -55,8 +54,8 @@ class FixedSingles(Dataset[LabelledBatch]):
 
     Args:
         source: where the items come from.
-        batch_size: most rows of a batch on one rank.
-        rank: of this process; it gets the items rank, rank + world_size, ...
+        batch_size: most rows of a batch over all ranks, see ``shards``.
+        rank: of this process; it gets the rows rank, rank + world_size, ... of each batch.
         world_size: number of processes.
     """
 
@@ -118,7 +117,7 @@ class ConceptPairs:
         steps = torch.randint(1, max(n, 2), anchors.shape, generator=key, device=anchors.device)
         return torch.where(possible.any(1), partners, (anchors + steps) % n)
 
-    def batch(self, a: Tensor, b: Tensor, noise: torch.Generator | None) -> PairBatch:
+    def batch(self, a: Tensor, b: Tensor, noise: Noise | None) -> PairBatch:
         """The examples of pairs of items, drawn in one call, and the mask that their labels say."""
         x, labels = draw_labelled(self.source, torch.cat([a, b]), noise)
         (x_a, x_b), (labels_a, labels_b) = x.chunk(2), labels.chunk(2)
@@ -171,7 +170,7 @@ class Pairs(Dataset[PairBatch]):
 
     def __getitem__(self, step: int) -> PairBatch:
         a, b = self.indices(step)
-        return self._pairs.batch(a, b, generator(self.seed, "noise", step, self.rank, device=self._device))
+        return self._pairs.batch(a, b, _noise(self, self._device, step))
 
 
 class FixedPairs(Dataset[PairBatch]):
@@ -180,9 +179,9 @@ class FixedPairs(Dataset[PairBatch]):
     Args:
         source: where the items come from.
         factors: K concepts, each one of the source's; they name the columns of the mask.
-        batch_size: most pairs of a batch on one rank.
+        batch_size: most pairs of a batch over all ranks, see ``shards``.
         seed: of the partners, which depend on nothing else.
-        rank: of this process; it gets the anchors rank, rank + world_size, ...
+        rank: of this process; it gets the pairs rank, rank + world_size, ... of each batch.
         world_size: number of processes.
 
     Raises:
@@ -215,6 +214,11 @@ class FixedPairs(Dataset[PairBatch]):
     def __getitem__(self, batch: int) -> PairBatch:
         a, b = self.indices(batch)
         return self._pairs.batch(a, b, None)
+
+
+def _noise(stream: Singles | Pairs, device: torch.device, step: int) -> Noise:
+    # The last number was the rank's when each drew its own, and that of the only one is kept.
+    return Noise(stream.seed, "noise", step, 0, rank=stream.rank, world_size=stream.world_size, device=device)
 
 
 def _check_divisible(batch_size: int, world_size: int) -> None:

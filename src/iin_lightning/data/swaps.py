@@ -49,9 +49,9 @@ class FixedSwaps(Dataset[tuple[LabelledBatch, LabelledBatch]]):
 
     Args:
         source: where the items come from.
-        batch_size: most targets of a batch on one rank.
+        batch_size: most targets of a batch over all ranks, see ``shards``.
         seed: of the partners, so that every model is asked for the same swaps.
-        rank: of this process; it gets the targets rank, rank + world_size, ...
+        rank: of this process; it gets the rows rank, rank + world_size, ... of each batch.
         world_size: number of processes.
     """
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
 from iin_lightning.errors import ShapeError
+from iin_lightning.seeding import Noise
 
 
 def to_range(pixels: Tensor) -> Tensor:
@@ -29,31 +30,29 @@ def to_levels(x: Tensor) -> Tensor:
     return x.add(1).mul_(127.5).round_().byte()
 
 
-def dequantize(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def dequantize(pixels: Tensor, noise: Noise) -> Tensor:
     """Spread each grey level over its interval: (v + u - 1/2) / 127.5 - 1 with u ~ U(0, 1), one a pixel.
 
     A density model would otherwise put all its mass on 256 points (Uria et al., 2013). The noise has mean
     zero, so that training and evaluation images agree on average; black and white are clamped to [-1, 1].
 
     Args:
-        pixels: uint8 on the processor, any shape.
-        generator: seeds u, which is one of 1/256, 3/256, ..., 255/256. Evaluation uses ``to_range`` instead.
+        pixels: uint8 on the processor, (B, ...).
+        noise: of u, which is one of 1/256, 3/256, ..., 255/256. Evaluation uses ``to_range`` instead.
 
     Returns:
         float32 in [-1, 1] of the same shape, at most half a grey level (1/255) from ``to_range``.
 
     Example:
-        >>> dequantize(torch.tensor([7], dtype=torch.uint8), torch.Generator().manual_seed(0)).shape
+        >>> dequantize(torch.tensor([7], dtype=torch.uint8), Noise(0)).shape
         torch.Size([1])
     """
-    # In 16-bit integers, and from a generator that one draw of torch's seeds: noise takes most of a cached batch's
-    # time, and this is a third of what random floating-point numbers take.
-    seed = int(torch.randint(1 << 62, (), generator=generator, device=generator.device))
-    noise = np.random.SFC64(seed).random_raw(-(-pixels.numel() // 8)).view(np.uint8)[: pixels.numel()]
-    noise |= 1  # odd, so that the mean is 1/2 and no level meets the next
+    # In 16-bit integers: noise takes most of a cached batch's time.
+    u = noise.bytes(pixels.shape)
+    u |= 1  # odd, so that the mean is 1/2 and no level meets the next
     levels = np.empty(pixels.shape, np.uint16)
     np.left_shift(pixels.numpy(), 8, out=levels, dtype=np.uint16)
-    levels |= noise.reshape(pixels.shape)
+    levels |= u
     levels ^= 1 << 15  # read as signed, this is 256 (v + u - 128)
     return torch.from_numpy(levels.view(np.int16)).clamp_(-32640, 32640).float().div_(32640)
 

@@ -28,6 +28,7 @@ from iin_lightning.data.disk import check_space
 from iin_lightning.data.images import ImageTensor, render
 from iin_lightning.data.pixel_cache import CHUNK_BYTES, MappedImages
 from iin_lightning.data.transforms import to_levels
+from iin_lightning.seeding import Noise
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +57,9 @@ class ChangedSource(Source):
         """The versions of items (B,), uint8 (B, C, H, W)."""
         return changed(self.change, to_levels(self.source.draw(indices, None)), indices, self.description)
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1], dequantised by the generator if there is one."""
-        return render(self.pixels(indices), generator)
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1], dequantised by the noise if there is any."""
+        return render(self.pixels(indices), noise)
 
     def drawn_labels(self, indices: Tensor) -> Tensor:
         """See ``Source``."""

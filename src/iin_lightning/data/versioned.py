@@ -10,6 +10,7 @@ from torch import Tensor
 from iin_lightning.data.base import ORIGIN, Source
 from iin_lightning.data.images import render
 from iin_lightning.data.transforms import to_levels
+from iin_lightning.seeding import Noise
 
 
 class VersionedImages(Source):
@@ -42,14 +43,14 @@ class VersionedImages(Source):
                 version += 1
         self.labels = labels.flatten(0, 1)
 
-    def draw(self, indices: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Images (B, C, H, W) in [-1, 1], dequantised by the generator if there is one."""
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1], dequantised by the noise if there is any."""
         n = len(self._sources[0])
         version, images = indices // n, indices % n
         places = [(version == number).nonzero()[:, 0] for number in range(len(self._sources))]
         parts = [source.draw(images[at], None) for source, at in zip(self._sources, places) if len(at)]
         x = torch.cat(parts).index_select(0, torch.cat(places).argsort())
-        return x if generator is None else render(to_levels(x), generator)
+        return x if noise is None else render(to_levels(x), noise)
 
     def drawn_labels(self, indices: Tensor) -> Tensor:
         """The labels (B, K+1), of a broken image those of the one that stands in for it."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning.errors import ShapeError
+from iin_lightning.seeding import Noise
 
 Output = Literal["image", "logits"]
 
@@ -45,11 +46,10 @@ class DiagonalGaussian:
         mean = _at_least_float32(mean)
         return cls(mean, torch.zeros_like(mean))
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw z = mean + scale * eps (B, N), differentiably; the noise comes from ``generator`` if given."""
-        device = self.mean.device if generator is None else generator.device
-        eps = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
-        return self.mean + self.scale * eps.to(self.mean.device)
+    def sample(self, noise: Noise | None = None) -> Tensor:
+        """Draw z = mean + scale * eps (B, N), differentiably; eps comes from ``noise`` if given."""
+        drawn = torch.randn_like(self.mean) if noise is None else noise.normal(self.mean.shape, self.mean.dtype)
+        return self.mean + self.scale * drawn.to(self.mean.device)
 
     def kl(self) -> Tensor:
         """KL(q || N(0, 1)) (B,) in nats, summed over dimensions; 0 where the scale is 0.

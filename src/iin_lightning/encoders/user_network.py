@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -35,6 +35,8 @@ class UserNetwork(Outside):
     """
 
     size = None
+    names_code: ClassVar = ("target",)
+    """Arguments that say what to import, which a description from elsewhere may do for trusted packages only."""
 
     def __init__(
         self,

@@ -6,10 +6,10 @@ Symbols: x is the input and y the output, both with n channels in dimension 1; l
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from iin_lightning.errors import NonFiniteError
+from iin_lightning.layers.collective import sum_over_ranks
 
 DEAD = 1e-6  # a channel whose standard deviation is below this carries no signal to normalise
 
@@ -67,7 +67,7 @@ class ActNormalization(nn.Module):
         # Two passes in float64: with one, the squares of a large mean would swallow a small deviation.
         values = x.transpose(0, 1).flatten(1).double()
         counts = values.new_tensor([values.shape[1], (~values.isfinite()).sum().item()])
-        count, non_finite = (int(n) for n in _sum_over_ranks(counts))
+        count, non_finite = (int(n) for n in sum_over_ranks(counts))
         if non_finite:
             raise NonFiniteError(
                 f"ActNorm takes its scale from the first batch, in which {non_finite} of "
@@ -76,8 +76,8 @@ class ActNormalization(nn.Module):
             )
         if count < 2:
             return
-        mean = _sum_over_ranks(values.sum(1)) / count
-        squares = _sum_over_ranks((values - mean[:, None]).square().sum(1))
+        mean = sum_over_ranks(values.sum(1)) / count
+        squares = sum_over_ranks((values - mean[:, None]).square().sum(1))
         std = (squares / (count - 1)).sqrt()
         self.loc.copy_(-mean)
         self.log_scale.copy_(torch.where(std < DEAD, 0.0, -torch.log(std + DEAD)))
@@ -91,9 +91,3 @@ class ActNormalization(nn.Module):
     def extra_repr(self) -> str:
         """Show the channels."""
         return f"{self.num_features}"
-
-
-def _sum_over_ranks(x: Tensor) -> Tensor:
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(x)
-    return x

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from iin_lightning.errors import ConfigError
+from iin_lightning.layers.collective import mean_over_ranks
 
 
 def discriminator_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
@@ -47,7 +48,8 @@ def adaptive_weight(
     """The weight that makes both terms pull equally hard at the last layer of the decoder.
 
     w = |∇L_rec| / (|∇L_gen| + 1e-4) with gradients with respect to ``last_layer``, clamped to [0, ceiling]
-    (Esser, Rombach, Ommer, "Taming Transformers", CVPR 2021, Eq. 7).
+    (Esser, Rombach, Ommer, "Taming Transformers", CVPR 2021, Eq. 7). Under ``torch.distributed`` they are those of the
+    batch of all ranks.
 
     Args:
         reconstruction_term: scalar L_rec.
@@ -63,11 +65,12 @@ def adaptive_weight(
         >>> round(adaptive_weight(6 * weight.sum(), 2 * weight.sum(), weight).item(), 3)
         3.0
     """
-    reconstruction_norm, generator_norm = (
+    gradients = [
         # Half-precision squares overflow beyond a norm of 256.
-        torch.autograd.grad(term, last_layer, retain_graph=True)[0].float().norm()
+        torch.autograd.grad(term, last_layer, retain_graph=True)[0].float()
         for term in (reconstruction_term, generator_term)
-    )
+    ]
+    reconstruction_norm, generator_norm = (gradient.norm() for gradient in mean_over_ranks(torch.stack(gradients)))
     return (reconstruction_norm / (generator_norm + 1e-4)).clamp(0.0, ceiling).detach()
 
 

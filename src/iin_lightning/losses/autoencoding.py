@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning.errors import ConfigError, ShapeError, choices
+from iin_lightning.layers.collective import mean_over_batch
 
 Pixel = Literal["l1", "l2"]
 Scale = Literal["learned", "closed_form"]
@@ -56,8 +57,8 @@ class AutoencodingLoss(nn.Module):
 
     The scale, which balances reconstruction against KL, is one number for all pixels:
 
-    - "closed_form": the maximum-likelihood scale of each batch, b = mean d, sigma^2 = mean d, which gives
-      D (log 2b + 1) and D/2 (log 2pi sigma^2 + 1) (Rybkin, Daniilidis, Levine 2021, arXiv 2006.13202).
+    - "closed_form": the maximum-likelihood scale of each batch (of all ranks together), b = mean d, sigma^2 = mean d,
+      which gives D (log 2b + 1) and D/2 (log 2pi sigma^2 + 1) (Rybkin, Daniilidis, Levine 2021, arXiv 2006.13202).
       Nothing to tune, and no slow start: the choice for small budgets.
     - "learned": a parameter ``log_scale``, which starts at 0. A scale of 1 is wide for images in [-1, 1]:
       until it has shrunk the KL outweighs the pixels, and the images can collapse to their background.
@@ -143,4 +144,4 @@ class AutoencodingLoss(nn.Module):
             return self.log_scale
         power = 1 if self.pixel == "l1" else 2
         # Detached: at its optimum the scale's own gradient is zero, so that of the distance is complete.
-        return distance.detach().mean().clamp(min=_SMALLEST_SCALE**power).log() / power
+        return mean_over_batch(distance).clamp(min=_SMALLEST_SCALE**power).log() / power

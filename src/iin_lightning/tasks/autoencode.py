@@ -5,9 +5,10 @@ from typing import Any
 from torch import Tensor
 
 from iin_lightning.encoders.autoencoder import Autoencoder
+from iin_lightning.layers.collective import count_over_ranks, world_size
 from iin_lightning.losses.adversarial import Adversarial
 from iin_lightning.losses.autoencoding import AutoencodingLoss, AutoencodingTerms
-from iin_lightning.seeding import generator
+from iin_lightning.seeding import Noise
 from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
 from iin_lightning.tasks.diagnose import first_non_finite
 
@@ -25,8 +26,9 @@ class Autoencode(Task):
         scheduler: optimizer -> schedule.
         adversarial: the game with the discriminator, or None.
         discriminator_lr_factor: the discriminator's learning rate over the autoencoder's.
-        seed: of the posterior's samples, which are a function of (seed, step, rank), so that a resumed run draws the
-            same ones.
+        seed: of the posterior's samples, which are a function of (seed, step) and of the place in the
+            batch, so that a resumed run draws the same ones, and so do several processes.
+        on_nan: see ``Task``.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class Autoencode(Task):
         adversarial: Adversarial | None = None,
         discriminator_lr_factor: float = 1.0,
         seed: int = 0,
+        on_nan: str = "stop",
     ) -> None:
-        super().__init__(optimizer, scheduler)
+        super().__init__(optimizer, scheduler, on_nan)
         self.network = network
         self.loss = loss
         self.adversarial = adversarial
@@ -54,9 +57,11 @@ class Autoencode(Task):
             groups.append({"params": list(self.adversarial.discriminator.parameters()), "lr": rate})
         return groups
 
-    def _reconstruct(self, x: Tensor, step: int) -> tuple[Tensor, AutoencodingTerms]:
+    def _reconstruct(self, x: Tensor, batch: int, rows: int | None = None) -> tuple[Tensor, AutoencodingTerms]:
         posterior = self.network.encode(x)
-        noise = generator(self.seed, "posterior", step, self.global_rank, device=x.device)
+        ranks: dict[str, Any] = {"rank": self.global_rank, "world_size": world_size(), "rows": rows}
+        # The last number of the key was the rank's when each drew its own.
+        noise = Noise(self.seed, "posterior", batch, 0, device=x.device, **ranks)
         reconstruction = self.network.decode(posterior.sample(noise))
         return reconstruction, self.loss(x, reconstruction, posterior)
 
@@ -64,30 +69,33 @@ class Autoencode(Task):
         """One step of both players."""
         x, step = batch[0], self.global_step
         reconstruction, terms = self._reconstruct(x, self.batches_done)
-        self._log("train", terms, len(x))
-        total, generated, judged = terms.total, None, None
+        total, generated, judged, logged = terms.total, None, None, _named(terms)
         if self.adversarial is not None:
             generated = self.adversarial.generator_term(reconstruction, terms.nll, self.network.last_layer, step)
             judged = self.adversarial.discriminator_term(x, reconstruction, step)
         if generated is not None and judged is not None:  # the game has begun
             total = total + generated.value + judged.value
-            game = {
+            logged |= {
                 "discriminator_loss": judged.value.detach(),
                 "logit_real": judged.logit_real,
                 "logit_fake": judged.logit_fake,
                 "adversarial_weight": generated.weight,
             }
-            self.log_dict({f"train/{name}": value for name, value in game.items()}, batch_size=len(x))
+        self.log_terms("train", logged, len(x))
         return self.require_finite(total, lambda: first_non_finite(self.network, x))
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Held-out bound; the noise of each batch is the same every time."""
-        self._log("val", self._reconstruct(batch[0], batch_idx)[1], len(batch[0]))
+        self._evaluate("val", batch[0], batch_idx)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """As validation, on the test split."""
-        self._log("test", self._reconstruct(batch[0], batch_idx)[1], len(batch[0]))
+        self._evaluate("test", batch[0], batch_idx)
 
-    def _log(self, stage: str, terms: AutoencodingTerms, batch_size: int) -> None:
-        values = {("loss" if name == "total" else name): value.detach() for name, value in terms._asdict().items()}
-        self.log_terms(stage, values, batch_size)
+    def _evaluate(self, stage: str, x: Tensor, batch: int) -> None:
+        rows = count_over_ranks(len(x), x.device)  # held-out batches need not be shared out evenly
+        self.log_terms(stage, _named(self._reconstruct(x, batch, rows)[1]), len(x))
+
+
+def _named(terms: AutoencodingTerms) -> dict[str, Tensor]:
+    return {("loss" if name == "total" else name): value.detach() for name, value in terms._asdict().items()}

@@ -15,12 +15,18 @@ class Classify(Task):
         column: the label column of the concept.
         optimizer: parameters -> optimizer.
         scheduler: optimizer -> schedule.
+        on_nan: see ``Task``.
     """
 
     def __init__(
-        self, network: nn.Module, column: int, optimizer: OptimizerFactory, scheduler: SchedulerFactory
+        self,
+        network: nn.Module,
+        column: int,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        on_nan: str = "stop",
     ) -> None:
-        super().__init__(optimizer, scheduler)
+        super().__init__(optimizer, scheduler, on_nan)
         self.network = network
         self.column = column
 

@@ -10,7 +10,7 @@ from iin_lightning.factors import PairBatch
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, Translate
 from iin_lightning.metrics.round_trip import RoundTrip
-from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task, check_state
+from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
 from iin_lightning.tasks.diagnose import first_non_finite
 
 
@@ -27,6 +27,7 @@ class Interpret(Task):
         optimizer: parameters -> optimizer.
         scheduler: optimizer -> schedule.
         compiled: run the translator through `torch.compile` in training; validation and edits run as written.
+        on_nan: see ``Task``.
 
     Raises:
         ConfigError: compiled with a reversible translator.
@@ -44,8 +45,9 @@ class Interpret(Task):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
         compiled: bool = False,
+        on_nan: str = "stop",
     ) -> None:
-        super().__init__(optimizer, scheduler)
+        super().__init__(optimizer, scheduler, on_nan)
         if compiled and getattr(interpreter.translator, "reversible", False):
             raise ConfigError(
                 "model.compile=true keeps the activations that flow.reversible=true is there to save: choose one."
@@ -114,8 +116,11 @@ class Interpret(Task):
                 f"The checkpoint's translator was trained on encoder {checkpoint.get('encoder')}, this run explains "
                 f"{self.encoder_id}: resume with the run's own model store (paths.models), or start anew."
             )
-        own = {k: v for k, v in self.state_dict().items() if not k.startswith("interpreter.encoder.")}
-        check_state(own, checkpoint["state_dict"])
+        super().on_load_checkpoint(checkpoint)
+
+    def kept_state(self) -> dict[str, Tensor]:
+        """All but the encoder."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("interpreter.encoder.")}
 
 
 def compile_translator(translator: Translate, device: torch.device) -> Translate:

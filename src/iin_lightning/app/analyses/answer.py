@@ -65,22 +65,30 @@ def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -
     found = analysis(subject)
     folder = subject.folder / "analysis"
     folder.mkdir(parents=True, exist_ok=True)
-
-    def called(title: str) -> str:
-        return name if title == "" else f"{name}_{title}"
-
     pictures = {}
     for title, figure in found.figures.items():
-        pictures[called(title)], *_ = (save(figure, folder / f"{called(title)}.{suffix}") for suffix in FORMATS)
+        file = called(name, title)
+        pictures[file], *_ = (save(figure, folder / f"{file}.{suffix}") for suffix in FORMATS)
     for title, image in found.images.items():
-        pictures[called(title)] = folder / f"{called(title)}.png"
-        save_image(image.clamp(-1, 1), pictures[called(title)], normalize=True, value_range=(-1, 1))
+        file = called(name, title)
+        pictures[file] = folder / f"{file}.png"
+        save_image(image.clamp(-1, 1), pictures[file], normalize=True, value_range=(-1, 1))
     for title, rows in found.tables.items():
-        console.print(f"table    {_write_table(rows, folder / f'{called(title)}.csv')}", soft_wrap=True)
+        console.print(f"table    {_write_table(rows, folder / f'{called(name, title)}.csv')}", soft_wrap=True)
     for picture in pictures.values():
         console.print(f"picture  {picture}", soft_wrap=True)
     results.add(subject.folder, "analysis", {name: dict(found.numbers)})
     return Written(found, scalars(found.numbers), pictures)
+
+
+def called(name: str, title: str) -> str:
+    """The name of a figure or a table of an answer, and that of its file.
+
+    Example:
+        >>> called("walk", ""), called("walk", "digit")
+        ('walk', 'walk_digit')
+    """
+    return name if title == "" else f"{name}_{title}"
 
 
 def scalars(numbers: Mapping[str, Any]) -> dict[str, float]:

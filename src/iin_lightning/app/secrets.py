@@ -1,0 +1,73 @@
+"""What must not be written down: passwords, tokens, keys, and what a configuration takes from the environment."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+MASK = "***"
+
+_NAME = r"pass(?:word|wd|phrase)|pwd|token|secret|credentials?|(?:api|access|secret|private|auth)[_-]?key|authorization"
+_SECRET = re.compile(rf"(?:^|[._-]|(?<=[a-z])(?=[A-Z]))(?:{_NAME})$", re.IGNORECASE)
+# key=value and {key: value} within a text: an override of the command line, a query of a URL. Hydra may write \: for :.
+_SAID = re.compile(
+    rf"((?<![a-z])(?:{_NAME})[\"']?\s*\\?[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&}}\]\"']+)",
+    re.IGNORECASE,
+)
+_USERINFO = re.compile(r"(\w[\w+.-]*\\?://)[^\s/?#@]+(?:@[^\s/?#@]+)*@")
+_FROM_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
+
+
+def mask(value: Any) -> Any:
+    """The same containers and texts without their secrets.
+
+    A secret is the value of a key whose name ends like one (``password``, ``token``, ``api_key``, ``secret``, ...),
+    also where key and value stand in a text, and the user in a URL.
+
+    Args:
+        value: nested dicts, lists and plain values.
+
+    Example:
+        >>> mask({"hub": {"api_key": "abc", "n_tokens": 3}, "root": "https://me:abc@host/x?token=abc"})
+        {'hub': {'api_key': '***', 'n_tokens': 3}, 'root': 'https://***@host/x?token=***'}
+        >>> mask(["seed=1", "+data.token=abc", "+hub={password: abc, size: 3}"])
+        ['seed=1', '+data.token=***', '+hub={password: ***, size: 3}']
+    """
+    if isinstance(value, Mapping):
+        return {k: MASK if _is_secret(k) and v not in (None, "", MASK) else mask(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(mask, value))
+    if isinstance(value, str):
+        return _SAID.sub(rf"\1{MASK}", _USERINFO.sub(rf"\1{MASK}@", value))
+    return value
+
+
+def _is_secret(key: Any) -> bool:
+    return isinstance(key, str) and _SECRET.search(key) is not None
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A configuration as plain values, resolved but for what comes from the environment, and masked.
+
+    Example:
+        >>> plain(OmegaConf.create({"n": 2, "twice": ["${n}"], "user": "${oc.env:USER}", "as": "${user}"}))
+        {'n': 2, 'twice': [2], 'user': '${oc.env:USER}', 'as': '${oc.env:USER}'}
+    """
+    # Without types: seed=${oc.env:SEED} is a text here.
+    untyped = OmegaConf.create(OmegaConf.to_container(config, resolve=False))
+    _keep(untyped)
+    container = OmegaConf.to_container(untyped, resolve=True)
+    assert isinstance(container, dict)
+    return mask({str(key): value for key, value in container.items()})
+
+
+def _keep(node: DictConfig | ListConfig) -> None:
+    """Make texts of the interpolations that read the environment, so that what refers to them gets the text."""
+    for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
+        child: Any = node._get_node(key)
+        content = child._value()
+        if isinstance(child, DictConfig | ListConfig) and not isinstance(content, str) and content is not None:
+            _keep(child)
+        elif isinstance(content, str) and _FROM_ENVIRONMENT.search(content):
+            node[key] = content.replace("${", r"\${")

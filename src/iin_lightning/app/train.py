@@ -1,0 +1,137 @@
+"""The command ``train``: which folder a run is in, whether it begins or goes on there, and how it is stopped."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from iin_lightning.app import results, trust
+from iin_lightning.app.failures import explained
+from iin_lightning.app.ranks import is_main_process, join
+from iin_lightning.app.resume import CONFIG, read, resumed
+from iin_lightning.app.run import run
+from iin_lightning.errors import ConfigError, Preempted, StoppedByUser
+
+LOCK = "run.lock"
+
+
+def train(config: DictConfig) -> float | None:
+    """Train what a composed configuration says, or go on with the run that ``resume`` names.
+
+    A run whose folder holds the same configuration already goes on where it was stopped, as a job does that a scheduler
+    starts again, and one that is finished is not done again.
+
+    Returns:
+        The held-out loss of the model that was kept: what a search over configurations makes small.
+
+    Raises:
+        ConfigError: another run has written into the folder, or is at work in it.
+        StoppedByUser: says how to go on.
+        ResourceError: the machine lacks memory, or room on a disk.
+    """
+    _refuse_distributed_sweep(config)
+    trust.take(config)
+    join(config.trainer)
+    origin = config
+    if config.resume is not None:
+        origin, config = resumed(config)
+        folder = Path(config.resume)
+    else:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        choice = HydraConfig.get().runtime.choices
+        config.name = config.name or f"{choice['data']}_{choice['model']}"
+        if (folder / CONFIG).exists() and _goes_on(config, folder) and (found := results.finished(folder)) is not None:
+            if is_main_process():
+                results.show(found, folder)
+            return results.objective(found)
+    with _alone_in(folder), explained(folder):
+        try:
+            return results.objective(run(config, folder, origin))
+        except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
+            raise _stopped(stop, folder) from stop
+
+
+def _goes_on(config: DictConfig, folder: Path) -> bool:
+    """Whether a folder is that of this very run.
+
+    Raises:
+        ConfigError: it is that of another one.
+        CheckpointError: its configuration is damaged.
+    """
+    if OmegaConf.to_container(read(folder / CONFIG)) == OmegaConf.to_container(config):
+        return True
+    raise ConfigError(
+        f"{folder} is the folder of another run: go on with it (resume={folder}), or name another one "
+        "(name=..., hydra.run.dir=...)."
+    )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let no second job write into a run's folder; the other processes of this one come with the first."""
+    if not is_main_process():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, blocking=False):
+            yield
+    except Timeout as error:
+        raise ConfigError(
+            f"Another process is at work in {folder}: wait for it, stop it, or name another folder (name=..., "
+            "hydra.run.dir=...)."
+        ) from error
+
+
+def _stopped(stop: BaseException, folder: Path) -> BaseException:
+    """What to say of a run that was stopped; the same exception if nobody asked for it."""
+    # Outside of a training step Lightning makes an exit of Ctrl-C.
+    interrupted = isinstance(stop, SIGTERMException) or isinstance(stop.__context__, KeyboardInterrupt)
+    if isinstance(stop, SystemExit) and not interrupted:
+        return stop
+    said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
+    text = f"{said}\nGo on with: python -m iin_lightning.train resume={folder}"
+    if not isinstance(stop, Preempted):
+        return StoppedByUser(text)
+    if stop.signal == getattr(signal, "SIGUSR1", None) and is_main_process() and (said := _requeued()):
+        text = f"{text}\n{said}"
+    return Preempted(text, stop.signal)
+
+
+def _requeued() -> str:
+    """Put this job into SLURM's queue again, and say so; nothing where there is no SLURM.
+
+    After SIGTERM SLURM does it by itself, if the job may be requeued.
+    """
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return ""
+    if (array := os.environ.get("SLURM_ARRAY_JOB_ID")) is not None:
+        job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"SLURM could not be asked to start job {job} again ({error})."
+    if asked.returncode:
+        return f"SLURM did not put job {job} into its queue again: {asked.stderr.strip()}"
+    return f"SLURM will start job {job} again."
+
+
+def _refuse_distributed_sweep(config: DictConfig) -> None:
+    hydra = HydraConfig.get()
+    own_processes = "submitit" in hydra.launcher._target_
+    several = str(config.trainer.strategy).startswith("ddp") and config.trainer.devices != 1
+    if hydra.mode == RunMode.MULTIRUN and several and not own_processes:
+        raise ConfigError(
+            "A job of several processes starts the command again for each, and in a sweep that would be a sweep of its "
+            "own: run the jobs one by one without -m, or give each processes of its own "
+            "(hydra/launcher=submitit_slurm, or submitit_local, with hydra.launcher.tasks_per_node=<processes>)."
+        )

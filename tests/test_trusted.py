@@ -1,0 +1,279 @@
+"""Model folders and checkpoints from elsewhere: nothing runs that is not trusted, and what is damaged is named."""
+
+import io
+import json
+import os
+import pickle
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+import iin_lightning
+from iin_lightning import serialization, trusted
+from iin_lightning.encoders.autoencoder import Autoencoder
+from iin_lightning.encoders.user_network import UserNetwork
+from iin_lightning.errors import CheckpointError
+from iin_lightning.factors import Factors
+from iin_lightning.flows.translator import Translator
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.serialization import read_torch
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A package that leaves a file behind when it is imported; gives that file."""
+    trace = tmp_path / "was here"
+    (tmp_path / "stranger.py").write_text(
+        "from pathlib import Path\nfrom torch import nn\n"
+        f"Path({str(trace)!r}).touch()\nclass Net(nn.Module):\n    pass\ndef build():\n    return Net()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(trusted, "_trusted", set())
+    monkeypatch.delenv(trusted.VARIABLE, raising=False)
+    yield trace
+    sys.modules.pop("stranger", None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model folder; its network is a part of another, so that there is something below the top."""
+    network = UserNetwork("torchvision.ops:MLP", {"in_channels": 8, "hidden_channels": [4, 2]})
+    serialization.save(network, tmp_path / "model", {"network": serialization.describe(network)})
+    return tmp_path / "model"
+
+
+def rewrite(folder, change):
+    structure = json.loads((folder / "model.json").read_text())
+    change(structure)
+    (folder / "model.json").write_text(json.dumps(structure))
+
+
+FOREIGN = {
+    "a module": ("stranger:Net", "names stranger:Net, and stranger is not among"),
+    "a program": ("os:system", "names os:system, and os is not among"),
+    "code": ("builtins:eval", "builtins is not among"),
+    "torch but no layers": ("torch.hub:load", "torch is not among"),
+    "what a module of layers has imported": (
+        "torch.nn.modules.module:functools.partial",
+        r"which is functools.partial, and functools is not among",
+    ),
+    "what a module of ours has imported": (
+        "iin_lightning.metrics.extractors:FeatureExtractorInceptionV3",
+        "and torch_fidelity.* is not among",
+    ),
+    "a module within ours": ("iin_lightning.serialization:json.loads", "which is json.loads"),
+    "no network": ("iin_lightning.trusted:trust", r"is no torch\.nn\.Module"),
+    "no name": ("torch.nn:", "names|cannot build|no torch"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_description_names_known_packages_only(case, folder, stranger):
+    name, text = FOREIGN[case]
+    rewrite(folder, lambda structure: structure["network"].update({"class": name}))
+    with pytest.raises(CheckpointError, match=text) as caught:
+        serialization.load(folder)
+    assert str(folder / "model.json") in str(caught.value)
+    assert not stranger.exists()
+
+
+def test_so_does_what_a_network_within_imports_by_name(folder, stranger):
+    inner = {"class": "iin_lightning.encoders.user_network:UserNetwork", "arguments": {"target": "stranger.Net"}}
+    for change in (
+        lambda structure: structure["network"]["arguments"].update(target="stranger:Net"),
+        lambda structure: structure["network"]["arguments"].update(n_classes=inner),  # looked at before all is built
+    ):
+        rewrite(folder, change)
+        with pytest.raises(CheckpointError, match=r"stranger[:.]Net, and stranger is not among"):
+            serialization.load(folder)
+    assert not stranger.exists()
+
+
+@pytest.mark.parametrize("how", ["said", "of a part", "environment"])
+def test_what_is_trusted_is_built(how, stranger, monkeypatch):
+    description = {"class": "stranger:Net", "arguments": {}}
+    with pytest.raises(CheckpointError, match=r"add trust=\[stranger\].*serialization.trust\('stranger'\)"):
+        serialization.build(description)
+    if how == "environment":
+        monkeypatch.setenv("IIN_LIGHTNING_TRUST", "other, stranger")
+    else:
+        serialization.trust("stranger" if how == "said" else "stranger.Net")
+    assert type(serialization.build(description)).__name__ == "Net"
+    assert stranger.exists()
+
+
+def test_trust_is_not_a_matter_of_how_a_name_begins():
+    assert trusted.lies_in("mine:Net", ["mine"])
+    assert trusted.lies_in("mine.nets:Net", ["mine"])
+    assert not trusted.lies_in("mine_too:Net", ["mine"])
+    assert not trusted.lies_in("mine:Net", ["mine.nets"])
+
+
+class Malicious:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("container", ["zip", "legacy", "pickle"])
+def test_a_checkpoint_with_code_does_not_run(container, tmp_path):
+    content = {"state_dict": {"weight": torch.zeros(2)}, "callbacks": Malicious(tmp_path / "was here")}
+    path = tmp_path / "last.ckpt"
+    if container == "pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=container == "zip")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt holds \S+ beside tensors.*so it is not read"):
+        read_torch(path)
+    assert not (tmp_path / "was here").exists()
+
+
+def test_nothing_here_reads_pickles():
+    """Of pickled files there are CIFAR-10's, whose reader knows arrays alone, and torch's, whose reader does so too."""
+    unsafe = re.compile(
+        r"pickle\.loads?\(|[^y]Unpickler\(|allow_pickle|joblib\.load|np\.load\(|weights_only=False|yaml\.(load|unsafe)|"
+        r"torch\.load\((?!.*weights_only=True)"
+    )
+    found = {
+        f"{path.name}:{number}"
+        for path in Path(iin_lightning.__file__).parent.rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if unsafe.search(line) and "class ArrayUnpickler(" not in line
+    }
+    assert not found
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
+def test_damaged_weights_are_named(how, folder):
+    damage(folder / "model.safetensors", how)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged.*Copy the folder again"):
+        serialization.load(folder)
+
+
+def test_weights_of_another_model_are_named(folder):
+    other = UserNetwork("torchvision.ops:MLP", {"in_channels": 8, "hidden_channels": [4, 2]})
+    serialization.save(other, folder.with_name("other"), {"network": serialization.describe(other)})
+    (folder / "model.safetensors").write_bytes((folder.with_name("other") / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="is damaged"):
+        serialization.load(folder)
+
+
+def test_a_folder_without_a_checksum_is_older_and_still_read(folder):
+    rewrite(folder, lambda structure: structure.pop("weights_sha256"))
+    assert isinstance(serialization.load(folder), UserNetwork)
+    damage(folder / "model.safetensors", "cut")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        serialization.load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1, "net', b"\xff\xfe\x00{}", b"[]", b'{"format": 1}', b"{}"])
+def test_a_damaged_structure_is_named(content, folder):
+    (folder / "model.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=re.escape(str(folder))):
+        serialization.load(folder)
+    with pytest.raises(CheckpointError, match=re.escape(str(folder))):
+        Interpreter.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("key", ["factors", "latent_dim", "parts"])
+def test_an_interpreter_that_lacks_something_is_named(key, tmp_path):
+    network = Autoencoder(image_size=16, latent_dim=8, width=4, norm="batch")
+    interpreter = Interpreter(network, Translator(8, n_blocks=1, hidden=4), Factors({"residual": 8}, 8))
+    interpreter.save_pretrained(tmp_path)
+    rewrite(tmp_path, lambda structure: structure.pop(key))
+    with pytest.raises(CheckpointError, match=rf"{re.escape(str(tmp_path))}.*(lacks '{key}'|holds no interpreter)"):
+        Interpreter.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "flipped"])
+def test_a_damaged_checkpoint_is_named(how, tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"weight": torch.arange(5000.0)}, path)
+    damage(path, how)
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is .*damaged.*again\."):
+        read_torch(path)
+
+
+def test_a_checkpoint_that_was_written_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"weight": torch.arange(5.0)}, tmp_path / "last.ckpt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(tmp_path / "last.ckpt") as archive:
+        assert not any(member.CRC for member in archive.infolist())
+    assert read_torch(tmp_path / "last.ckpt")["weight"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("at", ["weights", "checksum", "structure"])
+def test_an_interrupted_save_leaves_no_model_of_two(at, folder, monkeypatch):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def interrupted(*args, **kwargs):
+        if at == "weights":
+            Path(args[1]).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    name = {"weights": "save_model", "checksum": "_checksum", "structure": "write_whole"}[at]
+    monkeypatch.setattr(serialization, name, interrupted)
+    network = UserNetwork("torchvision.ops:MLP", {"in_channels": 8, "hidden_channels": [4, 2]})
+    with pytest.raises(KeyboardInterrupt):
+        serialization.save(network, folder, {"network": serialization.describe(network)})
+    left = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if at == "structure":
+        assert list(left) == ["model.safetensors"], "without structure it is no model"
+    else:
+        assert left == before
+
+
+def test_a_full_disk_is_said_as_python_says_it(folder, monkeypatch):
+    def full(module, path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(serialization, "save_model", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*model\.safetensors") as caught:
+        serialization.save(nn.Identity(), folder, {})
+    assert caught.value.errno == 28
+    monkeypatch.undo()
+    assert isinstance(serialization.load(folder), UserNetwork), "what was there is there"
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    serialization.write_whole(path, "old")
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda *args, **kwargs: Full())
+        with pytest.raises(OSError, match="No space"):
+            serialization.write_whole(path, "new")
+    assert path.read_text() == "old"
+    serialization.write_whole(path, "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("results.json", "new")]
+
+
+def test_the_parts_of_torch_that_networks_are_built_of_are_layers():
+    for cls in (nn.Identity, nn.Linear, nn.Sequential):
+        assert trusted.lies_in(trusted.home(cls), trusted.BUILT_FROM)
