@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset
 
 from iin_lightning.app import train
@@ -143,6 +144,11 @@ def test_too_little_memory_is_said(tmp_path):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
 
 
+def test_too_little_memory_that_cuda_itself_says_is_said(tmp_path):
+    with pytest.raises(ResourceError, match="not enough of the GPU"), explained(tmp_path):
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be ...")
+
+
 def test_other_errors_are_left_alone(tmp_path):
     for error in (OSError(2, "No such file"), RuntimeError("shapes"), KeyError("key")):
         with pytest.raises(type(error)) as seen, explained(tmp_path):
@@ -178,6 +184,31 @@ def test_slurm_is_asked_to_start_again_what_it_warned_of_its_end(scontrol, monke
     assert scontrol.read_text().split() == ["requeue", job]
     assert str(stopped).endswith(f"SLURM will start job {job} again.")
     assert stopped.exit_code == 75
+
+
+@pytest.mark.parametrize("number", train.PREEMPTION)
+def test_a_scheduler_is_heard_outside_of_training_steps_too(scontrol, monkeypatch, number):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    before = signal.getsignal(number)
+    with pytest.raises(SIGTERMException) as ended, train._preemptible():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+    stopped = train._stopped(ended.value, Path("outputs/mine"))
+    assert (stopped.exit_code, stopped.signal) == (75, number)
+    assert scontrol.exists() == (number == signal.SIGUSR1)
+
+
+def test_lightning_itself_says_no_signal_when_it_ends_a_test():
+    assert train._stopped(SIGTERMException(), Path("outputs/mine")).exit_code == 75
+
+
+def test_a_sweeps_own_handlers_stay():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with train._preemptible():
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("stop", [StoppedByUser("Saved."), Preempted("Saved.", signal.SIGTERM)])

@@ -40,6 +40,7 @@ def in_sweep(tmp_path):
             "callbacks": watch,
             "launcher": {"_target_": launcher},
             "runtime": {"output_dir": str(folder)},
+            "sweep": {"dir": str(tmp_path)},
             "job": {"num": 3},
             "overrides": {"task": ["seed=3", "+hub.token=abc"]},
         }
@@ -61,16 +62,18 @@ def raising(error):
     ("error", "reason"),
     [
         (MissingExtraError("lpips", "perceptual", "The loss"), 'pip install "iin-lightning[perceptual]"'),
-        (RuntimeError("boom"), "RuntimeError: boom"),
+        (RuntimeError("boom at db://me:abc@host"), "RuntimeError: boom at db://***@host"),
     ],
 )
-def test_a_failure_is_noted_without_secrets_and_forgotten_after_a_success(in_sweep, error, reason):
+def test_a_failure_is_noted_without_secrets_and_forgotten_after_a_success(in_sweep, error, reason, caplog, capsys):
+    caplog.set_level("INFO")
     folder = in_sweep()
     assert raising(error)(OmegaConf.create()) is None
     note = json.loads((folder / FAILURE).read_text())
     assert reason in note["reason"]
     assert note["error"] == type(error).__name__
     assert note["overrides"] == ["seed=3", "+hub.token=***"]
+    assert "abc" not in caplog.text + capsys.readouterr().err
     assert Guard(lambda config: 0.5)(OmegaConf.create()) == 0.5
     assert not (folder / FAILURE).exists()
 
@@ -117,6 +120,16 @@ def test_jobs_that_differ_in_their_seed_are_averaged(tmp_path):
     assert "| 0.2 | 1 |  | 5 |" in text, "numbers of a job that failed later are not lost"
     assert r"no a\|b" in text
     assert [row["test/nll"] for row in rows(tmp_path)] == ["2.0", "4.0", "5.0", ""]
+
+
+def test_what_cannot_be_written_is_on_the_screen(tmp_path, capsys):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / FAILURE).write_text(json.dumps({"reason": "no room", "overrides": ["seed=0"]}))
+    (tmp_path / "sweep.csv").mkdir()
+    assert report(tmp_path, 0) == 2
+    said = capsys.readouterr().out
+    assert "failed: job 0: no room" in said
+    assert "The table could not be written" in said
 
 
 def test_a_picture_is_drawn_of_numbers_alone(tmp_path):

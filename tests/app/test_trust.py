@@ -61,6 +61,11 @@ REFUSED = {
     "a text that is decoded": ("{x: ['${oc.decode:\"{_target_: os.system}\"}']}", r"oc\.decode could make up"),
     "a resolver that is looked up": ("{n: create, x: 'a ${oc.${n}:\"{}\"}'}", r"could make up"),
     "a network by its name": ("{encoder: {network: {target: 'stranger:Net'}}}", "stranger is not among"),
+    "a network by a name that is no word": ("{encoder: {target: 'stran-ger:Net'}}", "stran-ger is not among"),
+    "a default that would be called": (
+        "{x: '${oc.select:nothing,{_target_:stranger.Guest}}'}",
+        "keys could name code",
+    ),
     "one that is made up": ("{n: 'stranger:Net', encoder: {target: '${n}'}}", "must be named"),
     "by position": (
         "{_target_: iin_lightning.encoders.user_network.UserNetwork, _args_: ['stranger:Net']}",

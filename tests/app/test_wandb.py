@@ -7,14 +7,15 @@ import pytest
 from omegaconf import OmegaConf
 from tests.wandb_records import stored
 
-from iin_lightning.app.secrets import mask, plain
+from iin_lightning.app.loggers import RUN, Wandb
+from iin_lightning.app.secrets import mask, plain, refuse_within
 from iin_lightning.app.workspace import SWEPT, layout, logged
-from iin_lightning.errors import MissingExtraError
+from iin_lightning.errors import CheckpointError, ConfigError, MissingExtraError
 
 # Of wandb_workspaces.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")
 
-USER, TOKEN, ENVIRONMENT, REMOTE = (f"planted{i}" for i in range(4))
+ENVIRONMENT, REMOTE = "planted0", "planted1"
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,7 @@ def sweep(command, tiny, workplace, tmp_path_factory):
         "logger.wandb.log_model=true",
         "+evaluation.metric=[likelihood,leakage]",
         "+analysis@analyses.dimensions=dimensions",
-        f"+evaluation.weights=https://{USER}:abc@host.org/weights",
-        f"+hydra.job.env_set.HUB_TOKEN={TOKEN}",
+        "+evaluation.weights=https://me:${oc.env:PLACE}@host.org/weights",
         f"+hydra.job.env_set.PLACE={ENVIRONMENT}",
         "paths.outputs=${oc.env:PLACE}",
         "hydra.sweep.dir=jobs/night",
@@ -113,20 +113,19 @@ def test_histograms_tables_and_the_model_are_there(sweep, first):
 
 def test_no_secret_is_in_what_w_and_b_stores(sweep, first):
     assert first.config["paths"]["outputs"] == "${oc.env:PLACE}"
-    assert first.config["evaluation"]["weights"] == "https://***@host.org/weights"
+    assert first.config["evaluation"]["weights"] == "https://me:${oc.env:PLACE}@host.org/weights"
     assert first.config["model"]["loss"]["rho"] == 0.975  # what is no secret is there
-    said = [argument for one in first.environment for argument in one.args]
-    assert "+hydra.job.env_set.HUB_TOKEN=***" in said
     assert any("host.org/repository.git" in one.git.remote_url for one in (first.run, *first.environment))
-    for name in (USER, TOKEN, REMOTE):
-        assert name not in first.text
-        for file in (sweep / "jobs" / "night" / "0" / "wandb").rglob("*"):
-            assert not file.is_file() or name.encode() not in file.read_bytes(), file
+    assert REMOTE not in first.text
+    for file in (sweep / "jobs" / "night" / "0" / "wandb").rglob("*"):
+        assert not file.is_file() or REMOTE.encode() not in file.read_bytes(), file
 
 
 def test_a_resumed_run_is_the_same_one(sweep, first, command):
     folder = sweep / "jobs" / "night" / "0"
-    command(f"resume={folder}", "model.steps=9", folder=sweep)
+    command(f"resume={folder}", "model.steps=9", "name=${oc.env:HOME}", folder=sweep)
+    went_on = OmegaConf.to_container(OmegaConf.load(folder / "config.resumed.yaml"))
+    assert went_on["name"] == "${oc.env:HOME}", "what comes from the environment is not written down"
     after = stored(folder)[-1]
     assert (after.run.run_id, after.run.project) == (first.run.run_id, first.run.project)
     assert after.run.resume
@@ -229,10 +228,38 @@ def test_a_missing_package_is_named(monkeypatch):
         (r"root=https\://me\:abc@host/x", "root=https\\://***@host/x"),
         ("postgresql://me:a@b@host/x", "postgresql://***@host/x"),
         ({"secret": {"a": 1}, "n": 2.5}, {"secret": "***", "n": 2.5}),
+        (["a.token=${oc.env:A}", "{pwd: '${oc.env:A,null}'}"], ["a.token=${oc.env:A}", "{pwd: '${oc.env:A,null}'}"]),
+        (["token=${oc.env:A,b}", "token=${oc.env:A}b"], ["token=***,b}", "token=***}b"]),
+        ({"class_token": True, "token": "${a.b}"}, {"class_token": True, "token": "${a.b}"}),
+        ("db://${oc.env:A}:${oc.env:B}@host/x", "db://${oc.env:A}:${oc.env:B}@host/x"),
+        ("db://me:${oc.env:B,abc}@host/x", "db://***@host/x"),
     ],
 )
 def test_secrets_are_masked_and_nothing_else(came, left):
     assert mask(came) == left
+
+
+@pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"]])
+@pytest.mark.parametrize("argument", ["+logger.wandb.settings.api_key=planted", "data.root=https://me:planted@host/x"])
+def test_a_secret_that_is_typed_is_refused_and_nothing_is_written(argument, several, run_command, tmp_path):
+    process = run_command("iin_lightning.train", *several, "logger=wandb", argument, cwd=tmp_path)
+    assert process.returncode == 2
+    assert "holds a secret" in process.stderr
+    assert "${oc.env:NAME}" in process.stderr
+    assert "planted" not in process.stdout + process.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_secret_in_a_yaml_file_is_refused_by_its_key():
+    with pytest.raises(ConfigError, match=r"^a\.1\.token=\*\*\* holds a secret"):
+        refuse_within(OmegaConf.create({"seed": 1, "a": [0, {"token": "abc"}]}))
+    refuse_within(OmegaConf.create({"a": {"token": "${oc.env:NAME}", "other": "???"}}))
+
+
+def test_a_damaged_note_of_a_run_is_named(tmp_path):
+    (tmp_path / RUN).write_text('{"id": ')
+    with pytest.raises(CheckpointError, match=r"wandb_run\.json is damaged"):
+        Wandb(str(tmp_path), "project")
 
 
 def test_a_value_from_the_environment_is_not_read_whoever_refers_to_it(monkeypatch):

@@ -1,10 +1,13 @@
 """What is not finite reaches no weight, is traced to its items, and can be skipped."""
 
+from functools import partial
 from itertools import pairwise
 from operator import attrgetter
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import StreamModule
@@ -12,6 +15,7 @@ from iin_lightning.data.stream import FixedSingles, Pairs, Singles
 from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.factors import Factors
 from iin_lightning.tasks import finite
+from iin_lightning.tasks.classify import Classify
 
 BROKEN = 17
 
@@ -76,6 +80,23 @@ def test_a_step_that_is_skipped_leaves_the_weights_and_no_trace(ready, trainer, 
     assert task.skipped == len(broken)
     state = run.optimizers[0].state_dict()["state"]
     assert {int(entry["step"]) for entry in state.values()} == {12 - len(broken)}, "Adam counted none of them"
+
+
+def test_a_step_that_is_skipped_leaves_the_running_statistics(trainer):
+    def fit(*steps):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2))
+        adam, constant = partial(torch.optim.Adam, lr=0.01), partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
+        x = torch.randn(4, 8, 6, generator=torch.Generator().manual_seed(1))
+        x[1, 3] = float("nan")
+        batches = [(x[step], torch.zeros(8, 1).long()) for step in steps]
+        run = trainer(len(steps), max_epochs=1, limit_val_batches=0)
+        run.fit(Classify(network, 0, adam, constant, on_nan="skip"), DataLoader(batches, batch_size=None))
+        return network.state_dict()
+
+    skipped, without = fit(0, 1, 2, 3), fit(0, 2, 3)
+    del skipped["0.num_batches_tracked"], without["0.num_batches_tracked"]
+    assert all(torch.equal(value, without[name]) for name, value in skipped.items())
 
 
 def test_skipping_is_said_with_the_items(ready, trainer, caplog):

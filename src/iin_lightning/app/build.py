@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,8 +113,10 @@ def be_deterministic(on: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
 
 
-def build_trainer(config: DictConfig, loggers: list[Logger], callbacks: Mapping[str, Callback]) -> Trainer:
-    """Lightning's trainer with the callbacks of the group and those given."""
+def build_trainer(
+    config: DictConfig, loggers: list[Logger], callbacks: Mapping[str, Callback], folder: Path
+) -> Trainer:
+    """Lightning's trainer with the callbacks of the group and those given, for a run in a folder."""
     chosen = [instantiate(callback) for callback in config.callbacks.values()]
     trainer: Trainer = instantiate(
         config.trainer,
@@ -122,6 +125,8 @@ def build_trainer(config: DictConfig, loggers: list[Logger], callbacks: Mapping[
         logger=loggers,
         callbacks=[*chosen, *callbacks.values()],
         plugins=[AtomicCheckpointIO()],
+        # Where Lightning looks under SLURM for states of its own: not those that another project left here.
+        default_root_dir=str(folder),
         enable_checkpointing=True,
     )
     return trainer

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from iin_lightning.app import schema
 from iin_lightning.app.guard import Guard, SweepStopped, sentence
 from iin_lightning.app.paths import conf_folder, register_resolvers
+from iin_lightning.app.secrets import refuse
 from iin_lightning.app.watch import Watch
 from iin_lightning.errors import IINError, MissingExtraError, StoppedByUser, choices
 
@@ -59,6 +60,7 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
 def _run(guard: Guard, config_name: str) -> int:
     """Let Hydra run the job, or its sweep; the exit code, once the reason of a failure has been said."""
     try:
+        refuse(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guard)()
         if guard.error is not None:
             raise guard.error

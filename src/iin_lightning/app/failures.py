@@ -11,6 +11,7 @@ from iin_lightning.errors import ResourceError
 
 # How torch says that main memory is used up, and that a process which loads batches is gone.
 NO_MEMORY = ("can't allocate memory", "not enough memory")
+NO_GPU_MEMORY = "CUDA error: out of memory"  # of CUDA itself; torch's own allocator has an exception for it
 WORKER_GONE = "DataLoader worker"
 
 
@@ -44,7 +45,7 @@ def explained(folder: Path) -> Iterator[None]:
         ) from error
     except RuntimeError as error:
         text = str(error)
-        if any(said in text for said in NO_MEMORY):
+        if any(said in text for said in (*NO_MEMORY, NO_GPU_MEMORY)):
             raise ResourceError(_out_of_memory(error)) from error
         if text.startswith(WORKER_GONE):
             raise ResourceError(
@@ -55,7 +56,8 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def _out_of_memory(error: BaseException) -> str:
-    where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "main memory"
+    on_gpu = isinstance(error, torch.OutOfMemoryError) or NO_GPU_MEMORY in str(error)
+    where = "the GPU" if on_gpu else "main memory"
     said = next(iter(str(error).splitlines()), type(error).__name__)
     return (
         f"There is not enough of {where} ({said}). Lower model.batch_size (trainer.accumulate_grad_batches=2 makes up "

@@ -5,6 +5,7 @@ import logging
 import math
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
@@ -16,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from iin_lightning.app.paths import register_resolvers
-from iin_lightning.app.secrets import mask
+from iin_lightning.app.secrets import mask, refuse_within
 from iin_lightning.app.watch import SIGNALS, STOPPED, Watch
 from iin_lightning.errors import IINError, StoppedByUser
 
@@ -73,25 +74,29 @@ class Guard:
         if Watch.is_on():
             return self._in_sweep(config)
         try:
-            return self.job(config)
+            return self._do(config)
         except Exception as error:  # command() tells the kinds apart
-            log.info("%s", error)
+            log.info("%s", mask(str(error)))
             self.error = self.error or error
             return None
+
+    def _do(self, config: DictConfig) -> float | None:
+        refuse_within(config)
+        return self.job(config)
 
     def _in_sweep(self, config: DictConfig) -> float | StoppedJob | None:
         from iin_lightning.app.ranks import is_main_process  # noqa: PLC0415  torch is slow to import
 
         hydra = HydraConfig.get()
         folder, launcher = Path(hydra.runtime.output_dir), hydra.launcher._target_
-        stopped = folder.parent / STOPPED
+        stopped = Path(hydra.sweep.dir, STOPPED)
         if stopped.exists():
             return StoppedJob(StoppedByUser("Stopped."))
         if is_main_process():
             (folder / FAILURE).unlink(missing_ok=True)
         try:
             with _signals() if "joblib" in launcher else nullcontext():
-                value = self.job(config)
+                value = self._do(config)
         except (StoppedByUser, KeyboardInterrupt) as stop:
             stopped_by = stop if isinstance(stop, StoppedByUser) else StoppedByUser("Stopped.")
             if launcher.endswith("BasicLauncher"):
@@ -126,8 +131,8 @@ def sentence(error: BaseException) -> IINError | None:
 def _note(error: Exception, folder: Path, overrides: list[str]) -> str:
     """Write why a job failed: the reason for the table of the sweep, all of it into the log."""
     cured = sentence(error)
-    log.info("The job failed: %s", error, exc_info=None if cured else error)
-    reason = str(cured) if cured else f"{type(error).__name__}: {error}"
+    log.info("The job failed: %s", mask(str(cured) if cured else "".join(traceback.format_exception(error))))
+    reason: str = mask(str(cured) if cured else f"{type(error).__name__}: {error}")
     note = {
         "error": type(error).__name__,
         "reason": reason,

@@ -1,7 +1,6 @@
 """Loggers of a run: ``metrics.csv`` in its folder, and Weights & Biases where it is asked for."""
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from iin_lightning.app import results
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.secrets import mask, plain
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.serialization import write_whole
 from iin_lightning.tasks.base import Task
 from iin_lightning.tasks.interpret import Interpret
 
@@ -66,7 +66,7 @@ class Wandb(WandbLogger):
             )
         self.file, self.log_finished = Path(save_dir) / RUN, log_model
         if self.file.is_file():
-            options |= json.loads(self.file.read_text())
+            options |= _known(self.file)
         else:
             sweep = _sweep()
             options |= {"project": project, "group": group or sweep.get("group"), "job_type": job_type}
@@ -83,10 +83,11 @@ class Wandb(WandbLogger):
         Raises:
             ConfigError: W&B cannot be reached, or does not know who this is.
         """
-        with wandb_errors(), _masked_arguments():
+        with wandb_errors():
             run = self.experiment
         if not run.disabled:
-            self.file.write_text(json.dumps({"id": run.id, "project": run.project, "entity": run.entity or None}))
+            known = {"id": run.id, "project": run.project, "entity": run.entity or None}
+            write_whole(self.file, json.dumps(known) + "\n")
         # All else has its last value in the run table; Lightning makes the step the axis of everything.
         for name in LOSSES:
             run.define_metric(name, step_metric=STEP, step_sync=True, summary="min,last")
@@ -109,9 +110,13 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
     if metrics.exists() and is_main_process():
         metrics.rename(folder / f"metrics.{len(list(folder.glob('metrics.*.csv'))) + 1}.csv")
     loggers: list[Logger] = [instantiate(logger)(save_dir=str(folder)) for logger in config.logger.values()]
-    for logger in loggers:
-        if isinstance(logger, Wandb) and is_main_process():
-            logger.open(config)
+    try:
+        for logger in loggers:
+            if isinstance(logger, Wandb) and is_main_process():
+                logger.open(config)
+    except BaseException:
+        finish(loggers, failed=True)
+        raise
     return loggers
 
 
@@ -159,6 +164,17 @@ def log_outcome(loggers: Sequence[Logger], outcome: Mapping[str, Any], folder: P
             logger.experiment.log_artifact(artifact)
 
 
+def _known(file: Path) -> dict[str, str | None]:
+    """The W&B run of a folder."""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file} is damaged ({error}): put a copy of it back, or move it away; the run then goes on as another one "
+            "of W&B."
+        ) from error
+
+
 def _sweep() -> dict[str, str]:
     """Of a job in a sweep: the group of all, and what this one varies; nothing elsewhere."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -190,14 +206,3 @@ def wandb_errors() -> Iterator[None]:
             f"W&B says: {error}\nLog in (wandb login, or WANDB_API_KEY), or do without network: a run with "
             "WANDB_MODE=offline, and `wandb sync` later; a report with out=<file>."
         ) from error
-
-
-@contextmanager
-def _masked_arguments() -> Iterator[None]:
-    """Hide the secrets of the command line, which W&B reads and stores when a run begins."""
-    arguments = sys.argv
-    sys.argv = [*arguments[:1], *mask(arguments[1:])]
-    try:
-        yield
-    finally:
-        sys.argv = arguments

@@ -64,7 +64,8 @@ def add(folder: Path, section: str, numbers: Mapping[str, Any]) -> None:
 
 def finish(folder: Path) -> None:
     """Note in ``results.json`` that all was done, and when."""
-    write({**read(folder), "finished": datetime.now().astimezone().isoformat(timespec="seconds")}, folder)
+    with FileLock(folder / f"{FILE}.lock"):
+        write({**read(folder), "finished": datetime.now().astimezone().isoformat(timespec="seconds")}, folder)
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

@@ -58,6 +58,10 @@ def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
                 f"A resumed run keeps its groups, so {override.input_line} cannot be changed: leave it out, or start a "
                 "new run. Values such as model.steps=5000 may change."
             )
-        OmegaConf.update(saved, key, OmegaConf.select(config, key))
+        # As it was typed: what comes from the environment is not written down.
+        parent, _, name = key.rpartition(".")
+        typed = OmegaConf.to_container(OmegaConf.select(config, parent) if parent else config)
+        assert isinstance(typed, dict)
+        OmegaConf.update(saved, key, typed[name])
     saved.resume = str(folder)
     return origin, saved

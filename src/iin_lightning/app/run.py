@@ -35,7 +35,7 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.style import save
 
 # What a network that is trained for this run takes over from it. Its recipe is its own.
-SHARED = ("data", "trainer", "logger", "callbacks", "paths", "deterministic")
+SHARED = ("data", "trainer", "logger", "callbacks", "paths", "deterministic", "checkpoint", "on_nan")
 
 # Networks that a later run may need: they go into the model store.
 PUBLISHED = ("autoencode", "classify", "head")
@@ -140,7 +140,7 @@ def _trainer(
     callbacks["checkpoint"] = Checkpoints(checkpoint, config.checkpoint.steps, config.checkpoint.minutes)
     if stage.draw is not None:
         callbacks["pictures"] = Pictures(stage.draw, images, folder / "figures")
-    return build_trainer(config, loggers, callbacks), images
+    return build_trainer(config, loggers, callbacks, folder), images
 
 
 def _finish(trainer: Trainer, stage: Stage) -> dict[str, float]:

@@ -1,21 +1,29 @@
 """What must not be written down: passwords, tokens, keys, and what a configuration takes from the environment."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from iin_lightning.errors import ConfigError
 
 MASK = "***"
 
 _NAME = r"pass(?:word|wd|phrase)|pwd|token|secret|credentials?|(?:api|access|secret|private|auth)[_-]?key|authorization"
 _SECRET = re.compile(rf"(?:^|[._-]|(?<=[a-z])(?=[A-Z]))(?:{_NAME})$", re.IGNORECASE)
+# What names a secret, but does not tell it. A default value of oc.env might.
+_REFERENCE = r"\$\{(?:oc\.env:\s*)?[\w.]+(?:,\s*null)?\}"
+_HARMLESS = rf"(?:{_REFERENCE}|true|false|null)"
 # key=value and {key: value} within a text: an override of the command line, a query of a URL. Hydra may write \: for :.
 _SAID = re.compile(
-    rf"((?<![a-z])(?:{_NAME})[\"']?\s*\\?[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&}}\]\"']+)",
+    rf"((?<![a-z])(?:{_NAME})[\"']?\s*\\?[=:]\s*)(?![\"']?{_HARMLESS}(?:$|[\s,;&}}\]\"']))"
+    r"(\"[^\"]*\"|'[^']*'|[^\s,;&}\]\"']+)",
     re.IGNORECASE,
 )
-_USERINFO = re.compile(r"(\w[\w+.-]*\\?://)[^\s/?#@]+(?:@[^\s/?#@]+)*@")
+_USERINFO = re.compile(
+    rf"(\w[\w+.-]*\\?://)(?!(?:[\w.-]+:)?{_REFERENCE}(?::{_REFERENCE})?@)[^\s/?#@]+(?:@[^\s/?#@]+)*@"
+)
 _FROM_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
 
 
@@ -23,7 +31,7 @@ def mask(value: Any) -> Any:
     """The same containers and texts without their secrets.
 
     A secret is the value of a key whose name ends like one (``password``, ``token``, ``api_key``, ``secret``, ...),
-    also where key and value stand in a text, and the user in a URL.
+    also where key and value stand in a text, and the user in a URL. An interpolation tells none.
 
     Args:
         value: nested dicts, lists and plain values.
@@ -33,9 +41,11 @@ def mask(value: Any) -> Any:
         {'hub': {'api_key': '***', 'n_tokens': 3}, 'root': 'https://***@host/x?token=***'}
         >>> mask(["seed=1", "+data.token=abc", "+hub={password: abc, size: 3}"])
         ['seed=1', '+data.token=***', '+hub={password: ***, size: 3}']
+        >>> mask({"token": "${oc.env:HUB}", "class_token": False})
+        {'token': '${oc.env:HUB}', 'class_token': False}
     """
     if isinstance(value, Mapping):
-        return {k: MASK if _is_secret(k) and v not in (None, "", MASK) else mask(v) for k, v in value.items()}
+        return {k: MASK if _is_secret(k) and _tells(v) else mask(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(mask, value))
     if isinstance(value, str):
@@ -45,6 +55,60 @@ def mask(value: Any) -> Any:
 
 def _is_secret(key: Any) -> bool:
     return isinstance(key, str) and _SECRET.search(key) is not None
+
+
+def _tells(value: Any) -> bool:
+    if isinstance(value, str):
+        return value not in ("", MASK) and re.fullmatch(_REFERENCE, value) is None
+    return value is not None and not isinstance(value, bool)
+
+
+def refuse(arguments: Sequence[str]) -> None:
+    """Let nobody type a secret: Hydra and runs write down what is typed.
+
+    Args:
+        arguments: of the command line.
+
+    Raises:
+        ConfigError: one of them holds a secret.
+
+    Example:
+        >>> refuse(["seed=1", "+hub.token=${oc.env:HUB}"])
+        >>> refuse(["+hub.token=abc"])
+        Traceback (most recent call last):
+        ...
+        iin_lightning.errors.ConfigError: +hub.token=*** holds a secret, which would be written into the folder of ...
+    """
+    for argument in arguments:
+        if (masked := mask(argument)) != argument:
+            raise ConfigError(_refusal(masked))
+
+
+def refuse_within(config: DictConfig) -> None:
+    """Let no secret stand in a configuration, which is written into the folder of a run.
+
+    Raises:
+        ConfigError: there is one, of a yaml file.
+    """
+    said = OmegaConf.to_container(config, throw_on_missing=False)
+    if (masked := mask(said)) != said:
+        raise ConfigError(_refusal(_differing(said, masked)))
+
+
+def _differing(said: Any, masked: Any, key: str = "") -> str:
+    """The first key whose value was masked."""
+    if isinstance(said, dict | list) and isinstance(masked, dict | list):
+        for name in said if isinstance(said, dict) else range(len(said)):
+            if said[name] != masked[name]:
+                return _differing(said[name], masked[name], f"{key}.{name}" if key else str(name))
+    return f"{key}={masked}"
+
+
+def _refusal(what: str) -> str:
+    return (
+        f"{what} holds a secret, which would be written into the folder of the run: put it into an environment "
+        f"variable, and name that in its place, as '${{oc.env:NAME}}'."
+    )
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -48,9 +48,13 @@ def report(folder: Path, code: int) -> int:
     jobs, objective = gather(folder)
     console = Console()
     if jobs:
-        written = write(jobs, objective, folder)
         show(jobs, objective, console)
         _say_best(folder, console)
+        try:
+            written = write(jobs, objective, folder)
+        except OSError as full:  # the numbers are on the screen, and in the folders of the jobs
+            console.print(f"The table could not be written: {full}", soft_wrap=True, markup=False)
+            written = []
         for path in written:
             console.print(f"{'picture ' if path.suffix == '.png' else 'table   '} {path}", soft_wrap=True)
     counts = Counter(job.status for job in jobs)

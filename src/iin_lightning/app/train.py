@@ -3,9 +3,12 @@
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
@@ -18,9 +21,13 @@ from iin_lightning.app.failures import explained
 from iin_lightning.app.ranks import is_main_process, join
 from iin_lightning.app.resume import CONFIG, read, resumed
 from iin_lightning.app.run import run
+from iin_lightning.callbacks.checkpoints import SIGNALS
 from iin_lightning.errors import ConfigError, Preempted, StoppedByUser
 
 LOCK = "run.lock"
+
+# What schedulers send before they end a job.
+PREEMPTION = [number for number in SIGNALS if number != signal.SIGINT]
 
 
 def train(config: DictConfig) -> float | None:
@@ -54,7 +61,8 @@ def train(config: DictConfig) -> float | None:
             return results.objective(found)
     with _alone_in(folder), explained(folder):
         try:
-            return results.objective(run(config, folder, origin))
+            with _preemptible():
+                return results.objective(run(config, folder, origin))
         except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
             raise _stopped(stop, folder) from stop
 
@@ -91,19 +99,42 @@ def _alone_in(folder: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _preemptible() -> Iterator[None]:
+    """Let a scheduler's signal end the block at once; while training lasts, ``Checkpoints`` listens instead.
+
+    Without this Lightning would take SIGUSR1 under SLURM, write a state of its own into the working directory, from
+    which any other run would go on, and miss SIGTERM where it tests. A sweep's own handlers stay.
+    """
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        unheard = [number for number in PREEMPTION if signal.getsignal(number) == signal.SIG_DFL]
+        previous = {number: signal.signal(number, _end) for number in unheard}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SIGTERMException(number)
+
+
 def _stopped(stop: BaseException, folder: Path) -> BaseException:
     """What to say of a run that was stopped; the same exception if nobody asked for it."""
+    preempted = isinstance(stop, Preempted | SIGTERMException)
     # Outside of a training step Lightning makes an exit of Ctrl-C.
-    interrupted = isinstance(stop, SIGTERMException) or isinstance(stop.__context__, KeyboardInterrupt)
-    if isinstance(stop, SystemExit) and not interrupted:
+    if isinstance(stop, SystemExit) and not preempted and not isinstance(stop.__context__, KeyboardInterrupt):
         return stop
     said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
     text = f"{said}\nGo on with: python -m iin_lightning.train resume={folder}"
-    if not isinstance(stop, Preempted):
+    if not preempted:
         return StoppedByUser(text)
-    if stop.signal == getattr(signal, "SIGUSR1", None) and is_main_process() and (said := _requeued()):
-        text = f"{text}\n{said}"
-    return Preempted(text, stop.signal)
+    number = stop.signal if isinstance(stop, Preempted) else getattr(stop, "code", None)
+    if number is not None and number == getattr(signal, "SIGUSR1", None) and is_main_process():
+        text = "\n".join(filter(None, (text, _requeued())))
+    return Preempted(text, number)
 
 
 def _requeued() -> str:

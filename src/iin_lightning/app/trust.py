@@ -15,7 +15,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
+from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser as Grammar
 from omegaconf.grammar_parser import parse
 
 from iin_lightning.app.paths import conf_folder
@@ -116,7 +116,8 @@ _CODE = (TARGET, *NAMES_CODE)
 
 
 def _is_code(value: Any) -> bool:
-    return isinstance(value, str) and re.match(r"\w+[.:]", value) is not None
+    # Whatever Python can import, also my-module:Net; a name without a module is not imported.
+    return isinstance(value, str) and re.search(r"[.:]", value) is not None
 
 
 def _entries(value: Any, key: Any = None) -> Iterator[tuple[Any, Any]]:
@@ -173,10 +174,14 @@ def _own_targets() -> frozenset[str]:
 
 def _check_interpolation(text: str, origin: Path) -> None:
     try:
-        used = list(_resolvers(parse(text)))
+        nodes = list(_nodes(parse(text)))
     except OmegaConfBaseException as error:
         raise CheckpointError(f"{origin} has {text!r}, which is no right interpolation: {error}.") from error
-    for name in used:
+    if any(isinstance(node, Grammar.DictContainerContext) for node in nodes):  # a default may be one
+        raise CheckpointError(
+            f"{origin} has {text!r}, whose keys could name code: write them as keys of the configuration instead."
+        )
+    for name in (node.getText() for node in nodes if isinstance(node, Grammar.ResolverNameContext)):
         if name not in RESOLVERS:
             raise CheckpointError(
                 f"{origin} has {text!r}. Of interpolations a configuration from elsewhere may use those of a key, and "
@@ -184,8 +189,7 @@ def _check_interpolation(text: str, origin: Path) -> None:
             )
 
 
-def _resolvers(node: Any) -> Iterator[str]:
-    if isinstance(node, OmegaConfGrammarParser.ResolverNameContext):
-        yield node.getText()
+def _nodes(node: Any) -> Iterator[Any]:
+    yield node
     for child in getattr(node, "children", None) or ():
-        yield from _resolvers(child)
+        yield from _nodes(child)

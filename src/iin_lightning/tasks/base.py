@@ -63,6 +63,7 @@ class Task(StaysFinite):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Let loggers count steps as they are: going on from a state, Lightning may count one too many or too few."""
+        super().on_train_batch_start(batch, batch_idx)
         loop: Any = self.trainer.fit_loop.epoch_loop  # typed as its base class
         loop._batches_that_stepped = self.global_step
 

@@ -25,7 +25,8 @@ class StaysFinite(LightningModule):
 
     Args:
         on_nan: what to do where a loss or a gradient is not finite: "stop", before it reaches the weights; or "skip",
-            and leave the weights as they are in that step, for which the host waits for the device in each.
+            and leave weights and running statistics as they are in that step, for which the host waits for the device
+            in each.
 
     Raises:
         ConfigError: on_nan is neither.
@@ -38,9 +39,9 @@ class StaysFinite(LightningModule):
         self.on_nan = on_nan
         self.skipped = 0  # steps, in this run and in those that it resumes
         self._in_a_row = 0
-        self._first_broken: Tensor | None = (
-            None  # the first batch whose loss is not finite, or -1; on the loss's device
-        )
+        # The first batch whose loss is not finite, or -1; on the loss's device.
+        self._first_broken: Tensor | None = None
+        self._statistics: dict[str, Tensor] = {}  # running ones, as they were before the step
 
     @property
     def batches_done(self) -> int:
@@ -91,12 +92,19 @@ class StaysFinite(LightningModule):
             return False
         # An optimizer moves no weight that has no gradient, nor what it keeps beside it.
         optimizer.zero_grad(set_to_none=True)
+        for name, value in self._statistics.items():
+            self.get_buffer(name).copy_(value)
         self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
         items = self._items(self.batches_done)
         if self._in_a_row == MOST_SKIPPED:
             raise NonFiniteError(f"The gradients of {MOST_SKIPPED} steps in a row are not finite, last{items}. {CURE}")
         log.warning("Step %d is skipped: its gradient%s is not finite.", self.global_step, items)
         return True
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Keep what the forward pass changes, and dropping gradients would not undo: a batch norm's statistics."""
+        if self.on_nan == "skip" and self.batches_done % self.trainer.accumulate_grad_batches == 0:
+            self._statistics = {name: b.clone() for name, b in self.named_buffers() if b.is_floating_point()}
 
     def on_train_start(self) -> None:
         """Begin to look."""
