@@ -41,7 +41,7 @@ def new_folder(parent: str, now: str) -> str:
     Raises:
         ConfigError: it cannot be made there.
     """
-    if not {"--cfg", "-c", "--info", "-i"}.isdisjoint(argument.split("=")[0] for argument in sys.argv):
+    if not {"--cfg", "-c", "--info", "-i"}.isdisjoint(argument.split("=")[0] for argument in sys.argv[1:]):
         return f"{parent}/{now}"  # a configuration is shown, and nothing made
     if not {"TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"}.isdisjoint(os.environ):
         from iin_lightning.app import ranks  # noqa: PLC0415  torch is slow to import

@@ -211,6 +211,10 @@ def require(config: DictConfig, role: str, concept: str | None = None, data: Dat
     needed.merge_with(wish)  # a key that does not exist is an error here
     store = ModelStore(Path(config.paths.models))
     folder = store.folder(needed)
-    if is_main_process() and not store.is_complete(folder):
-        print(f"Training the {role}{f' of {concept}' if concept else ''} first ({folder}).")
-    return serialization.load(store.get(folder, lambda place: run(needed, place, needed)))
+
+    def train(place: Path) -> None:
+        if is_main_process():
+            print(f"Training the {role}{f' of {concept}' if concept else ''} first ({place}).")
+        run(needed, place, needed)
+
+    return serialization.load(store.get(folder, train))
