@@ -4,8 +4,12 @@ A user meets these before any training starts. Each is also the built-in excepti
 ``except ValueError`` keeps working in a notebook.
 """
 
+import signal
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+"""Ctrl-C, and what schedulers send before they end a job; SIGUSR1 is not known everywhere."""
 
 
 class IINError(Exception):

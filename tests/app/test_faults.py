@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset
 
@@ -89,6 +90,20 @@ def test_what_is_finished_is_not_done_again(whole):
     assert {path: path.stat().st_mtime_ns for path in before if path.name != "run.log"} == {
         path: seen for path, seen in before.items() if path.name != "run.log"
     }
+
+
+def test_what_was_continued_with_other_values_is_another_run(whole, tmp_path):
+    undisturbed, start, _ = whole
+    run = tmp_path / "run"
+    run.mkdir()
+    places = f"models: {tmp_path}/models, cache: {tmp_path}/cache"
+    config = OmegaConf.load(undisturbed / "config.yaml")
+    config.paths = OmegaConf.merge(config.paths, OmegaConf.create(f"{{{places}}}"))
+    OmegaConf.save(config, run / "config.yaml")
+    config.model.steps, config.resume = STEPS + 20, str(run)
+    OmegaConf.save(config, run / "config.resumed.yaml")
+    refused = start(tmp_path, ok=False)
+    assert f"is the folder of another run: go on with it (resume={run})" in refused.stderr
 
 
 def test_two_jobs_are_never_in_one_folder(whole):

@@ -19,7 +19,14 @@ from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import StreamModule
 from iin_lightning.data.stream import FixedSingles, Singles
 from iin_lightning.encoders import Autoencoder
-from iin_lightning.errors import CheckpointError, ConfigError, Preempted, ResourceError, StoppedByUser
+from iin_lightning.errors import (
+    STOP_SIGNALS,
+    CheckpointError,
+    ConfigError,
+    Preempted,
+    ResourceError,
+    StoppedByUser,
+)
 from iin_lightning.factors import Factors
 from iin_lightning.flows import Translator
 from iin_lightning.interpreter import Interpreter
@@ -136,7 +143,7 @@ def test_states_come_with_time_too(tmp_path, monkeypatch):
 )
 @pytest.mark.parametrize(("asked", "stops"), [(2, 2), (VALIDATE, VALIDATE), (STEPS, STEPS)])
 def test_a_signal_stops_at_the_next_state(tmp_path, signum, error, code, asked, stops):
-    before = {number: signal.getsignal(number) for number in checkpoints.SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     act = Act(asked, lambda: os.kill(os.getpid(), signum))
     with pytest.raises(error, match=f"after step {stops}; the state is in .*last.ckpt") as stopped:
         fit(tmp_path, Checkpoints, act, every=None)

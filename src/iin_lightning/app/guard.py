@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from iin_lightning.app.paths import register_resolvers
 from iin_lightning.app.secrets import mask, refuse_within
-from iin_lightning.app.watch import SIGNALS, STOPPED, Watch
-from iin_lightning.errors import IINError, StoppedByUser
+from iin_lightning.app.watch import STOPPED, Watch
+from iin_lightning.errors import STOP_SIGNALS, IINError, StoppedByUser
 
 FAILURE = "failure.json"
 
@@ -153,10 +153,10 @@ def _note(error: Exception, folder: Path, overrides: list[str]) -> str:
 @contextmanager
 def _signals() -> Iterator[None]:
     """Let signals stop the job within, and nothing between jobs: a worker that dies takes the others with it."""
-    for number in SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        for number in SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -19,15 +19,14 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from iin_lightning.app import results, trust
 from iin_lightning.app.failures import explained
 from iin_lightning.app.ranks import is_main_process, join
-from iin_lightning.app.resume import CONFIG, read, resumed
+from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, read, resumed
 from iin_lightning.app.run import run
-from iin_lightning.callbacks.checkpoints import SIGNALS
-from iin_lightning.errors import ConfigError, Preempted, StoppedByUser
+from iin_lightning.errors import STOP_SIGNALS, ConfigError, Preempted, StoppedByUser
 
 LOCK = "run.lock"
 
 # What schedulers send before they end a job.
-PREEMPTION = [number for number in SIGNALS if number != signal.SIGINT]
+PREEMPTION = [number for number in STOP_SIGNALS if number != signal.SIGINT]
 
 
 def train(config: DictConfig) -> float | None:
@@ -68,13 +67,16 @@ def train(config: DictConfig) -> float | None:
 
 
 def _goes_on(config: DictConfig, folder: Path) -> bool:
-    """Whether a folder is that of this very run.
+    """Whether a folder is that of this very run, which has not been continued with other values.
 
     Raises:
         ConfigError: it is that of another one.
         CheckpointError: its configuration is damaged.
     """
-    if OmegaConf.to_container(read(folder / CONFIG)) == OmegaConf.to_container(config):
+    last = folder / CONFIG_RESUMED
+    saved = read(last if last.is_file() else folder / CONFIG)
+    saved.resume = None
+    if OmegaConf.to_container(saved) == OmegaConf.to_container(config):
         return True
     raise ConfigError(
         f"{folder} is the folder of another run: go on with it (resume={folder}), or name another one "

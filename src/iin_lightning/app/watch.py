@@ -11,11 +11,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from iin_lightning.errors import STOP_SIGNALS
+
 STOPPED = "stopped"
 """In the folder of a sweep whose workers are asked to stop: none of them begins another job."""
-
-# Ctrl-C; what schedulers send before they end a job. SIGUSR1 is not known everywhere.
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 class Watch(Callback):
@@ -47,7 +46,7 @@ class Watch(Callback):
         if Watch.study:
             Path(config.paths.outputs, "sweeps").mkdir(parents=True, exist_ok=True)  # its data base lies there
         if "joblib" in hydra.launcher._target_:
-            for number in SIGNALS:
+            for number in STOP_SIGNALS:
                 signal.signal(number, _patiently)
 
 

@@ -11,10 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from iin_lightning.errors import ConfigError, Preempted, StoppedByUser
-
-# Ctrl-C; what schedulers send before they end a job. SIGUSR1 is not known everywhere.
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+from iin_lightning.errors import STOP_SIGNALS, ConfigError, Preempted, StoppedByUser
 
 
 class Checkpoints(Checkpoint):
@@ -54,7 +51,7 @@ class Checkpoints(Checkpoint):
         self._asked, self._written, self._step = None, time.monotonic(), trainer.global_step
         # Only the main thread may set handlers; a notebook's or a server's thread keeps its own.
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._ask) for number in STOP_SIGNALS}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Write if it is time, or if somebody asked to stop; after a step that no validation follows."""
