@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from iin_lightning.plots.dimensions import COLORS
 from iin_lightning.plots.style import PAGE, style
 
-WIDE = 20.0  # from this ratio of largest to smallest on, the axis is logarithmic
+WIDE = 9.0  # from this ratio of largest to smallest on, the axis is logarithmic
 MOST = 6
 
 
