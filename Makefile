@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: quickstart test check bench clean help
+.PHONY: quickstart test test-browser check bench docs docs-check clean help
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -25,11 +25,18 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
+$(VENV)/installed-docs: pyproject.toml $(VENV)/installed-dev
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
 quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its interpretation on ColorMNIST, pictures
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
 test: $(VENV)/installed-dev  ## environment, install, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-browser: $(VENV)/installed-dev  ## the explorer's page, driven in Chromium (on Debian: apt install chromium chromium-driver)
+	IIN_LIGHTNING_BROWSER=1 $(BIN)/python -m pytest tests/app/explore/test_browser.py
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .
@@ -41,6 +48,12 @@ bench: $(VENV)/installed  ## what takes too long for a test: benchmarks/, one af
 	@for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
+docs: $(VENV)/installed-docs  ## the documentation, in site/: open site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+docs-check: $(VENV)/installed-docs  ## run every command and all code of README, docs/ and examples/ (one page: PAGES=tutorial)
+	$(BIN)/python docs/_scripts/check.py $(PAGES)
+
 clean:  ## remove the environment and all caches; runs, models and data stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist cache site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,5 +23,5 @@ def test_help_loads_no_torch():
         "print('torch loaded:', 'torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "== Groups" in out.stdout
+    assert "Groups (group=choice)" in out.stdout
     assert out.stdout.rstrip().endswith("torch loaded: False")

@@ -1,6 +1,6 @@
-"""Lay results out for others: ``python -m iin_lightning.report to=wandb project=iin-lightning``."""
+"""Lay results out for others: ``python -m iin_lightning.report run=<run folder>`` writes one HTML file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -13,19 +13,34 @@ from iin_lightning.app.command import command
 class Report:
     """All keys of the command."""
 
-    to: str = MISSING
-    """wandb: a workspace of a W&B project."""
+    run: Any = None
+    """A run folder, a model folder, a list of them, or a pattern such as outputs/sweeps/*/*. Of to=wandb: whose numbers
+    get panels; by default all that the latest runs of the project have logged."""
+    to: str = "html"
+    """html: a page that holds all; wandb: a workspace of a W&B project."""
+    out: str | None = None
+    """The file; by default report.html in the folder of the run. Of several runs: that which compares them, by default
+    in the folder that holds them all. Of to=wandb: the layout as JSON, instead of W&B; no network is needed."""
+    data: Any = None
+    """Of html: other images than those of the run's own configuration; a bare model folder needs it."""
+    response: Any = MISSING
+    """Of html: how classifiers are walked (response.walks=50)."""
+    seed: int = 0
+    """Of html: of the held-out images that are shown."""
+    device: str = "auto"
+    """Of html: where to compute: auto, cpu, cuda."""
+    trust: list[str] = field(default_factory=list)
+    """Of html: your packages that a model or configuration may name: [mine]."""
     project: str = "iin-lightning"
     """Of W&B, where runs are logged (logger.wandb.project)."""
     entity: str | None = None
     """User or team of W&B; by default the one who is logged in."""
-    run: Any = None
-    """Run folders, or a pattern such as outputs/sweeps/*/*, whose numbers get panels; by default all that the latest
-    runs of the project have logged."""
     name: str = "Interpretation"
-    """Of the workspace."""
-    out: str | None = None
-    """A file for the layout as JSON, instead of W&B; no network is needed."""
+    """Of the workspace of W&B."""
+    paths: Any = MISSING
+    """Folders: data, outputs, models, cache."""
+    model: Any = MISSING
+    """What a data set's recipe refers to."""
 
 
 def job(config: DictConfig) -> None:

@@ -8,7 +8,8 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from iin_lightning.app.command import _hint, compose_train
+from iin_lightning.app.command import compose_train
+from iin_lightning.app.hints import hint
 from iin_lightning.app.paths import conf_folder, run_folder
 from iin_lightning.app.store import recipe_key
 
@@ -102,7 +103,7 @@ def test_a_mistyped_data_set_of_versions_suggests_the_nearest(overrides, text, m
     monkeypatch.setattr("sys.argv", ["train", *overrides])
     with pytest.raises(HydraException) as error:
         compose_train(*overrides)
-    assert re.search(text, _hint(str(error.value), "train"))
+    assert re.search(text, hint(str(error.value), "train"))
 
 
 def test_a_run_folder_is_the_resumed_one_or_a_new_one(tmp_path):

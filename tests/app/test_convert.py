@@ -9,12 +9,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from PIL import Image
-from rich.progress import Progress
 
 from iin_lightning.app.convert import convert as run_here
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.convert import Convert
 from iin_lightning.errors import IINError
+from iin_lightning.progress import Bar
 
 PHOTO = "n02085620/n02085620_{}.JPEG"
 
@@ -64,14 +64,9 @@ def test_crops_are_cut_once_and_what_failed_is_listed(convert, tmp_path):
 
 @pytest.mark.usefixtures("convert")
 def test_workers_are_there_before_the_bar_starts_its_thread(tmp_path, monkeypatch):
-    class Bar(Progress):
-        def start(self) -> None:
-            started.append(len(multiprocessing.active_children()))
-            super().start()
-
     started = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("iin_lightning.app.convert.Progress", Bar)
+    monkeypatch.setattr(Bar, "start", lambda _: started.append(len(multiprocessing.active_children())))
     run_here(composed("source=imagenet", "out=faces", "workers=2"))
     assert started[0] > 0
 

@@ -174,7 +174,7 @@ def test_the_command_writes_the_sheet_and_nothing_else(mnist_root, tmp_path, run
     asked = ("data=mnist", f"paths.data={mnist_root}", "split=test", *FEW)
     process = run_command("iin_lightning.look", *asked, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "sheet  outputs/look/mnist/contact_test.png" in process.stdout
+    assert "sheet    outputs/look/mnist/contact_test.png" in process.stdout
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["contact_test.png"]
 
 

@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from iin_lightning.app.command import _hint
 from iin_lightning.app.guard import FAILURE, Guard, StoppedJob, SweepStopped
+from iin_lightning.app.hints import hint
 from iin_lightning.app.jobs import Job, gather, groups, varied
 from iin_lightning.app.sweep import report, write
 from iin_lightning.errors import MissingExtraError, Preempted, StoppedByUser
@@ -172,7 +172,7 @@ def test_what_folders_tell(tmp_path, capsys):
 
 
 def test_a_plugin_that_is_missing_is_named():
-    text = _hint("In 'sweep/joblib': Could not find 'hydra/launcher/joblib'", "train")
+    text = hint("In 'sweep/joblib': Could not find 'hydra/launcher/joblib'", "train")
     assert 'pip install "iin-lightning[sweeps]"' in text
 
 

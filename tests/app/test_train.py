@@ -40,6 +40,9 @@ def test_a_run_leaves_everything_in_its_folder(supervised):
     assert pictures == {"swap.png", "reconstructions.png", "samples.png", "interpolations.png"}
     assert "swap.png" in printed
     assert "swapped factor" in printed
+    start, run = "python -m iin_lightning", "run=runs/sup"
+    following = [f"  {start}.explore {run}", f"  {start}.analyse {run} analysis=swap", f"  {start}.report {run}"]
+    assert printed.splitlines()[-4:] == ["What next", *following]
     result = outcome(folder)
     assert result["steps"] == 6
     assert result["factors"] == {"residual": 4, "digit": 2, "color": 2}
@@ -198,7 +201,7 @@ def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(
 BAD = {
     "processes within a sweep": (["-m", "trainer=ddp_cpu"], "run the jobs one by one without -m"),
     "what only the user knows": (["data=image_folder"], r"data\.root .*add data\.root=<value>"),
-    "an unknown group": (["data=celebba"], "Could not find 'data/celebba'.*color_mnist"),
+    "an unknown group": (["data=celebba"], "There is no data=celebba; .*color_mnist.*did you mean celeba"),
     "an unknown key": (
         ["data.batchsize=3"],
         r"'data.batchsize'.*allowed are: .*batch_size.*did you mean batch_size",

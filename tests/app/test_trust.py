@@ -190,6 +190,9 @@ def test_own_code_trains_and_is_evaluated_once_it_is_trusted_again(run_command, 
     first = run_command("iin_lightning.train", *train, own, "deterministic=true", "hydra.run.dir=run", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert (tmp_path / "deterministic").read_text() == "True"
+    train_next, report_next = first.stdout.splitlines()[-2:]  # what to type next says it again
+    assert train_next.endswith("'trust=[stranger]'")
+    assert report_next == "  python -m iin_lightning.report run=run 'trust=[stranger]'"
     again = ["iin_lightning.analyse", "run=run", "analysis=reconstruct"]
     process = run_command(*again, cwd=tmp_path)
     assert process.returncode == 2

@@ -12,6 +12,7 @@ from iin_lightning.app import trust
 from iin_lightning.app.analyses.answer import FORMATS, Written, answer
 from iin_lightning.app.analyses.dimensions import together
 from iin_lightning.app.beyond import log_answer
+from iin_lightning.app.files import show_files
 from iin_lightning.app.locate import choose_device, find_runs, load_subject
 from iin_lightning.app.loggers import Wandb
 from iin_lightning.app.quiet import quiet
@@ -43,8 +44,7 @@ def analyse(config: DictConfig) -> None:
     console = Console()
     numbers = {run: written.numbers for run, written in found.items()}
     console.print(table(numbers))
-    for run in found:
-        console.print(f"results  {Path(run) / FILE}", soft_wrap=True)
+    show_files((("results", Path(run) / FILE) for run in found), console)
     if len(found) > 1:
         out = Path(config.out or f"{config.paths.outputs}/analysis/{name}")
         paths = list(write_summary(numbers, out))
@@ -53,8 +53,7 @@ def analyse(config: DictConfig) -> None:
                 [(kinds[run], written.answer.numbers) for run, written in found.items()]
             )
             paths += [save(figure, out / f"{key}.{end}") for key, figure in figures.items() for end in FORMATS]
-        for path in paths:
-            console.print(f"written  {path}", soft_wrap=True)
+        show_files((("written", path) for path in paths), console)
 
 
 def _log(config: DictConfig, folder: Path, name: str, written: Written) -> None:

@@ -3,30 +3,21 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import hydra
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from iin_lightning.app import schema
+from iin_lightning.app import help, schema
 from iin_lightning.app.guard import Guard, SweepStopped, sentence
+from iin_lightning.app.hints import check_arguments, composed, hint
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.secrets import refuse
 from iin_lightning.app.watch import Watch
-from iin_lightning.errors import IINError, MissingExtraError, StoppedByUser, choices
-
-# Choices of Hydra's own groups that come with a package.
-PLUGINS = {
-    "launcher/joblib": "hydra-joblib-launcher",
-    "launcher/submitit_local": "hydra-submitit-launcher",
-    "launcher/submitit_slurm": "hydra-submitit-launcher",
-    "sweeper/optuna": "hydra-optuna-sweeper",
-}
+from iin_lightning.errors import IINError, StoppedByUser
 
 
 def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -61,7 +52,11 @@ def _run(guard: Guard, config_name: str) -> int:
     """Let Hydra run the job, or its sweep; the exit code, once the reason of a failure has been said."""
     try:
         refuse(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guard)()
+        check_arguments(config_name)
+        if help.is_asked():
+            help.show(config_name)
+        else:
+            hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guard)()
         if guard.error is not None:
             raise guard.error
     except SweepStopped as stop:
@@ -70,7 +65,7 @@ def _run(guard: Guard, config_name: str) -> int:
         return _say(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         cause = sentence(error)
-        return _say(str(cause) if cause else str(error).strip() + _hint(str(error), config_name), IINError.exit_code)
+        return _say(str(cause) if cause else hint(str(error).strip(), config_name), IINError.exit_code)
     except KeyboardInterrupt:
         return _say("Stopped.", StoppedByUser.exit_code)
     except Exception as error:
@@ -111,40 +106,8 @@ def _say(text: str, code: int) -> int:
     return code
 
 
-def _hint(text: str, config_name: str) -> str:
-    """The cure where Hydra says that a value is missing, or the names that exist where it says that one does not."""
-    if (unknown := re.search(r"Could not find '(\w+)/(\S+)'", text)) is not None:
-        group, name = unknown.groups()
-        if group == "hydra" and name in PLUGINS:
-            return f"\n{MissingExtraError(PLUGINS[name], 'sweeps', f'hydra/{name}'.rpartition('/')[0])}"
-        known = sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
-        return f"\nThere is no {group}={name}; {choices(name, known)}." if known else ""
-    if (missing := re.match(r"Missing mandatory value: (\S+)", text)) is not None:
-        return f"\nOnly you know it, so there is no default: add {missing[1]}=<value>."
-    if "Could not override '" not in text:
-        return ""
-    if (nested := re.search(r"Could not override 'data@(\S+)\.base'", text)) is not None:
-        where = nested[1]
-        return f"\n{where} changes no images of another data set, as {where}=gray does: leave out {where}.base."
-    parent, _, key = text.split("'")[1].rpartition(".")
-    # Groups (data=celeba) decide which keys there are; values (data.seed=1) do not.
-    # One that a sweep goes through is left out, as Hydra does when it reads the values.
-    said = [a for a in sys.argv[1:] if "=" in a and "," not in a]
-    groups = [a for a in said if (conf_folder() / re.split("[@=]", a)[0]).is_dir()]
-    tree = _compose(config_name, groups)
-    node = OmegaConf.select(tree, parent) if parent else tree
-    return f"\nIn {parent or 'the configuration'} {choices(key, map(str, node))}." if node else ""
-
-
 def compose_train(*overrides: str) -> DictConfig:
     """Compose ``conf/train.yaml`` with overrides, without running anything."""
     schema.register()
     register_resolvers()
-    return _compose("train", overrides)
-
-
-def _compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    if GlobalHydra.instance().is_initialized():
-        return compose(config_name, list(overrides))
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        return compose(config_name, list(overrides))
+    return composed("train", overrides)

@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.text import Text
 
 from iin_lightning.app import trust
 from iin_lightning.app.convert_checkpoint import checkpoint
+from iin_lightning.app.files import show_files, show_next, shown
 from iin_lightning.data.crops import Outcome, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+from iin_lightning.progress import track
 
 MISSING = "missing.txt"
 
@@ -52,16 +53,12 @@ def animal_faces(config: DictConfig) -> None:
     table = Path(config.coordinates) if config.coordinates else find_coordinates([source, out])
     crops = read_coordinates(table)
     images = find_images(source, crops)
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     failed: list[Outcome] = []
     counts: Counter[str] = Counter()
     try:
         # Workers start before the bar does, whose thread might hold a lock while they are forked.
-        with (
-            cut_all(crops, images, out, config.workers) as outcomes,
-            Progress(*columns, console=Console(stderr=True)) as progress,
-        ):
-            for outcome in progress.track(outcomes, len(crops), description="Cutting"):
+        with cut_all(crops, images, out, config.workers) as outcomes:
+            for outcome in track(outcomes, "Cutting", len(crops)):
                 counts[outcome.status] += 1
                 if outcome.status in ("missing", "broken"):
                     failed.append(outcome)
@@ -115,5 +112,5 @@ def _show(counts: Counter[str], out: Path, listed: Path) -> None:
             Text(f"missing  {counts['missing']:,} images, and {counts['broken']:,} are broken: {listed}"),
             soft_wrap=True,
         )
-    print_(Text(f"folder   {out}"), soft_wrap=True)
-    print_(Text("look     python -m iin_lightning.look data=animal_faces data.root=") + Text(str(out)), soft_wrap=True)
+    show_files([("folder", out)])
+    show_next([("look", "data=animal_faces", f"data.root={shown(out)}")], "Look at them with")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from iin_lightning import serialization
+from iin_lightning.app.files import LABEL, file_line
 from iin_lightning.checkpoints import Checkpoint, Kind, autoencoder, classifier, kind_of, read, translator
 from iin_lightning.encoders import Autoencoder, Classifier
 from iin_lightning.encoders.base import Encoder
@@ -89,4 +90,4 @@ def _show(kind: Kind, about: str, use: str, found: Checkpoint, out: Path) -> Non
     }
     console = Console(highlight=False)
     for name, text in lines.items():
-        console.print(Text(f"{name:<9}{text}"), soft_wrap=True)
+        console.print(file_line(name, text) if name == "folder" else Text(name.ljust(LABEL) + text), soft_wrap=True)

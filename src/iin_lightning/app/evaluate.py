@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from iin_lightning.app import results, trust
+from iin_lightning.app.files import show_files
 from iin_lightning.app.locate import choose_device, find_runs, load_subject
 from iin_lightning.app.measures import MEASURES, TOGETHER, fitting, measure
 from iin_lightning.app.quiet import quiet
@@ -53,8 +54,7 @@ def evaluate(config: DictConfig) -> None:
         return
     console = Console()
     console.print(table(found))
-    for folder in folders:
-        console.print(f"results  {folder / FILE}", soft_wrap=True)
+    show_files((("results", folder / FILE) for folder in folders), console)
     if len(folders) > 1:
         _write(found, config)
 
@@ -99,5 +99,4 @@ def _alone(subject: Subject, config: DictConfig) -> dict[str, float]:
 
 
 def _write(found: Mapping[str, Mapping[str, float]], config: DictConfig) -> None:
-    for path in write_summary(found, Path(config.out)):
-        Console().print(f"table    {path}", soft_wrap=True)
+    show_files(("table", path) for path in write_summary(found, Path(config.out)))

@@ -1,11 +1,9 @@
 """The command ``look``: a data set's card on the screen, its images and pairs on a sheet; or a network's layers."""
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -15,19 +13,20 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from iin_lightning.app.cards import data_rows
+from iin_lightning.app.files import data_arguments, show_files, show_next
 from iin_lightning.app.layers import look_at_layers
 from iin_lightning.app.quiet import quiet
-from iin_lightning.data.base import ORIGIN, Source, Split, draw_labelled
+from iin_lightning.data.base import ORIGIN, Source, draw_labelled
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.splits import SPLITS
 from iin_lightning.data.stream import ConceptPairs
-from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+from iin_lightning.errors import ConfigError, choices
 from iin_lightning.factors import RESIDUAL, Factors
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.style import save
 from iin_lightning.seeding import generator
 
-NAMES_SHOWN = 12  # of a concept's classes
 CANDIDATES = 64  # pairs drawn for each that is shown, so that rare kinds are seen, too
 
 
@@ -60,33 +59,18 @@ def look(config: DictConfig) -> Path | None:
     if frequencies is not None:
         console.print("\nAttributes of all training images")
         console.print(_frequencies(frequencies(), data.concepts))
-    console.print(Text("\n".join(("\nTrain with", *_commands(data), f"\nsheet  {path}"))), soft_wrap=True)
+    show_files([("sheet", path)], console)
+    models = ("autoencoder", "sup" if data.concepts else "unsup")
+    show_next((("train", *data_arguments(), f"model={model}") for model in models), "Train with", console)
     return path
 
 
 def card(data: DataModule) -> Table:
-    """What a user must know about a data set: name and value, a row each.
-
-    Args:
-        data: its images need not have been drawn, but broken ones are only known by then.
-    """
-    channels, height, width = data.image_shape
-    rows: list[tuple[str, str]] = [("images", f"{channels}x{height}x{width}")]
-    rows += [(split, _size(data, split)) for split in SPLITS]
-    train = data.source("train")
-    rows += [(f"concept {name}", _concept(data, train, name)) for name in data.concepts]
-    if not data.concepts:
-        rows.append(("concepts", "none"))
-    rows += [("note", note) for note in data.notes()]
-    broken = {split: n for split, n in data.broken.items() if n}
-    if broken:
-        found = ", ".join(f"{n:,} in {split}" for split, n in broken.items())
-        rows.append(("broken", f"{found}, of those looked at; others are shown in their place"))
-    rows += [("licence", data.license), ("terms", data.terms)]
+    """What a user must know about a data set, see ``data_rows``, for the screen."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
-    for name, value in rows:
+    for name, value in data_rows(data):
         table.add_row(Text(name), Text(value))
     return table
 
@@ -207,38 +191,7 @@ def _classes(data: DataModule, concepts: Sequence[str], labels: Iterable[int]) -
     return ", ".join(words)
 
 
-def _size(data: DataModule, split: Split) -> str:
-    try:
-        return f"{len(data.source(split)):,} images"
-    except DataNotFoundError as error:
-        return f"none. {error}"
-
-
-def _concept(data: DataModule, source: Source, name: str) -> str:
-    """The values of a concept and how frequent each is."""
-    values, counts = source.labels[:, source.concepts.index(name)].unique(return_counts=True)
-    fewest, most = int(counts.min()), int(counts.max())
-    each = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    if name not in data.classes:
-        return f"{data.kinds[name]}: {len(values):,} different ones, each in {each} training images"
-    names = data.classes[name]
-    if len(names) > NAMES_SHOWN:
-        return f"{len(names)} classes, each of {each} training images: {', '.join(names[:NAMES_SHOWN])}, ..."
-    shares = [f"{names[value]} ({count / len(source):.1%})" for value, count in zip(values.tolist(), counts.tolist())]
-    return f"{len(names)} classes: {', '.join(shares)}"
-
-
 def _frequencies(shares: Mapping[str, float], asked: Iterable[str]) -> Columns:
     """All attributes that the data have, those that are concepts of this configuration in bold."""
     cells = [Text(f"{share:6.1%} {name}", style="bold" if name in asked else "") for name, share in shares.items()]
     return Columns(cells, padding=(0, 2), column_first=True)
-
-
-def _commands(data: DataModule) -> list[str]:
-    """How the data would be trained on, with what this command line says of them."""
-    hydra = HydraConfig.get()
-    told = [one.replace("data@data.", "data.") for one in hydra.overrides.task]  # as a user types it
-    said = [one for one in told if one.startswith(("data.", "paths.", "seed="))]
-    start = ["python", "-m", "iin_lightning.train", f"data={hydra.runtime.choices['data']}", *said]
-    models = ("autoencoder", "sup" if data.concepts else "unsup")
-    return [f"  {shlex.join([*start, f'model={model}'])}" for model in models]

@@ -8,7 +8,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.progress import track
 from torch import Tensor
 
 from iin_lightning import serialization
@@ -26,6 +25,7 @@ from iin_lightning.metrics.leakage import leakage
 from iin_lightning.metrics.readings import readings_for
 from iin_lightning.metrics.round_trip import RoundTrip
 from iin_lightning.metrics.transfer import FactorTransfer
+from iin_lightning.progress import track
 from iin_lightning.seeding import FIXED
 
 Numbers = dict[str, Any]
@@ -36,7 +36,7 @@ Numbers = dict[str, Any]
 def measure_likelihood(subject: Subject, config: DictConfig) -> Numbers:
     """-log p(z) of single test latents in nats per dimension, of each factor alone, and the worst round trip."""
     round_trip = RoundTrip().to(subject.device)
-    for part in subject.latents("test").mean.to(subject.device).split(2000):
+    for part in track(subject.latents("test").mean.to(subject.device).split(2000), "Going round"):
         round_trip.update(subject.interpreter.translator, part)
     dims = subject.interpreter.factors
     parts = dims.split(subject.translated[0])
@@ -57,7 +57,7 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
     readings = {concept: reading for concept, reading in readings.items() if concept in interpreter.factors.concepts}
     metric = FactorTransfer(interpreter.factors, readings, data.concepts).to(subject.device)
     swaps = FixedSwaps(data.source("test"), BATCH_SIZE, FIXED)
-    for target, source in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps), transient=True):
+    for target, source in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps)):
         arguments = (t.to(subject.device) for t in (*target, *source))
         metric.update(interpreter, *arguments)
     return {name: value.item() for name, value in metric.compute().items()}
@@ -69,7 +69,7 @@ def measure_leakage(subject: Subject, config: DictConfig) -> Numbers:
     latents = subject.latents("test")
     changes, once = changing(latents), originals(latents)
     numbers: Numbers = {}
-    for name in [name for name in concepts if name in parts]:
+    for name in track([name for name in concepts if name in parts], "Probing"):
         # A probe that is fitted on one version of an image would know the labels of the others by the image.
         items = torch.arange(len(latents)) if name in changes else once
         of_these = {factor: part[items] for factor, part in parts.items()}

@@ -19,6 +19,7 @@ from iin_lightning.data.module import DataModule
 from iin_lightning.encoders.reductions import PCA
 from iin_lightning.encoders.split import Split
 from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.progress import track
 from iin_lightning.seeding import generator
 
 DRAWN = 32  # images at a time
@@ -52,7 +53,8 @@ def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
     folder.parent.mkdir(parents=True, exist_ok=True)
 
     def batches() -> Iterator[Tensor]:
-        for items in torch.randperm(len(source), generator=generator(config.seed, "reduction")).split(DRAWN):
+        order = torch.randperm(len(source), generator=generator(config.seed, "reduction"))
+        for items in order.split(DRAWN):
             yield source.draw(items, None)
 
     # Of several processes the first to come fits, and the others wait for it.
@@ -60,7 +62,7 @@ def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
         if not ModelStore.is_complete(folder):
             print(f"Fitting {config.encoder.reduce} to training images ({folder}).")
             on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
-            encoder.to("cuda" if on_gpu else "cpu").fit_reduction(batches())
+            encoder.to("cuda" if on_gpu else "cpu").fit_reduction(track(batches(), "Reading activations"))
             serialization.save(encoder.cpu(), folder / "model", {"network": serialization.describe(encoder)})
     fitted = serialization.load(folder / "model")
     if not isinstance(fitted, Split):

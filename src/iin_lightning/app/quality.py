@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import torch
 from omegaconf import DictConfig
-from rich.progress import track
 from torch import Tensor
 from torch import distributed as dist
 
@@ -19,6 +18,7 @@ from iin_lightning.errors import ConfigError
 from iin_lightning.metrics.extractors import Extractor, build_extractor
 from iin_lightning.metrics.protocols import protocol
 from iin_lightning.metrics.sample_quality import SampleQuality
+from iin_lightning.progress import track
 from iin_lightning.seeding import FIXED
 
 BATCH_SIZE = 250
@@ -106,4 +106,4 @@ def _share(rows: Tensor) -> list[Tensor]:
 
 
 def _bar(batches: list[Tensor], what: str) -> Iterable[Tensor]:
-    return track(batches, what, transient=True, disable=not is_main_process())
+    return track(batches, what, quiet=not is_main_process())

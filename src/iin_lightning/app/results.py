@@ -13,6 +13,7 @@ from filelock import FileLock
 from rich.console import Console
 from rich.table import Table
 
+from iin_lightning.app.files import show_files
 from iin_lightning.errors import CheckpointError
 from iin_lightning.serialization import write_whole
 
@@ -106,9 +107,8 @@ def show(outcome: dict[str, Any], folder: Path) -> None:
     console.print(plain)
     if transfer := transfer_scores(metrics):
         console.print(transfer_table(transfer))
-    for figure in outcome.get("figures", []):
-        console.print(f"picture  {figure}", soft_wrap=True)
-    console.print(f"model    {folder / 'model'}\nresults  {folder / FILE}", soft_wrap=True)
+    pictures = [("picture", figure) for figure in outcome.get("figures", [])]
+    show_files([*pictures, ("model", folder / "model"), ("results", folder / FILE)], console)
 
 
 def transfer_scores(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -206,6 +206,8 @@ def _transfer(
     config: DictConfig, data: DataModule, interpreter: Interpreter, factors: Factors, require: Requirement
 ) -> list[tuple[LightningModule, LightningDataModule]]:
     if interpreter.encoder.output == "image":
+        if config.judge.get("recipe") is None and config.judge.get("path") is None:
+            return []
         judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
         readings = readings_for(data.kinds, judges)
     else:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.progress import Progress
 from torch import Tensor, nn
 
 from iin_lightning import serialization
@@ -26,6 +26,7 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.split import Split as CutNetwork
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import FIXED, generator
 
 ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -152,14 +153,26 @@ class Subject:
         return torch.randperm(n, generator=generator(seed, "pick"))[:count]
 
     def _read(self, path: Path) -> Tensor:
+        try:
+            return to_range(self.read_pixels(path))
+        except BrokenImageError as error:
+            raise DataNotFoundError(f"images=[{path}] cannot be read as an image: {error}.") from error
+
+    def read_pixels(self, file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Tensor:
+        """The pixels, uint8 (C, H, W), of a user's image file, framed as those of the data set.
+
+        Args:
+            file: of an image of any size and mode.
+            formats: PIL's names of those that are read; None: all that it knows.
+
+        Raises:
+            BrokenImageError: it is none.
+        """
         channels, size = self.data.image_shape[0], self.data.image_shape[-1]
         data = self.data.base if isinstance(self.data, ChangedImages) else self.data
         framing = data.framing if isinstance(data, FileModule) else Framing(size)
-        try:
-            image = to_range(read_image(path, framing))
-        except BrokenImageError as error:
-            raise DataNotFoundError(f"images=[{path}] cannot be read as an image: {error}.") from error
-        return image.mean(0, keepdim=True) if channels == 1 else image
+        pixels = read_image(file, framing, formats)
+        return pixels.float().mean(0, keepdim=True).round().byte() if channels == 1 else pixels
 
     @cached_property
     def posteriors(self) -> LatentCache:
@@ -178,7 +191,7 @@ class Subject:
 
     def _encode(self, split: Split) -> LatentCache:
         source = self.data.source(split)
-        with Progress(transient=True, disable=not is_main_process()) as bar:
+        with Bar(quiet=not is_main_process()) as bar:
             task = bar.add_task(f"Encoding {split} images", total=len(source))
             return LatentCache.build(
                 source,
@@ -205,7 +218,9 @@ class Subject:
 
     @torch.no_grad()
     def _translate(self, split: Split) -> tuple[Tensor, Tensor]:
-        parts = [self.interpreter.translator(z.to(self.device)) for z in self.latents(split).mean.split(CHUNK)]
+        chunks = self.latents(split).mean.split(CHUNK)
+        shown = track(chunks, f"Translating {split} latents", quiet=not is_main_process())
+        parts = [self.interpreter.translator(z.to(self.device)) for z in shown]
         z_tilde, logdet = (torch.cat(outputs).cpu() for outputs in zip(*parts))
         return z_tilde, logdet
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from iin_lightning.app.files import show_files
 from iin_lightning.app.jobs import SEED, Job, all_numbers, gather, groups, varied
 from iin_lightning.app.results import summarize
 from iin_lightning.app.watch import Watch
@@ -55,8 +56,7 @@ def report(folder: Path, code: int) -> int:
         except OSError as full:  # the numbers are on the screen, and in the folders of the jobs
             console.print(f"The table could not be written: {full}", soft_wrap=True, markup=False)
             written = []
-        for path in written:
-            console.print(f"{'picture ' if path.suffix == '.png' else 'table   '} {path}", soft_wrap=True)
+        show_files((("picture" if path.suffix == ".png" else "table", path) for path in written), console)
     counts = Counter(job.status for job in jobs)
     failed, left = counts["failed"], counts["unfinished"] + counts["not begun"]
     if jobs and (failed or left or code):

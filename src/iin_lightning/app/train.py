@@ -13,11 +13,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.failures import explained
+from iin_lightning.app.files import data_arguments, show_next, shown
 from iin_lightning.app.ranks import is_main_process, join
 from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, read, resumed
 from iin_lightning.app.run import run
@@ -61,9 +63,25 @@ def train(config: DictConfig) -> float | None:
     with _alone_in(folder), explained(folder):
         try:
             with _preemptible():
-                return results.objective(run(config, folder, origin))
+                outcome = run(config, folder, origin)
         except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
             raise _stopped(stop, folder) from stop
+    if is_main_process() and HydraConfig.get().mode != RunMode.MULTIRUN:
+        show_next(_next(config, folder, outcome), "What next")
+    return results.objective(outcome)
+
+
+def _next(config: DictConfig, folder: Path, outcome: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Commands that go on from a trained model: look at it, or interpret it."""
+    trusted = trust.said_of(config)
+    run = (f"run={shown(folder)}", *([f"trust=[{','.join(trusted)}]"] if trusted else []))
+    if config.model.stage == "interpret":
+        drawn = {Path(figure).stem for figure in outcome["figures"]}
+        question = "swap" if "swap" in drawn else "interpolate" if "interpolations" in drawn else "walk"
+        return [("explore", *run), ("analyse", *run, f"analysis={question}"), ("report", *run)]
+    model = "sup" if instantiate(config.data).concepts else "unsup"
+    interpret = (f"model={model}", "encoder=interpreter", f"first_stage.path={shown(folder / 'model')}")
+    return [("train", *([] if config.resume else data_arguments()), *interpret, *run[1:]), ("report", *run)]
 
 
 def _goes_on(config: DictConfig, folder: Path) -> bool:

@@ -49,10 +49,19 @@ def take(config: DictConfig) -> None:
     Args:
         config: as it was composed; not one of a run folder.
     """
+    trust(*said_of(config))
+
+
+def said_of(config: DictConfig) -> tuple[str, ...]:
+    """The packages, besides known ones, that a command line trusts: what its run folder will ask to be trusted again.
+
+    Args:
+        config: as it was composed; not one of a run folder.
+    """
     known = {package_of(name) for name in (*BUILT_FROM, *CLASSES)}  # of which not all is harmless
     said = _entries(OmegaConf.to_container(config))
     typed = {package_of(value) for key, value in said if key in _CODE and _is_code(value)}
-    trust(*(config.trust or ()), *(typed - known))
+    return tuple(dict.fromkeys([*(config.trust or ()), *sorted(typed - known)]))
 
 
 def read(path: Path) -> DictConfig:

@@ -18,8 +18,7 @@ class FashionMNIST(MNIST):
         2017).
 
     Args:
-        root: folder with FashionMNIST/raw/, raw/ or the four IDX files themselves.
-        **options: those of ``MNIST``.
+        root: folder with FashionMNIST/raw/, raw/ or the four IDX files themselves; all else as ``MNIST`` has it.
     """
 
     title: ClassVar[str] = "Fashion-MNIST: 70,000 pieces of clothing, 28x28 grey"

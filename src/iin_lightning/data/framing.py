@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -89,14 +90,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def read_image(path: Path | str, framing: Framing) -> Tensor:
+def read_image(path: Path | str | BinaryIO, framing: Framing, formats: tuple[str, ...] | None = None) -> Tensor:
     """The pixels, uint8 (3, size, size), of an image file.
+
+    Args:
+        path: of the file, or its content.
+        framing: which part is kept, and how large.
+        formats: PIL's names of those that are read; None: all that it knows, some by calling other programs.
 
     Raises:
         BrokenImageError: the file is absent, not an image, truncated, or so large that it may be an attack.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats) as image:
             return framing(image)
     except MemoryError:
         raise

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress as ProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,8 +17,10 @@ from iin_lightning.data.latent_files import FORMAT, load_or_build
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.module import CPU, DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.data.told import tell
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import Factors, PairBatch
+from iin_lightning.progress import Bar
 from iin_lightning.seeding import FIXED, Noise
 
 
@@ -191,12 +192,13 @@ class LatentData(StreamModule):
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:
         """Of the process that encodes; where each does, of the first."""
-        bar = ProgressBar(transient=True, disable=self.cache is None and self.ranks["rank"] > 0)
+        bar = Bar(quiet=self.cache is None and self.ranks["rank"] > 0)
         task = bar.add_task(title)
 
         def advance(done: int, total: int) -> None:
             bar.start()  # not earlier: workers start before the bar does, whose thread might hold a lock meanwhile
             bar.update(task, completed=done, total=total)
+            tell(title, done, total)
 
         try:
             yield advance

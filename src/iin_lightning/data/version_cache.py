@@ -16,9 +16,6 @@ from zlib import crc32
 
 import torch
 from filelock import FileLock
-from rich.progress import MofNCompleteColumn, ProgressColumn, Task
-from rich.progress import Progress as ProgressBar
-from rich.text import Text
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,13 +24,16 @@ from iin_lightning.data.change import Change, changed, described
 from iin_lightning.data.disk import check_space
 from iin_lightning.data.images import ImageTensor, render
 from iin_lightning.data.pixel_cache import CHUNK_BYTES, MappedImages
+from iin_lightning.data.told import tell
 from iin_lightning.data.transforms import to_levels
+from iin_lightning.progress import Bar
 from iin_lightning.seeding import Noise
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # raises with every change of what a file of versions means
 CHUNK = 100  # images that a worker hands over at a time, or fewer of large ones
+FEW = 10  # images that are not shared among processes
 PROBES = 64  # images of a source that are looked at to know it again
 SECONDS = 10.0  # of work that an interruption costs at most
 
@@ -135,27 +135,23 @@ class _Chunks(Dataset[Tensor]):
         return self.versions.pixels(torch.arange(start, min(start + self.length, len(self.versions))))
 
 
-class _Rate(ProgressColumn):
-    """Images a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f} images/s" if task.speed else "")
-
-
 def _make(versions: ChangedSource, first: int, title: str, workers: int, quiet: bool) -> Iterator[Tensor]:
     """The versions from item ``first`` on, uint8 (m, C, H, W), one chunk after the other."""
-    length = max(1, min(CHUNK, CHUNK_BYTES // prod(_shape(versions)[1:])))
+    # Of few images, chunks so small that every process gets some, and that they tell how far they are.
+    share = max(FEW, ceil((len(versions) - first) / (8 * max(workers, 1))))
+    length = max(1, min(CHUNK, share, CHUNK_BYTES // prod(_shape(versions)[1:])))
     chunks = _Chunks(versions, first, length)
     workers = min(workers, len(chunks) - 1)  # one chunk is quicker made than a process is started
     # A generator of its own: a loader would draw from the global one, and a run would depend on what is cached.
     loader = DataLoader(chunks, batch_size=None, num_workers=max(0, workers), generator=torch.Generator())
     # Workers start before the bar does, whose thread might hold a lock while they are forked.
     made = iter(loader)
-    columns = (*ProgressBar.get_default_columns(), MofNCompleteColumn(), _Rate())
-    with ProgressBar(*columns, transient=True, disable=quiet) as bar:
+    with Bar(quiet=quiet) as bar:
         task = bar.add_task(title, total=len(versions), completed=first)
         for pixels in made:
+            first += len(pixels)
             bar.advance(task, len(pixels))
+            tell(title, first, len(versions))
             yield pixels
 
 

@@ -127,6 +127,37 @@ def walk_map_figure(
     return figure
 
 
+def map_figure(points: Tensor, coloring: Coloring, title: str, method: str) -> Figure:
+    """One map, with the names of the classes beside their clusters.
+
+    Args:
+        points: (n, 2).
+        coloring: of the points.
+        title: above the map.
+        method: what made it, "UMAP".
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> figure = map_figure(torch.rand(9, 2), Coloring("", None), "digit", "PCA")
+        >>> figure.axes[0].get_xlabel()
+        'PCA 1'
+    """
+    with style():
+        figure = Figure(figsize=(PAGE / 2, PAGE / 2 + 0.3), layout="constrained")
+        axes = figure.subplots()
+        painted = _scatter(axes, points.numpy(), coloring, alpha=0.8)
+        _write_names(axes, points.numpy(), coloring)
+        axes.set_title(fill(title, 50), parse_math=False)
+        short = method.partition(" ")[0]
+        _bare(axes, f"{short} 1", f"{short} 2")
+        axes.set_box_aspect(1)
+        if painted is not None:
+            figure.colorbar(painted, ax=axes, label=f"{coloring.name} [{coloring.unit}]", shrink=0.8)
+    return figure
+
+
 def pair_figure(pairs: Sequence[Pair], colorings: Mapping[str, Coloring], method: str) -> Figure:
     """Factors against each other, each in one dimension of its own (Fig. 9, right).
 

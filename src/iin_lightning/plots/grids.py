@@ -80,6 +80,16 @@ def broken_into_lines(text: str, width: float, size: float) -> str:
     return "\n".join(lines)
 
 
+def plain(name: str) -> str:
+    r"""A name for a title, in which a $ begins no formula.
+
+    Example:
+        >>> plain("cheap ($)")
+        'cheap (\\$)'
+    """
+    return name.replace("$", r"\$")
+
+
 def _lines(*texts: str) -> int:
     """How many the longest one has."""
     return max(text.count("\n") for text in texts) + 1
@@ -100,7 +110,9 @@ def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -
     cell = cell_size(targets)
     across = _side_by_side(len(grids), one := (columns + 1) * cell + 0.15)
     down = -(-len(grids) // across)
-    titles = [broken_into_lines(f"{name} from the top row", 0.72 * one, 9) for name in grids]  # bold letters are wider
+    titles = [
+        broken_into_lines(f"{plain(name)} from the top row", 0.72 * one, 9) for name in grids
+    ]  # bold letters are wider
     text = "each cell: the image at its left, with the one factor named above taken from the image at its top"
     note = broken_into_lines(text, one * across, 7)
     tall = ((rows + 1) * cell + 0.2 + 0.14 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)

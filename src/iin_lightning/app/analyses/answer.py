@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from rich.console import Console
 from torch import Tensor
 from torchvision.utils import save_image
 
 from iin_lightning.app import results
+from iin_lightning.app.files import show_files
 from iin_lightning.app.subject import Subject
 from iin_lightning.plots.style import save
 
@@ -61,7 +61,6 @@ def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -
         name: of the answer, which replaces an earlier one of that name.
         analysis: the question.
     """
-    console = Console()
     found = analysis(subject)
     folder = subject.folder / "analysis"
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,10 +72,8 @@ def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -
         file = called(name, title)
         pictures[file] = folder / f"{file}.png"
         save_image(image.clamp(-1, 1), pictures[file], normalize=True, value_range=(-1, 1))
-    for title, rows in found.tables.items():
-        console.print(f"table    {_write_table(rows, folder / f'{called(name, title)}.csv')}", soft_wrap=True)
-    for picture in pictures.values():
-        console.print(f"picture  {picture}", soft_wrap=True)
+    tables = [_write_table(rows, folder / f"{called(name, title)}.csv") for title, rows in found.tables.items()]
+    show_files([*(("table", table) for table in tables), *(("picture", picture) for picture in pictures.values())])
     results.add(subject.folder, "analysis", {name: dict(found.numbers)})
     return Written(found, scalars(found.numbers), pictures)
 

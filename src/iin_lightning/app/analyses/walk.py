@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from iin_lightning.analysis.bootstrap import Estimate
@@ -30,6 +29,7 @@ from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.versions import changing, versions_of
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.response import FactorResponse, response_figure
+from iin_lightning.progress import track
 from iin_lightning.seeding import FIXED, generator
 
 Law = Literal["prior", "data"]
@@ -96,7 +96,7 @@ def walk(
     z, measured = torch.cat([own, latents]).to(subject.device), slice(len(own), None)
     outputs = log_probabilities(z, reader.respond)
     values, found = dims.split(subject.translated[0]), {}
-    for name in track(dims, "Walking", transient=True):
+    for name in track(dims, "Walking"):
         like = values[name] if law == "data" else None
         path = factor_walks(network, z, name, steps, r, generator(seed, "walk", name), like)
         redrawn = redrawn_outputs(network, z, name, draws, reader.respond, generator(seed, "draws", name), like)

@@ -1,0 +1,228 @@
+"""Maps of factors: held-out images as points, near each other where a factor is alike; made once, kept for all users.
+
+Symbols: z̃_k (n, N_k) is one factor of n held-out images.
+"""
+
+import base64
+import io
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from iin_lightning.analysis.embed import EmbeddingMethod, fit_embedding
+from iin_lightning.app.explore.alone import alone
+from iin_lightning.app.explore.explored import Explored
+from iin_lightning.app.explore.pictures import to_pixels
+from iin_lightning.errors import IINError, ResourceError
+from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN
+from iin_lightning.seeding import FIXED, generator
+
+KEPT = 32  # maps
+CELL = 32  # pixels: the side of a thumbnail
+CHUNK = 100  # images that are made small at once
+
+Key = tuple[str, ...]
+
+
+class Map(NamedTuple):
+    """Points of held-out images.
+
+    Attributes:
+        points: (n, 2), of ``Explored.some``.
+        name: of what placed them, "UMAP".
+    """
+
+    points: Tensor
+    name: str
+
+
+class Maps:
+    """The maps that were asked for, and those that are being made, one at a time in a process of its own.
+
+    UMAP holds Python's lock while it computes, so that in this process all users would wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._kept: dict[Key, Future[Map]] = {}
+        self._sprites: dict[Key, str] = {}
+
+    def ask(self, explored: Explored, factor: str, method: str) -> "Future[Map]":
+        """A map, or the promise of one: principal components are there at once, UMAP takes some seconds.
+
+        Args:
+            explored: the model.
+            factor: of it.
+            method: "pca", or "umap", which are principal components where umap-learn is not installed.
+        """
+        key = (explored.name, explored.fingerprint, factor, method)
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None and not (known.done() and known.exception() is not None):
+                return known
+            promise = self._kept[key] = Future[Map]()
+            for oldest in list(self._kept)[:-KEPT]:
+                del self._kept[oldest]
+        if method == "pca":
+            self._fulfil(promise, explored, factor, method)
+        else:
+            # Not one of a pool, for which the program would wait at its end.
+            arguments = (promise, explored, factor, method)
+            threading.Thread(target=self._fulfil, args=arguments, daemon=True).start()
+        return promise
+
+    def sprite(self, explored: Explored) -> str:
+        """Thumbnails of ``Explored.some``, row by row in a square picture, as a data URI; remembered."""
+        key = (explored.name, explored.fingerprint)
+        with self._lock:
+            if key in self._sprites:
+                return self._sprites[key]
+        made = sprite_of(explored)
+        with self._lock:
+            self._sprites[key] = made
+            for oldest in list(self._sprites)[:-KEPT]:
+                del self._sprites[oldest]
+        return made
+
+    def _fulfil(self, promise: "Future[Map]", explored: Explored, factor: str, method: str) -> None:
+        try:
+            z_tilde_k = explored.factors.split(explored.translated())[factor]
+            if z_tilde_k.shape[1] == 1 and method == "pca":
+                promise.set_result(line(z_tilde_k))
+            elif method == "pca":
+                promise.set_result(_components(z_tilde_k))
+            else:
+                with self._turn:
+                    promise.set_result(in_a_process(z_tilde_k, "auto"))
+        except BaseException as error:
+            promise.set_exception(error)
+
+
+def line(z_tilde_k: Tensor) -> Map:
+    """A factor (n, 1) of one dimension to the right; heights are random, so that points do not hide each other.
+
+    Example:
+        >>> line(torch.tensor([[2.0], [1.0]])).points[:, 0].tolist()
+        [2.0, 1.0]
+    """
+    heights = torch.rand(len(z_tilde_k), 1, generator=generator(FIXED, "heights of a map"))
+    return Map(torch.cat([z_tilde_k, heights], 1), "Value and random height (the factor has one dimension)")
+
+
+@alone
+def _components(z_tilde_k: Tensor) -> Map:
+    embedding = fit_embedding(z_tilde_k, 2, "pca")
+    return Map(embedding.points, embedding.name)
+
+
+def in_a_process(z_tilde_k: Tensor, method: EmbeddingMethod) -> Map:
+    """A map by any method, made by a process that ends with it.
+
+    Raises:
+        ResourceError: something has ended it.
+    """
+    context = get_context("spawn")  # a fork would take the locks of the server's threads with it
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_embed, args=(sender, z_tilde_k.numpy(), method), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        answer = receiver.recv()
+    except EOFError as error:
+        raise ResourceError("The process that made the map was ended, most often because memory ran out.") from error
+    finally:
+        receiver.close()
+        process.join()
+    if isinstance(answer, BaseException):
+        raise answer
+    points, name = answer
+    return Map(torch.from_numpy(points), name)
+
+
+def _embed(sender: Connection, z_tilde_k: np.ndarray, method: EmbeddingMethod) -> None:
+    """What the process does."""
+    torch.set_num_threads(1)
+    try:
+        embedding = fit_embedding(torch.from_numpy(z_tilde_k), 2, method)
+        sender.send((embedding.points.numpy(), embedding.name))
+    except IINError as error:
+        sender.send(error)
+    finally:
+        sender.close()
+
+
+def sprite_of(explored: Explored) -> str:
+    """See ``Maps.sprite``."""
+    cells = [_small(explored, explored.some[i : i + CHUNK]) for i in range(0, len(explored.some), CHUNK)]
+    pixels = torch.cat(cells)
+    across = columns(len(pixels))
+    rows = -(-len(pixels) // across)
+    sheet = torch.zeros(rows * across, *pixels.shape[1:], dtype=torch.uint8)
+    sheet[: len(pixels)] = pixels
+    sheet = sheet.view(rows, across, 3, CELL, CELL).permute(0, 3, 1, 4, 2).reshape(rows * CELL, across * CELL, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet.numpy()).save(buffer, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@alone
+def _small(explored: Explored, items: list[int]) -> Tensor:
+    """Thumbnails (n, 3, CELL, CELL) of held-out images."""
+    images = interpolate(explored.images(items), (CELL, CELL), mode="area")
+    return to_pixels(images).expand(-1, 3, -1, -1)
+
+
+def columns(count: int) -> int:
+    """How many thumbnails there are in a row of the sheet.
+
+    Example:
+        >>> columns(10)
+        4
+    """
+    return int(np.ceil(np.sqrt(count)))
+
+
+def drawing(explored: Explored, shown: Map, concept: str) -> Mapping[str, Any]:
+    """A map as plain values for the script of the page.
+
+    Args:
+        explored: the model.
+        shown: the map.
+        concept: whose classes colour the points; "" for none.
+
+    Returns:
+        ``points`` [x, y] in [0, 1], upwards; their ``items`` and ``classes`` (-1: unknown); the ``names`` and
+        ``colors`` of classes, the grey of those unknown last; ``across`` and ``cell`` of the sheet of thumbnails.
+    """
+    low, high = shown.points.amin(0), shown.points.amax(0)
+    points = (shown.points - low) / (high - low).clamp(min=1e-9)
+    names = list(explored.subject.data.classes[concept]) if concept else []
+    return {
+        "points": [[round(x, 4), round(y, 4)] for x, y in points.tolist()],
+        "items": explored.some,
+        "classes": labels(explored, concept).tolist(),
+        "names": names,
+        "concept": concept,
+        "colors": [
+            *(CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(names))),
+            UNKNOWN if concept else "#7d8590",
+        ],
+        "across": columns(len(points)),
+        "cell": CELL,
+    }
+
+
+def labels(explored: Explored, concept: str) -> Tensor:
+    """The classes (n,) of ``Explored.some``, -1 where they are not known, or nobody asks."""
+    if not concept or concept not in explored.source.concepts:
+        return torch.full((len(explored.some),), -1)
+    return explored.source.labels[explored.some, explored.source.concepts.index(concept)].cpu()

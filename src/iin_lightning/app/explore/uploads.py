@@ -1,0 +1,52 @@
+"""What a user uploads: bytes from anywhere, to a picture as the model reads it."""
+
+import io
+
+from PIL import Image
+
+from iin_lightning.app.explore.explored import Explored
+from iin_lightning.app.explore.pictures import Picture
+from iin_lightning.data.framing import BrokenImageError
+from iin_lightning.errors import ConfigError
+
+MOST_BYTES = 20_000_000
+MOST_PIXELS = 40_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Not all that PIL knows: some of its decoders call other programs."""
+
+
+def uploaded(content: bytes, explored: Explored) -> Picture:
+    """The picture of an image file, framed as those of the model's data set.
+
+    Raises:
+        ConfigError: it is no image, or so large that it may be an attack.
+    """
+    check(content)
+    try:
+        return Picture.of(explored.subject.read_pixels(io.BytesIO(content), FORMATS))
+    except BrokenImageError as error:
+        reason = str(error).partition(": ")[2] or str(error)
+        raise ConfigError(f"This image cannot be read: {reason}.") from error
+
+
+def check(content: bytes) -> None:
+    """See that bytes are those of an image of a size that can be decoded; nothing of it is decoded yet.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"This file has {len(content) / 1e6:.0f} MB; an image may have {MOST_BYTES / 1e6:.0f} MB.")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+    except Image.DecompressionBombError as error:
+        raise ConfigError(_too_large("far too many")) from error
+    except Exception as error:  # damaged bytes lead PIL to nearly every exception that there is
+        raise ConfigError(f"This file is no image; {', '.join(FORMATS)} can be read.") from error
+    if width * height > MOST_PIXELS:
+        raise ConfigError(_too_large(f"{width}x{height}"))
+
+
+def _too_large(size: str) -> str:
+    return f"This image has {size} pixels; one may have {MOST_PIXELS // 10**6} million. Make it smaller first."

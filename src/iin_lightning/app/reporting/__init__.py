@@ -1,0 +1,1 @@
+"""Reports: pages for people who were not there."""

@@ -1,0 +1,250 @@
+"""The page of one run: what lies in its folder, and what is drawn of its model now."""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import nn
+
+from iin_lightning.app import provenance, results
+from iin_lightning.app.analyses.answer import Answer
+from iin_lightning.app.cards import data_rows, terms_rows
+from iin_lightning.app.locate import model_folder
+from iin_lightning.app.reporting import facts, numbers
+from iin_lightning.app.reporting.drawing import (
+    CAPTIONS,
+    response,
+    standard_figures,
+    thumbnails,
+    walks,
+)
+from iin_lightning.app.reporting.page import Page, Section, Table
+from iin_lightning.app.reporting.pictures import Picture, read, vector
+from iin_lightning.app.results import values
+from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED
+from iin_lightning.app.secrets import mask
+from iin_lightning.app.subject import Subject
+from iin_lightning.errors import IINError
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.plots.curves import curves_figure
+from iin_lightning.progress import Bar
+
+CURVES = ("train", "val")
+RESPONSE = "walk"
+"""The analysis of which the response of classifiers is."""
+
+
+@dataclass
+class Found:
+    """What is known of a run.
+
+    Attributes:
+        folder: of the run, or of a bare model.
+        network: its model.
+        subject: the model with its data, if these could be read.
+        why: the sentence that says why they could not.
+        outcome: what ``results.json`` holds.
+        drawn: pictures that were made now, by what they show.
+        failed: what could not be drawn, and why.
+        answers: of analyses that were asked now.
+    """
+
+    folder: Path
+    network: nn.Module
+    subject: Subject | None
+    why: str
+    outcome: dict[str, Any]
+    drawn: dict[str, list[Picture]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    answers: dict[str, Answer] = field(default_factory=dict)
+
+
+def run_page(found: Found, analysis: Callable[[Subject], Answer], seed: int, *, progress: bool = True) -> Page:
+    """Draw what is missing and lay all out.
+
+    Args:
+        found: of the run; what is drawn goes into it.
+        analysis: how classifiers are walked, where no answer is there.
+        seed: of the held-out images.
+        progress: whether a bar shows how far it is.
+
+    Raises:
+        CheckpointError: a file of the run is damaged.
+    """
+    _draw(found, analysis, seed, progress)
+    name, data = str(found.outcome.get("name") or found.folder.resolve().name), found.subject and found.subject.data
+    title = data.title.rstrip(".") if data else None
+    sections = [
+        Section(CAPTIONS["swap"][0], "", _figure(found, "swap")),
+        Section("Walks", "", found.drawn.get("walks", [])),
+        _response(found),
+        *(Section(title, "", _figure(found, name)) for name, (title, _) in CAPTIONS.items() if name != "swap"),
+        Section("Held-out images", found.why, found.drawn.get("thumbnails", [])),
+        Section("Other pictures", "", list(_others(found))),
+        Section("Not shown", " ".join(found.failed)),
+        *_analyses(found),
+        Section("Metrics", "", tables=numbers.test_tables(found.outcome, data.kinds if data else {})),
+        Section("Evaluation", "", tables=numbers.evaluation_tables(found.outcome)),
+        _curves(found.folder),
+        Section("Model", "", tables=[Table([], facts.model_rows(found.network, model_folder(found.folder)))]),
+        _data(found),
+        _provenance(found),
+        _configuration(found.folder),
+    ]
+    foot = f"Made by {provenance.PACKAGE} {version(provenance.PACKAGE)} from {found.folder.resolve().name}."
+    return Page(name, facts.lead(found.network, title), _tiles(found), sections, foot)
+
+
+def _draw(found: Found, analysis: Callable[[Subject], Answer], seed: int, progress: bool) -> None:
+    subject = found.subject
+    if subject is None:
+        return
+    figures = {path.stem for path in (found.folder / "figures").glob("*.png")}
+    asked = [("figures", question) for question in standard_figures(subject, figures, seed)]
+    asked += [("walks", question) for question in walks(subject, seed)]
+    known = RESPONSE in (found.outcome.get("analysis") or {})
+    if isinstance(found.network, Interpreter) and subject.encoder.output == "logits" and not known:
+        asked.append(("response", response(subject, analysis, partial(found.answers.__setitem__, RESPONSE))))
+    asked.append(("thumbnails", thumbnails(subject, seed)))
+    with Bar(quiet=not progress) as bar:
+        task = bar.add_task("Drawing", total=len(asked))
+        for group, question in asked:
+            bar.update(task, description=f"Drawing: {question.says}")
+            try:
+                found.drawn.setdefault(group, []).extend(question.draw())
+            except IINError as error:
+                found.failed.append(f"{question.says.capitalize()}: {error}")
+            bar.advance(task)
+
+
+def _figure(found: Found, name: str) -> list[Picture]:
+    """A picture that runs draw: of the run's folder, or drawn now."""
+    title, text = CAPTIONS[name]
+    file = found.folder / "figures" / f"{name}.png"
+    if file.is_file():
+        return list(_read(found, [file], lambda _: (title, text)))
+    return [picture for picture in found.drawn.get("figures", []) if picture.title == title]
+
+
+def _response(found: Found) -> Section:
+    tables = [t for a in found.answers.values() for t in numbers.analysis_tables(results.storable(dict(a.numbers)))]
+    return Section("Response", "", found.drawn.get("response", []), tables)
+
+
+def _analyses(found: Found) -> Iterator[Section]:
+    """A section an analysis, with the pictures whose files are named after it."""
+    for name, said in (found.outcome.get("analysis") or {}).items():
+        files = [file for file, owner in _owners(found).items() if owner == name]
+        pictures = list(_read(found, files, lambda file: (file.stem, f"Drawn by the analysis {name}.")))  # noqa: B023
+        yield Section(f"Analysis: {name}", "", pictures, numbers.analysis_tables(said))
+
+
+def _owners(found: Found) -> dict[Path, str]:
+    """Picture of an analysis -> the name of its answer, the longest that fits; "" where none does."""
+    names = found.outcome.get("analysis") or {}
+    files = sorted((found.folder / "analysis").glob("*.png"))
+    return {
+        file: max((n for n in names if file.stem == n or file.stem.startswith(f"{n}_")), key=len, default="")
+        for file in files
+    }
+
+
+def _others(found: Found) -> Iterator[Picture]:
+    files = [file for file in sorted((found.folder / "figures").glob("*.png")) if file.stem not in CAPTIONS]
+    files += [file for file, owner in _owners(found).items() if not owner]
+    yield from _read(found, files, lambda file: (file.stem, f"From {file.parent.name}/."))
+
+
+def _read(found: Found, files: Iterable[Path], caption: Callable[[Path], tuple[str, str]]) -> Iterator[Picture]:
+    for file in files:
+        try:
+            yield read(file, *caption(file))
+        except (OSError, Image.DecompressionBombError) as error:
+            found.failed.append(f"{file.name} is no picture that can be read ({error}).")
+
+
+def _curves(folder: Path) -> Section:
+    """What ``metrics.csv``, and those of earlier parts of a run that went on, say of training and validation."""
+    curves: dict[str, dict[str, dict[float, float]]] = {}
+    for file in sorted(folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime):
+        with file.open(newline="", errors="replace") as lines:
+            for row in csv.DictReader(lines):
+                for name, value in row.items():
+                    split, _, number = (name or "").rpartition("/")
+                    if split not in CURVES and name != "lr":
+                        continue
+                    with suppress(TypeError, ValueError):  # an empty cell, or a line that was cut off
+                        point = float(row["step"]), float(value)
+                        curves.setdefault(number, {}).setdefault(split, {})[point[0]] = point[1]
+    if not curves:
+        return Section("Training")
+    lines_of = {
+        number: {split or "training": sorted(points.items()) for split, points in splits.items()}
+        for number, splits in curves.items()
+    }
+    title, text = "Training curves", f"Over the steps: {', '.join(lines_of)}, as metrics.csv has them."
+    return Section("Training", "", [vector(curves_figure(lines_of), title, text)])
+
+
+def _data(found: Found) -> Section:
+    if found.subject is None:
+        return Section("Data", found.why)
+    data = found.subject.data
+    try:
+        rows = data_rows(data)
+    except IINError as error:
+        return Section("Data", f"{data.title} {error}", tables=[Table([], terms_rows(data))])
+    return Section("Data", data.title, tables=[Table([], rows)])
+
+
+def _provenance(found: Found) -> Section:
+    rows = [[name, value] for name, value in numbers.other_rows(found.outcome)]
+    file = found.folder / provenance.FILE
+    rows += map(list, facts.provenance_rows(mask(provenance.read(file)))) if file.is_file() else []
+    return Section("Where it comes from", "", tables=[Table([], rows)] if rows else [])
+
+
+def _configuration(folder: Path) -> Section:
+    """The configuration that the run ended with, without secrets; not resolved, as it may name the environment."""
+    file = next((folder / name for name in (CONFIG_RESUMED, CONFIG) if (folder / name).is_file()), None)
+    if file is None:
+        return Section("Configuration")
+    said = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    return Section("Configuration", f"All of {file.name}.", quote=OmegaConf.to_yaml(OmegaConf.create(mask(said))))
+
+
+def _tiles(found: Found) -> list[tuple[str, str]]:
+    """The few numbers that say whether the model is any good."""
+    metrics, tiles = values(found.outcome.get("metrics") or {}), []
+    network = found.network
+    if isinstance(network, Interpreter):
+        dims = network.factors
+        tiles.append((f"{dims.latent_dim}", f"dimensions in {len(dims)} factor{'s' * (len(dims) > 1)}"))
+        kinds = found.subject.data.kinds if found.subject else {}
+        for concept in network.factors.concepts:
+            share = metrics.get(f"{results.TRANSFER}{concept}/{concept}")
+            if share is not None and kinds.get(concept) == "class":
+                tiles.append((f"{share:.1%}", f"of swaps carry the {concept} over"))
+        if "test/nll" in metrics:
+            tiles.append((f"{metrics['test/nll']:.3f}", "nats per dimension, test"))
+    else:
+        tiles.append((f"{getattr(network, 'latent_dim', '?')}", "latent dimensions"))
+    if "test/accuracy" in metrics:
+        tiles.append((f"{metrics['test/accuracy']:.1%}", "of test images read right"))
+    steps, seconds = found.outcome.get("steps"), found.outcome.get("seconds")
+    if isinstance(steps, int) and isinstance(seconds, int | float):
+        tiles.append((f"{steps:,}", f"steps, in {_duration(seconds)}"))
+    return tiles
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"

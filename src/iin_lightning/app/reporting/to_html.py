@@ -1,0 +1,68 @@
+"""``report to=html``: a page for each run, and one that compares several."""
+
+import os
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+
+from iin_lightning.app import results, trust
+from iin_lightning.app.files import file_line
+from iin_lightning.app.locate import choose_device, find_runs, load_subject, model_folder
+from iin_lightning.app.quiet import quiet
+from iin_lightning.app.reporting.compare import comparison, entry
+from iin_lightning.app.reporting.page import write
+from iin_lightning.app.reporting.run_page import Found, run_page
+from iin_lightning.app.resume import CONFIG
+from iin_lightning.app.subject import load_model
+from iin_lightning.data.splits import SPLITS
+from iin_lightning.errors import ConfigError, DataNotFoundError
+
+FILE = "report.html"
+
+
+def to_html(config: DictConfig) -> None:
+    """Write ``report.html`` into the folder of each run; of several, one that compares them beside their folders.
+
+    Raises:
+        ConfigError: no run is named, or a page cannot be written.
+        CheckpointError: a folder holds no model, or a damaged file.
+    """
+    quiet()
+    trust.take(config)
+    if config.run is None:
+        raise ConfigError("Say which run to report on, run=<run folder>; a pattern in quotes names several.")
+    folders, device = find_runs(config.run), choose_device(config.device)
+    analysis, console = instantiate(config.response), Console()
+    out, several = config.out and Path(config.out), len(folders) > 1
+    entries = []
+    for folder in folders:
+        found = _find(folder, device, config)
+        page = run_page(found, analysis, config.seed, progress=console.is_terminal)
+        file = folder / FILE if several or not out else out
+        _say(console, file, write(page, file))
+        entries.append(entry(found, page, file))
+    if several:
+        file = out or Path(os.path.commonpath([folder.resolve() for folder in folders])) / FILE
+        _say(console, file, write(comparison(entries, file.parent), file))
+
+
+def _find(folder: Path, device: torch.device, config: DictConfig) -> Found:
+    """A run and its data, which may lie on another machine."""
+    outcome, why = results.read(folder), "No data are known: data=<data set> names them."
+    if config.data is not None or (folder / CONFIG).is_file():
+        try:
+            subject = load_subject(folder, device, config)
+            for split in SPLITS:
+                subject.data.source(split)
+            return Found(folder, subject.network, subject, "", outcome)
+        except DataNotFoundError as error:
+            why = str(error)
+    network = load_model(model_folder(folder)).to(device).eval()
+    return Found(folder, network, None, f"There are no images here, so nothing new was drawn of them. {why}", outcome)
+
+
+def _say(console: Console, file: Path, size: int) -> None:
+    console.print(file_line("report", file, f"({size / 1e6:.1f} MB)"), soft_wrap=True)

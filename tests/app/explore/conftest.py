@@ -1,0 +1,125 @@
+"""The explorer's page in a browser: Debian's Chromium, driven by Selenium; skipped with a reason where there is none."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.explored import make
+
+from iin_lightning.app.explore.models import Models
+
+LEAST = (
+    "hydra.run.dir=outputs/least",
+    "trainer=cpu",
+    "data.limit=600",
+    "encoder.width=8",
+    "encoder.latent_dim=12",
+    "flow.n_blocks=2",
+    "flow.hidden=16",
+    "model.steps=60",
+    "model.val_every=30",
+    "model.batch_size=32",
+    "+first_stage.model.steps=150",
+    "+first_stage.model.val_every=75",
+    "judge.recipe=null",
+)
+BROWSER = "IIN_LIGHTNING_BROWSER"
+"""Set by ``make test-browser``: without it no browser is started."""
+START = 90  # seconds that the page may take to appear, beside other tests
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # continuous integration is root
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+
+@pytest.fixture(scope="session")
+def run_folder(run_command, tmp_path_factory):
+    """A run to explore: the least that makes pictures which differ, or the one that IIN_LIGHTNING_EXPLORE names."""
+    if (named := os.environ.get("IIN_LIGHTNING_EXPLORE")) is not None:
+        return Path(named)
+    place = tmp_path_factory.mktemp("explored")
+    process = run_command("iin_lightning.train", *LEAST, cwd=place)
+    assert process.returncode == 0, process.stdout + process.stderr
+    return place / "outputs" / "least"
+
+
+@pytest.fixture(scope="session")
+def explorer(run_folder, environment, tmp_path_factory):
+    """Start ``python -m iin_lightning.explore`` on the run, give back its address, and end it."""
+    pytest.importorskip("gradio", reason="the page needs the extra explore: pip install 'iin-lightning[explore]'")
+    place = run_folder
+    while place.name and not (place / "models").is_dir():
+        place = place.parent  # where the command was, with models, data and caches
+    log = tmp_path_factory.mktemp("explorer") / "log"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "iin_lightning.explore", f"run={run_folder}", f"port={port}", "gallery=24"]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=place, env=dict(environment), stdout=file, stderr=subprocess.STDOUT)
+    end = time.monotonic() + START
+    while (address := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())) is None:
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.1)
+    yield address[0]
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium."""
+    if BROWSER not in os.environ:
+        pytest.skip("the browser is asked for by make test-browser")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    paths = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    assert None not in paths.values(), "chromium and chromedriver are absent: apt install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths["chromium"]
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(paths["chromedriver"]))
+    driver.downloads = downloads
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def explored(tmp_path_factory):
+    """An autoencoder of random weights on a few digits."""
+    return make(tmp_path_factory.mktemp("autoencoder"))
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory):
+    """A classifier of random weights on the same digits."""
+    return make(tmp_path_factory.mktemp("classifier"), "classifier", "classes")
+
+
+@pytest.fixture(scope="session")
+def models(explored, classifier):
+    """Both, as a page has them."""
+    return Models([explored, classifier], lambda folder, name: make(folder, name=name))

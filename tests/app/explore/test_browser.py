@@ -1,0 +1,230 @@
+"""The explorer as a user sees it: clicked and dragged in Chromium, at the widths of a desk and of a telephone."""
+
+import base64
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+By = pytest.importorskip("selenium.webdriver.common.by").By
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+ActionChains = pytest.importorskip("selenium.webdriver").ActionChains
+
+DESK, TELEPHONE = (1280, 900), (390, 844)
+PATIENCE = 30  # seconds
+
+
+class Page:
+    """What a user does, in words; every step waits for what it leads to."""
+
+    def __init__(self, driver, address, shots):
+        self.driver, self.address, self.shots = driver, address, shots
+
+    def open(self, query="", size=DESK):
+        # The window of a headless Chromium is not narrower than 500 pixels; a telephone is emulated.
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.get(f"{self.address}/{query}")
+        self.until(lambda: self.css("[role=tab]"), "tabs")
+        self.until(self.link, "state")
+
+    def css(self, selector):
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector):
+        return self.until(lambda: [element for element in self.css(selector) if element.is_displayed()], selector)[0]
+
+    def until(self, condition, what, patience=PATIENCE):
+        end, last = time.monotonic() + patience, None
+        while time.monotonic() < end:
+            try:
+                if last := condition():
+                    return last
+            except Exception as error:  # the page is being drawn anew
+                last = error
+            time.sleep(0.05)
+        self.shot("failed")
+        raise AssertionError(f"After {patience} s there is no {what}: {last!r}")
+
+    def tab(self, name):
+        tabs = [tab for tab in self.css("[role=tab]") if tab.text.strip() == name and tab.is_displayed()]
+        if not tabs:  # narrow pages keep some in a menu
+            self.one(".overflow-menu > button").click()
+            tabs = [tab for tab in self.css(".overflow-dropdown button") if tab.text.strip() == name]
+        tabs[0].click()
+
+    def click(self, selector):
+        element = self.one(selector)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def picture(self, where):
+        """The pictures and bars that a place shows."""
+        place = self.css(f"#{where}")[0]
+        images = [image.get_attribute("src") for image in place.find_elements(By.TAG_NAME, "img")]
+        return images, place.text
+
+    def changed(self, where, before):
+        return self.until(lambda: (now := self.picture(where)) != before and now[0] and now, f"other #{where}")
+
+    def slide(self, where, *keys):
+        slider = self.one(f"#{where} input[type=range]")
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
+        slider.send_keys(*keys)
+
+    def link(self):
+        return self.css("#state-link a")[0].get_attribute("href")
+
+    def shot(self, name):
+        """The whole page as a picture, where IIN_LIGHTNING_SHOTS says; and nothing is wider than the window."""
+        wide = self.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        if self.shots is not None:
+            size = self.driver.execute_cdp_cmd("Page.getLayoutMetrics", {})["cssContentSize"]
+            area = {"x": 0, "y": 0, "width": wide[1], "height": size["height"], "scale": 1}
+            content = self.driver.execute_cdp_cmd(
+                "Page.captureScreenshot", {"clip": area, "captureBeyondViewport": True}
+            )["data"]
+            self.shots.mkdir(parents=True, exist_ok=True)
+            (self.shots / f"{name}.png").write_bytes(base64.b64decode(content))
+        return wide[0] <= wide[1]
+
+    def download(self, selector, suffix):
+        before = set(self.driver.downloads.iterdir())
+        self.click(selector)
+        found = self.until(
+            lambda: [path for path in set(self.driver.downloads.iterdir()) - before if path.suffix == suffix], suffix
+        )
+        return found[0].read_bytes()
+
+    def complaints(self):
+        return [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def page(browser, explorer):
+    shots = os.environ.get("IIN_LIGHTNING_SHOTS")
+    browser.get_log("browser")
+    return Page(browser, explorer, shots and Path(shots))
+
+
+def test_swap_saves_and_comes_back(page, tmp_path):
+    page.open()
+    before = page.picture("swap-result")
+    page.click("#swap-role label:nth-of-type(2)")
+    page.click("#swap-gallery [data-place='5']")
+    after = page.changed("swap-result", before)
+    page.slide("swap-blend", Keys.HOME)
+    blended = page.changed("swap-result", after)
+    page.slide("swap-blend", *[Keys.ARROW_RIGHT] * 60)
+    shown = page.changed("swap-result", blended)
+    page.until(lambda: "60%" in page.picture("swap-result")[1], "blend of 60%")
+    shown = page.picture("swap-result")
+    assert page.shot("swap_1280")
+    link, saved = page.link(), page.download("#state-save-json", ".json")
+    picture = page.download("#state-save-png", ".png")
+    assert json.loads(saved)["state"]["blend"] == 0.6
+
+    page.open("?" + link.partition("?")[2])
+    print("LINK", link, page.driver.current_url, page.link())
+    assert page.until(lambda: page.picture("swap-result") == shown, "the picture of the link")
+    page.open()
+    file = tmp_path / "state.json"
+    file.write_bytes(saved)
+    _file_input(page, "state-load").send_keys(str(file))
+    page.until(lambda: page.picture("swap-result") == shown, "the picture of the file")
+    assert page.download("#state-save-png", ".png") == picture
+    assert not page.complaints()
+
+
+def _file_input(page, name):
+    """The input behind an upload button, which stands beside or within it."""
+    script = """
+    let place = document.getElementById(arguments[0]);
+    while (place && !(place.matches('input[type=file]') || place.querySelector('input[type=file]'))) {
+      const beside = place.previousElementSibling;
+      if (beside && beside.matches('input[type=file]')) return beside;
+      place = place.parentElement;
+    }
+    return place.matches('input[type=file]') ? place : place.querySelector('input[type=file]');
+    """
+    return page.driver.execute_script(script, name)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "P"])
+def test_own_images_are_taken_over(page, tmp_path, mode):
+    page.open()
+    before = page.picture("swap-target")
+    image = Image.radial_gradient("L").resize((90, 60))
+    image = image.convert("I").point(lambda v: v * 257).convert("I;16") if mode == "I;16" else image.convert(mode)
+    path = tmp_path / "mine.png"
+    image.save(path)
+    _file_input(page, "upload-target").send_keys(str(path))
+    page.changed("swap-target", before)
+    assert "uploaded" in page.picture("swap-target")[1]
+    if mode == "RGB":
+        page.shot("upload_1280")
+
+
+def test_what_is_no_image_is_refused_in_words(page, tmp_path):
+    page.open()
+    path = tmp_path / "mine.png"
+    path.write_text("no image")
+    _file_input(page, "upload-target").send_keys(str(path))
+    said = page.until(lambda: page.css(".toast-body, .toast-wrap"), "a box")[0]
+    page.until(lambda: "no image" in said.text, "the reason")
+    page.shot("refused_1280")
+
+
+def test_walk_moves_with_its_sliders(page):
+    page.open()
+    page.tab("Walk")
+    before = page.until(lambda: (now := page.picture("walk-result"))[0] and now, "a picture")
+    page.slide("walk-direction-1", *[Keys.ARROW_RIGHT] * 30)
+    moved = page.changed("walk-result", before)
+    page.slide("walk-direction-2", *[Keys.ARROW_LEFT] * 20)
+    page.changed("walk-result", moved)
+    page.click("#walk-random")
+    page.until(lambda: len(page.picture("walk-samples")[0]) == 12, "twelve samples")
+    assert page.shot("walk_1280")
+    assert not page.complaints()
+
+
+def test_samples_and_the_way_between_two(page):
+    page.open()
+    page.tab("Sample")
+    page.until(lambda: len(page.css("#sample-grid img")) > 3, "samples")
+    before = page.until(lambda: (now := page.picture("sample-result"))[0] and now, "a picture")
+    page.slide("sample-blend", *[Keys.ARROW_RIGHT] * 10)
+    page.changed("sample-result", before)
+    assert page.shot("sample_1280")
+
+
+def test_map_gives_a_source(page):
+    page.open()
+    source = page.picture("swap-source")
+    page.tab("Map")
+    points = page.one("#map-plot canvas")
+    page.until(lambda: page.driver.execute_script(DRAWN, points) > 20, "points on the map")
+    page.shot("map_1280")
+    assert source
+
+
+DRAWN = """
+const canvas = arguments[0], pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+let drawn = 0;
+for (let i = 3; i < pixels.length; i += 4) drawn += pixels[i] > 0;
+return drawn;
+"""
+
+
+@pytest.mark.parametrize("name", ["Swap", "Walk", "Sample", "Map", "Concept"])
+def test_a_telephone_is_wide_enough(page, name):
+    page.open(size=TELEPHONE)
+    page.tab(name)
+    place = {"Map": "map-plot", "Concept": "concept-canvas-a"}.get(name, f"{name.lower()}-result")
+    page.one(f"#{place}")
+    time.sleep(0.5)  # for the picture: what is drawn late would not be seen
+    assert page.shot(f"{name.lower()}_390")

@@ -1,0 +1,110 @@
+"""Maps of factors: their points, their thumbnails, and what the page is told of them."""
+
+import base64
+import io
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("gradio", reason="the page needs the extra explore")
+
+from iin_lightning.app.explore.fields import Fields
+from iin_lightning.app.explore.maps import CELL, Map, Maps, columns, drawing, in_a_process, line
+from iin_lightning.app.explore.page import png_of
+from iin_lightning.app.explore.pictures import Picture
+from iin_lightning.app.explore.states import MapState, SwapState
+from iin_lightning.app.explore.tabs import map as tabs_map
+from iin_lightning.errors import ConfigError, ResourceError
+from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN
+
+
+def test_principal_components_are_there_at_once_and_kept(explored):
+    maps = Maps()
+    asked = maps.ask(explored, "digit", "pca")
+    shown = asked.result(timeout=0)
+    assert shown.name == "PCA"
+    assert shown.points.shape == (len(explored), 2)
+    z_tilde = explored.factors.split(explored.translated())["digit"]
+    centred = (z_tilde - z_tilde.mean(0)).double()
+    strongest = torch.linalg.svdvals(centred)[:2] ** 2
+    torch.testing.assert_close((shown.points.double() ** 2).sum(0), strongest, rtol=1e-3, atol=1e-3)
+    assert maps.ask(explored, "digit", "pca") is asked
+    assert maps.ask(explored, "color", "pca") is not asked
+
+
+def test_another_process_makes_the_same_map(explored):
+    z_tilde = explored.factors.split(explored.translated())["digit"]
+    made = in_a_process(z_tilde, "pca")
+    assert made.name == "PCA"
+    torch.testing.assert_close(made.points, Maps().ask(explored, "digit", "pca").result(0).points)
+
+
+def test_a_process_that_is_ended_is_no_end_of_the_page(explored, monkeypatch):
+    monkeypatch.setattr("iin_lightning.app.explore.maps._embed", _ended)
+    maps = Maps()
+    with pytest.raises(ResourceError, match="memory"):
+        maps.ask(explored, "digit", "umap").result(60)
+    monkeypatch.undo()
+    assert maps.ask(explored, "digit", "pca").result(0).name == "PCA"
+
+
+def _ended(*_):
+    os._exit(1)
+
+
+def test_a_factor_of_one_dimension_has_a_map_too():
+    z_tilde = torch.randn(50, 1)
+    shown = line(z_tilde)
+    assert torch.equal(shown.points[:, :1], z_tilde)
+    assert torch.equal(shown.points, line(z_tilde).points)
+
+
+def test_thumbnails_stand_where_their_points_say(explored):
+    uri = Maps().sprite(explored)
+    content = base64.b64decode(uri.partition("base64,")[2])
+    sheet = torch.from_numpy(np.array(Image.open(io.BytesIO(content)).convert("RGB"))).float()
+    across = columns(len(explored.some))
+    assert sheet.shape[1] == across * CELL
+    for place in (0, across, len(explored.some) - 1):
+        row, column = divmod(place, across)
+        cell = sheet[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL].movedim(-1, 0)
+        image = (explored.image(Picture(item=explored.some[place])) + 1) * 127.5
+        errors = [(cell - other).abs().mean() for other in (image, 255 - image)]
+        assert errors[0] < 12 < errors[1]  # compressed
+
+
+def test_what_the_script_gets(explored):
+    shown = Map(torch.tensor([[5.0, -1.0]] + [[3.0, 1.0]] * (len(explored) - 1)), "PCA")
+    told = drawing(explored, shown, "digit")
+    assert told["points"][:2] == [[1, 0], [0, 1]]
+    assert told["items"] == explored.some
+    assert told["names"] == list("0123456789")
+    assert told["classes"] == explored.source.labels[explored.some, explored.source.concepts.index("digit")].tolist()
+    assert told["colors"] == [*CLASS_COLORS, UNKNOWN]
+    assert set(drawing(explored, shown, "")["classes"]) == {-1}
+
+
+def test_a_map_is_the_same_picture_each_time_and_gives_a_source(explored, classifier, models):
+    tab = tabs_map.MapTab(models)
+    state = MapState("digit", "digit", "pca", 3)
+    assert png_of(tab, explored, state) == png_of(tabs_map.MapTab(models), explored, state)
+    assert png_of(tab, explored, state) != png_of(tab, explored, MapState("color", "digit", "pca", 3))
+    assert png_of(tab, classifier, MapState("digit")).startswith(b"\x89PNG")
+    swap = SwapState(Picture(item=0), Picture(item=1), ("digit",))
+    assert tabs_map._used("source", explored, swap, None, 7).source == Picture(item=7)
+    assert tabs_map._used("target", explored, swap, None, 7).target == Picture(item=7)
+    with pytest.raises(ConfigError, match="Click a dot"):
+        tabs_map._used("target", explored, swap, None, None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"factor": "digits"}, {"concept": "shape"}, {"method": "tsne"}, {"item": -1}, {"item": 10**6}]
+)
+def test_states_that_mean_nothing_are_refused(explored, wrong):
+    right = {"factor": "digit", "concept": "", "method": "pca", "item": None}
+    assert MapState.read(Fields(right), explored) == MapState("digit")
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        MapState.read(Fields(right | wrong), explored)
