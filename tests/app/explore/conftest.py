@@ -1,4 +1,4 @@
-"""The explorer's page in a browser: Debian's Chromium, driven by Selenium; skipped with a reason where there is none."""
+"""The explorer's page in a browser: Debian's Chromium, driven by Selenium, where it is asked for."""
 
 import os
 import re
