@@ -35,7 +35,8 @@ quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its i
 test: $(VENV)/installed-dev  ## environment, install, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-browser: $(VENV)/installed-dev  ## the explorer's page, driven in Chromium (on Debian: apt install chromium chromium-driver)
+test-browser: $(VENV)/installed-dev  ## the explorer's page, driven in Chromium (Debian: apt install chromium chromium-driver)
+	@$(PIP) --editable '.[sketch]'
 	IIN_LIGHTNING_BROWSER=1 $(BIN)/python -m pytest tests/app/explore/test_browser.py
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms

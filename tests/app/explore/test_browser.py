@@ -206,18 +206,64 @@ def test_map_gives_a_source(page):
     page.open()
     source = page.picture("swap-source")
     page.tab("Map")
-    points = page.one("#map-plot canvas")
-    page.until(lambda: page.driver.execute_script(DRAWN, points) > 20, "points on the map")
+    canvas = page.one("#map-plot canvas")
+    x, y = page.until(lambda: page.driver.execute_script(A_POINT, canvas), "points on the map")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    size = canvas.size
+    over = ActionChains(page.driver).move_to_element_with_offset(canvas, x - size["width"] / 2, y - size["height"] / 2)
+    over.perform()
+    page.until(lambda: page.one(".iin-map .iin-card"), "a thumbnail")
     page.shot("map_1280")
-    assert source
+    over.click().perform()
+    page.until(lambda: page.picture("map-chosen")[0], "the chosen image")
+    page.click("#map-source")
+    page.changed("swap-source", source)
+    assert not page.complaints()
 
 
-DRAWN = """
-const canvas = arguments[0], pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-let drawn = 0;
-for (let i = 3; i < pixels.length; i += 4) drawn += pixels[i] > 0;
-return drawn;
+def test_two_sketches_become_a_model(page):
+    pytest.importorskip("onnxruntime", reason="sketches need the extra sketch: pip install 'iin-lightning[sketch]'")
+    page.open()
+    page.tab("Concept")
+    page.one("#concept-canvas-a")
+    page.until(lambda: len(page.picture("concept-examples")[0]) == 12, "examples in the strokes of two sketches")
+    before = page.picture("concept-examples")
+    page.driver.find_element(By.CSS_SELECTOR, "#concept-canvas-a").find_elements(By.XPATH, ".//button")[1].click()
+    canvas = page.one("#concept-canvas-a canvas")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    for height in (-40, 40):
+        stroke = (
+            ActionChains(page.driver, duration=50).move_to_element_with_offset(canvas, -80, height).click_and_hold()
+        )
+        for i in range(1, 9):
+            stroke.move_by_offset(20, 25 if i % 2 else -25)
+        stroke.release().perform()
+    page.until(lambda: "sketch a" in page.picture("concept-examples")[1], "examples of what was drawn")
+    page.changed("concept-examples", before)
+    page.slide("concept-images", Keys.HOME)
+    page.slide("concept-steps", Keys.HOME)
+    name = page.one("#concept-name input, #concept-name textarea")
+    name.clear()
+    name.send_keys("zigzag")
+    page.shot("concept_1280")
+    page.click("#concept-train")
+    page.until(lambda: "was trained in" in page.picture("concept-progress")[1], "a trained concept", patience=120)
+    page.shot("concept_trained_1280")
+    page.click("#concept-explore")
+    page.until(lambda: "zigzag" in page.one("#swap-factors").text, "the concept among the factors of Swap")
+    page.shot("concept_swap_1280")
+
+
+A_POINT = """
+const canvas = arguments[0], box = canvas.getBoundingClientRect(), {width, height} = canvas;
+const pixels = canvas.getContext('2d').getImageData(0, 0, width, height).data;
+for (let i = 3; i < pixels.length; i += 4) {
+  const [x, y] = [(i >> 2) % width, Math.floor((i >> 2) / width)];
+  if (pixels[i] > 200) return [x * box.width / width, (y + 3) * box.height / height];
+}
+return null;
 """
+"""Where the uppermost point of a map is, within its canvas."""
 
 
 @pytest.mark.parametrize("name", ["Swap", "Walk", "Sample", "Map", "Concept"])
