@@ -25,19 +25,14 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-$(VENV)/installed-docs: pyproject.toml $(VENV)/installed-dev
-	@$(PIP) --editable '.[docs]'
-	@touch $@
-
 quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its interpretation on ColorMNIST, pictures
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
 test: $(VENV)/installed-dev  ## environment, install, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-browser: $(VENV)/installed-dev  ## the explorer's page, driven in Chromium (Debian: apt install chromium chromium-driver)
-	@$(PIP) --editable '.[sketch]'
-	IIN_LIGHTNING_BROWSER=1 $(BIN)/python -m pytest tests/app/explore/test_browser.py
+test-browser: $(VENV)/installed-dev  ## explorer and report, looked at in Chromium (Debian: apt install chromium chromium-driver)
+	IIN_LIGHTNING_BROWSER=1 $(BIN)/python -m pytest tests/app/explore/test_browser.py tests/app/test_report_browser.py
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .
@@ -45,14 +40,14 @@ check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed  ## what takes too long for a test: benchmarks/, one after the other (a look: ARGS=--short)
+bench: $(VENV)/installed-dev  ## what takes too long for a test: benchmarks/, one after the other (a look: ARGS=--short)
 	@for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
 
-docs: $(VENV)/installed-docs  ## the documentation, in site/: open site/index.html
+docs: $(VENV)/installed-dev  ## the documentation, in site/: open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-docs-check: $(VENV)/installed-docs  ## run every command and all code of README, docs/ and examples/ (one page: PAGES=tutorial)
+docs-check: $(VENV)/installed-dev  ## run every command and all code of README, docs/ and examples/ (one page: PAGES=tutorial)
 	$(BIN)/python docs/_scripts/check.py $(PAGES)
 
 clean:  ## remove the environment and all caches; runs, models and data stay

@@ -199,7 +199,8 @@ def _read_archive(path: Path, names: Sequence[str]) -> dict[str, tuple[Tensor, T
         with tarfile.open(path) as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
-                if name in names and (file := archive.extractfile(member)) is not None:
+                # A link is none of the official files, and may lead to nothing.
+                if member.isreg() and name in names and (file := archive.extractfile(member)) is not None:
                     parts[name] = read_batch(file, f"{name} in {path}")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DataNotFoundError(f"{path} is damaged ({error}). Fetch it again.") from error

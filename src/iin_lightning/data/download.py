@@ -1,10 +1,8 @@
 """Data sets that torchvision fetches where they are absent, once for all jobs that start together."""
 
-import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,33 +57,16 @@ def find_or_download(
 def _fetch(dataset: str, root: Path) -> None:
     """Download beside the target and move the files there, so that no job ever finds half of one."""
     from torchvision import datasets  # noqa: PLC0415  slow to import, seldom needed
+    from torchvision.datasets.utils import download_url  # noqa: PLC0415
 
-    with TemporaryDirectory(prefix=f".{dataset}-", dir=root) as folder, _unpacking_inside():
-        getattr(datasets, dataset)(Path(folder), download=True)
+    source = getattr(datasets, dataset)
+    with TemporaryDirectory(prefix=f".{dataset}-", dir=root) as folder:
+        if (digest := getattr(source, "tgz_md5", None)) is not None:
+            # We read archives as they are. torchvision would unpack this one wherever its members say.
+            download_url(source.url, folder, source.filename, digest)
+        else:
+            source(Path(folder), download=True)
         for file in [path for path in Path(folder).rglob("*") if path.is_file()]:
             target = root / file.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
-
-
-@contextmanager
-def _unpacking_inside() -> Iterator[None]:
-    """Let tar archives write into their folder only: no ../, no absolute path, no link that leads out, no device.
-
-    torchvision unpacks without asking for this, and Python's default is to trust an archive (before Python 3.14).
-
-    Raises:
-        TarError: within the block, in place of writing elsewhere.
-    """
-    before = tarfile.TarFile.extraction_filter
-    tarfile.TarFile.extraction_filter = staticmethod(_inside)
-    try:
-        yield
-    finally:
-        tarfile.TarFile.extraction_filter = before
-
-
-def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    if member.name.startswith(("/", os.sep)):  # data_filter would put it below the folder, as something else
-        raise tarfile.AbsolutePathError(member)
-    return tarfile.data_filter(member, folder)
