@@ -1,6 +1,7 @@
 """What stands in a page to be run: its fenced blocks, with what a comment before each says of the check."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,9 +9,9 @@ from pathlib import Path
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,}) *(?P<language>[\w+-]*)(?P<options>.*)$")
 CHECK = re.compile(r"<!-- *check: *(.*?) *-->")
 TITLE = re.compile(r"""\btitle=(["'])(.+?)\1""")
-INDENTED = re.compile(
-    r"^ {4,}((?:[A-Z_]+=\S+ )*(?:\S+ .*)?python -m iin_lightning\.\w+\b.*|torchrun .*-m iin_lightning\..*)$"
-)
+OURS = r"(?:[A-Z_]+=\S+ )*(?:\S+ .*)?-m iin_lightning\.\w+\b.*"
+INDENTED = re.compile(rf"^ {{4,}}({OURS})$")
+INLINE = re.compile(rf"`({OURS.replace('.*', '[^`]*')})`")
 # Would look as if they were checked.
 MISTAKEN = {"sh": "bash", "shell": "bash", "console": "bash", "zsh": "bash", "py": "python", "python3": "python"}
 
@@ -21,7 +22,7 @@ class PageError(Exception):
 
 @dataclass
 class Block:
-    """One fenced block, or one indented command.
+    """One fenced block, or one command that is indented or stands within a sentence.
 
     Attributes:
         page: the file, relative to the root of the project.
@@ -29,7 +30,7 @@ class Block:
         kind: bash, python, or file: what a block with ``title="mine.py"`` is written to.
         text: without the indentation that all its lines share.
         how: run, compose, no, until, or as.
-        said: what follows that word: a reason, a pattern, a command; of run: arguments.
+        said: what follows that word: a reason, a text, a command; of run: arguments.
     """
 
     page: str
@@ -82,16 +83,8 @@ def read(root: Path, path: Path) -> Page:
             else:
                 said = check[1]
         elif (fence := FENCE.match(line)) is not None:
-            content, closed = [], False
-            for _, inner in lines:
-                if closed := inner.strip().startswith(fence["fence"]) and not inner.strip().strip(fence["fence"][0]):
-                    break
-                content.append(inner[len(fence["indent"]) :] if inner.startswith(fence["indent"]) else inner.lstrip())
-            if not closed:
-                raise PageError(f"{page.path}:{number}: this fence has no end.")
-            block = _fenced(
-                Block(page.path, number + 1, fence["language"], "\n".join(content) + "\n"), fence["options"]
-            )
+            text = _content(lines, fence, f"{page.path}:{number}")
+            block = _fenced(Block(page.path, number + 1, fence["language"], text), fence["options"])
             if block is not None:
                 page.blocks.append(_directed(block, said))
             elif said is not None:
@@ -101,7 +94,20 @@ def read(root: Path, path: Path) -> Page:
             page.blocks.append(Block(page.path, number, "bash", command[1] + "\n", "compose"))
         elif line.strip() and said is not None:
             raise PageError(f"{page.path}:{number}: `check: {said}` must stand right before a block.")
+        else:
+            page.blocks += [Block(page.path, number, "bash", f"{found}\n", "compose") for found in INLINE.findall(line)]
     return page
+
+
+def _content(lines: Iterator[tuple[int, str]], fence: re.Match[str], where: str) -> str:
+    """What stands between a fence and its end, without the fence's own indentation."""
+    content = []
+    for _, line in lines:
+        bare = line.strip()
+        if bare.startswith(fence["fence"]) and not bare.strip(fence["fence"][0]):
+            return "\n".join(content) + "\n"
+        content.append(line[len(fence["indent"]) :] if line.startswith(fence["indent"]) else line.lstrip())
+    raise PageError(f"{where}: this fence has no end.")
 
 
 def _fenced(block: Block, options: str) -> Block | None:
@@ -109,6 +115,8 @@ def _fenced(block: Block, options: str) -> Block | None:
     if (title := TITLE.search(options)) is not None:
         block.kind, block.said = "file", title[2]
         return block
+    if not block.kind:
+        raise PageError(f"{block.where}: say what stands here: ```bash for commands, ```text for output.")
     if block.kind in MISTAKEN:
         raise PageError(f"{block.where}: write ```{MISTAKEN[block.kind]}, not ```{block.kind}; output is ```text.")
     return block if block.kind in ("bash", "python") else None
@@ -119,22 +127,21 @@ def _directed(block: Block, said: str | None) -> Block:
     if said is None:
         return block
     word, _, rest = said.partition(" ")
-    rest = rest.strip()
+    word, rest = word.rstrip(",:"), rest.strip()
     if block.kind == "file":
         raise PageError(f"{block.where}: a block with a title is written to a file; nothing is to be checked of it.")
-    if word.rstrip(",:") == "no":
+    if word in ("no", "compose"):
         if not rest:
-            raise PageError(f"{block.where}: say why it is not run: `check: no, <reason>`.")
-        block.how, block.said = "no", rest
-    elif word in ("compose", "until", "as"):
-        if bool(rest) == (word == "compose"):
-            raise PageError(f"{block.where}: `check: {said}`: compose stands alone, until and as need something.")
-        block.how, block.said = word, rest
+            raise PageError(f"{block.where}: say why it is not run: `check: {word}, <reason>`.")
+    elif word in ("until", "as"):
+        if not rest:
+            raise PageError(f"{block.where}: `check: {word}` needs a text, or a command.")
     elif all("=" in argument for argument in said.split()):
-        block.said = said
+        word, rest = "run", said
     else:
         raise PageError(
-            f"{block.where}: `check: {said}` is none of: key=value ..., compose, until <text>, as <command>, "
+            f"{block.where}: `check: {said}` is none of: key=value ..., compose, <reason>, until <text>, as <command>, "
             "no, <reason>."
         )
+    block.how, block.said = word, rest
     return block

@@ -7,17 +7,17 @@
 Each page has a temporary folder; trained networks (models/) and latents (cache/) are shared by all pages. The project's
 Python comes first in PATH. In a page:
 
-- ```bash is run by `bash -e`, a block at a time; ```python is run, all blocks of a page in one namespace;
+- ```bash is run by `bash -e`, and ```python by Python, each block by a process of its own;
 - a block with title="mine.py" is written to that file in the page's folder;
-- other languages (```text for output, ```yaml) and blocks without language are only looked at;
+- other languages (```text for output, ```yaml) are only looked at;
 - a notebook of examples/ is run from top to bottom;
-- indented commands (`    python -m iin_lightning.train ...`), where <words> stand for what only the reader knows, are
+- commands that are indented or stand within a sentence, where <words> stand for what only the reader knows, are
   composed, not run: their groups and keys exist.
 
 A comment right before a block says otherwise:
 
     <!-- check: trainer=smoke model.steps=2 -->   appended to each command of ours in the block
-    <!-- check: compose -->                       only composed: needs a GPU, a cluster, an account, data
+    <!-- check: compose, <reason> -->             only composed
     <!-- check: until Running on -->              stopped by Ctrl-C once it has printed this
     <!-- check: as <command> -->                  this is run in its place
     <!-- check: no, <reason> -->                  not run
@@ -27,181 +27,19 @@ Exits with 1 if anything failed.
 """
 
 import argparse
-import contextlib
-import json
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from blocks import Block, Page, PageError, read
-from shell import logical_lines, ours, with_arguments
+from done import Failed, Run
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-ENVIRONMENT = {
-    **os.environ,
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "WANDB_MODE": "offline",
-    "MPLBACKEND": "agg",
-    "COLUMNS": "120",
-}
-PATIENCE = 900.0  # seconds a block
+ROOT = Path(__file__).parents[2]
 STATES = {"run": "ok", "until": "ok", "as": "ok", "compose": "composed", "no": "not run"}
-
-
-class Failed(Exception):
-    """A block did not do what it should; the text is what it printed."""
-
-
-class Asked:
-    """A process that answers a line of JSON with a line of JSON, started when it is first asked."""
-
-    def __init__(self, script: str, folder: Path) -> None:
-        self.script, self.folder = script, folder
-        self.process: subprocess.Popen[str] | None = None
-        self.printed = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed by close
-
-    def ask(self, question: object) -> None:
-        """Raise Failed with the answer, and what was printed, if there is one."""
-        if self.process is None:
-            self.process = subprocess.Popen(
-                [sys.executable, str(HERE / self.script)],
-                cwd=self.folder,
-                env=ENVIRONMENT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.printed,
-                text=True,
-            )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        start = self.printed.seek(0, os.SEEK_END)
-        with contextlib.suppress(BrokenPipeError):  # it has ended
-            self.process.stdin.write(json.dumps(question) + "\n")
-            self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        error = json.loads(answer) if answer else f"The process ended with {self.process.wait()}."
-        if error is not None:
-            self.printed.seek(start)
-            raise Failed(f"{self.printed.read()}{error}")
-
-    def close(self) -> None:
-        """End the process."""
-        if self.process is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self.process.communicate()
-        self.printed.close()
-
-
-class Run:
-    """One page's folder and processes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.composer = Asked("compose.py", folder)
-        self.namespace = Asked("python_blocks.py", folder)
-
-    def close(self) -> None:
-        """End the processes."""
-        self.composer.close()
-        self.namespace.close()
-
-    def do(self, block: Block) -> None:
-        """Do what a block says.
-
-        Raises:
-            Failed: it did not work.
-        """
-        if block.kind == "file":
-            path = self.folder / block.said
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text)
-        elif block.how == "no":
-            return
-        elif block.kind == "notebook":
-            self._notebook(ROOT / block.page)
-        elif block.how == "compose":
-            self._compose(block)
-        elif block.kind == "python":
-            self.namespace.ask({"name": block.where, "text": block.text})
-        else:
-            self._shell(block)
-
-    def _compose(self, block: Block) -> None:
-        if block.kind == "python":
-            with _as_failure(SyntaxError):
-                compile(block.text, block.where, "exec")
-            return
-        for line in logical_lines(block.text):
-            if (found := ours(line)) is not None:
-                self.composer.ask(found)
-
-    def _notebook(self, path: Path) -> None:
-        import nbclient  # noqa: PLC0415  comes with the extra `docs`, which pages do not need
-        import nbformat  # noqa: PLC0415
-
-        resources = {"metadata": {"path": str(self.folder)}}
-        client = nbclient.NotebookClient(nbformat.read(path, as_version=4), timeout=int(PATIENCE), resources=resources)
-        with _as_failure(nbclient.exceptions.CellExecutionError):
-            client.execute(env=ENVIRONMENT)
-
-    def _shell(self, block: Block) -> None:
-        lines = logical_lines(block.said if block.how == "as" else block.text)
-        script = "\n".join(with_arguments(line, block.said if block.how == "run" else "") for line in lines)
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
-            process = subprocess.Popen(
-                ["bash", "-eo", "pipefail", "-c", script],
-                cwd=self.folder,
-                env=ENVIRONMENT,
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # to be ended as a whole
-            )
-            stopped = ""
-            try:
-                if block.how == "until":
-                    stopped = _stop_at(block.said, process, printed)
-                code = process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                stopped, code = f"It took longer than {PATIENCE:.0f} s.", -1
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            allowed = (0, 130, -signal.SIGINT) if block.how == "until" and not stopped else (0,)
-            if stopped or code not in allowed:
-                printed.seek(0)
-                raise Failed(f"{printed.read()}\n{stopped or f'Exit code {code}.'}")
-
-
-def _stop_at(text: str, process: subprocess.Popen[Any], printed: Any) -> str:
-    """Press Ctrl-C once a text is printed; what went wrong, if anything."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if text in os.pread(printed.fileno(), 1 << 24, 0).decode(errors="replace"):
-            os.killpg(process.pid, signal.SIGINT)
-            return ""
-        if process.poll() is not None:
-            return f"It ended without having printed: {text}"
-        time.sleep(0.2)
-    return f"It did not print: {text}"
-
-
-@contextlib.contextmanager
-def _as_failure(kind: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except kind as error:
-        raise Failed(str(error)) from error
 
 
 def pages(names: list[str]) -> list[Page]:
@@ -249,7 +87,7 @@ def check(todo: list[Page], top: Path) -> list[tuple[Block, str, float, str]]:
             for shared in ("models", "cache"):
                 (top / shared).mkdir(exist_ok=True)
                 (folder / shared).symlink_to(top / shared)
-        run = Run(folder)
+        run = Run(ROOT, folder)
         broken = False
         for block in page.blocks:
             started, state, text = time.monotonic(), STATES[block.how], ""
@@ -270,7 +108,7 @@ def check(todo: list[Page], top: Path) -> list[tuple[Block, str, float, str]]:
             print(f"{state:8}  {seconds:6.1f} s  {block.where}  {title}"[:160], flush=True)
             if text:
                 print("    " + "\n    ".join(text.strip().splitlines()[-40:]), flush=True)
-        run.close()
+        run.composer.close()
     return results
 
 
@@ -288,7 +126,11 @@ def summary(results: list[tuple[Block, str, float, str]]) -> str:
         "  ".join(cell.ljust(w) if not i else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
         for row in rows
     ]
-    reasons = [f"{block.where} not run: {block.said}" for block, state, *_ in results if state == "not run"]
+    reasons = [
+        f"{block.where} {state}: {block.said}"
+        for block, state, *_ in results
+        if block.how in ("no", "compose") and block.said
+    ]
     return "\n".join(["", *lines, "", *reasons])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
@@ -17,7 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import api
 import configuration
 
-SHIM = "https://unpkg.com/iframe-worker/shim"
+SHIM = re.compile(r"https://[^\s\"']+/iframe-worker/shim")  # by which the theme lets the search work from files
+ASKED = re.compile(
+    r"""<(?:script|img|iframe|source|link\b(?![^>]*rel="?(?:canonical|license)))[^>]*(?:src|href)="?https?:"""
+)
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(\\\(|\\\[)(.*?)(?:\\\)|\\\])</\1>', re.DOTALL)
 
 
@@ -37,13 +41,26 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
-    """Let the script by which the search works from files be our own: the theme's is on the network."""
-    return output.replace(SHIM, get_relative_url("_assets/worker.js", page.url))
+    """Let the script by which the search works from files be our own: the theme's is on the internet."""
+    return SHIM.sub(get_relative_url("_assets/worker.js", page.url), output)
 
 
 def on_post_template(output_content: str, **_: Any) -> str:
     """The same for the page that is shown where there is none, from a server only."""
-    return output_content.replace(SHIM, "/_assets/worker.js")
+    return SHIM.sub("/_assets/worker.js", output_content)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """See that the pages ask nothing of the internet, whatever a newer theme does.
+
+    Raises:
+        PluginError: one does, or none has the script of the search, so that the search would not work from files.
+    """
+    pages = {path: path.read_text() for path in Path(config.site_dir).rglob("*.html")}
+    if asking := [f"{path}: {found[0]}" for path, text in pages.items() if (found := ASKED.search(text))]:
+        raise PluginError("These pages load something from the internet:\n" + "\n".join(asking))
+    if not any("_assets/worker.js" in text for text in pages.values()):
+        raise PluginError("No page has the script by which the search works from files: see SHIM in hooks.py.")
 
 
 def _filled(entry: Any, every: list[str]) -> Any:

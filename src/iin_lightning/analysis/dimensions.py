@@ -56,10 +56,10 @@ def factor_scores(pairs: Pairs, method: Method = "covariance", latents: Tensor |
     ``correlation``: ``s_F = 1/N Σ_i Cov(z^a_i, z^b_i) / sqrt(Var(z^a_i) Var(z^b_i))``. Eq. 11 as printed lacks the
     1/N; its scores reach N, and the softmax over them gives all dimensions to the residual.
 
-    ``covariance``: ``s_F = Σ_i Cov(z^a_i, z^b_i) / Σ_i Var(z_i)``, which the authors' code computes and which gives
-    Tab. 1. a and b are exchangeable, so both have the one mean of the concept's pairs; the variance is that of all
-    latents. Dimensions count by their variance, so the score does not change when the latent space is rotated; the
-    other one does not change when a dimension is scaled.
+    ``covariance``: ``s_F = Σ_i Cov(z^a_i, z^b_i) / Σ_i Var(z_i)``, which the authors' code computes. a and b are
+    exchangeable, so both have the one mean of the concept's pairs; the variance is that of all latents. Dimensions
+    count by their variance, so the score does not change when the latent space is rotated; the other one does not
+    change when a dimension is scaled.
 
     Args:
         pairs: concept -> (z^a, z^b), latents (n, N) of pairs that share it.
