@@ -41,8 +41,8 @@ check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed-dev  ## what takes too long for a test: benchmarks/, one after the other (a look: ARGS=--short)
-	@for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
-	  echo "== $$script"; $(BIN)/python $$script $(ARGS) || exit 1; done
+	@code=0; for script in $(filter-out %/common.py,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$script"; $(BIN)/python $$script $(ARGS) || code=1; done; exit $$code
 
 docs: $(VENV)/installed-dev  ## the documentation, in site/: open site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.encoders.awkward import Branches, Untraceable
 
+from iin_lightning import progress
 from iin_lightning.encoders import PCA, Classifier, Pool, Split
 from iin_lightning.errors import ConfigError, FactorError, ShapeError
 from iin_lightning.factors import Factors
@@ -54,6 +55,16 @@ def close(a, b):
 
 def layer_of(interpreter):
     return interpreter.encoder.encoder.layer
+
+
+def test_reading_activations_says_how_far_it_is_and_what_comes_then(monkeypatch):
+    heard = []
+    monkeypatch.setattr(progress, "listeners", [lambda *said: heard.append(said[:3])])
+    Split(Branches(), "merge", image_size=SIZE, reduction=PCA(6)).fit_reduction([images(10) for _ in range(4)])
+    assert heard == [
+        *(("Reading activations", done, 24) for done in (10, 20, 24)),
+        ("Finding 6 principal components", 0, 0),
+    ]
 
 
 def test_an_edit_of_nothing_leaves_the_logits(interpreter, network):

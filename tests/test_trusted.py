@@ -98,7 +98,7 @@ def test_so_does_what_a_network_within_imports_by_name(folder, stranger):
 @pytest.mark.parametrize("how", ["said", "of a part", "environment"])
 def test_what_is_trusted_is_built(how, stranger, monkeypatch):
     description = {"class": "stranger:Net", "arguments": {}}
-    with pytest.raises(CheckpointError, match=r"add trust=\[stranger\].*serialization.trust\('stranger'\)"):
+    with pytest.raises(CheckpointError, match=r"add 'trust=\[stranger\]'.*serialization.trust\('stranger'\)"):
         serialization.build(description)
     if how == "environment":
         monkeypatch.setenv("IIN_LIGHTNING_TRUST", "other, stranger")

@@ -1,4 +1,4 @@
-"""Measure trained models: ``python -m iin_lightning.evaluate run=outputs/<name>/<time> metric=[leakage,quality]``."""
+"""Measure trained models: ``python -m iin_lightning.evaluate run=outputs/<name>/<time> 'metric=[leakage,quality]'``."""
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig

@@ -1,65 +1,146 @@
-"""How far what takes long is: a bar on a terminal, a line a minute elsewhere, both on stderr."""
+"""How far what takes long is: bars on a terminal, a line a minute elsewhere, both on stderr; and listeners are told.
 
+A listener is whoever wants to know in this process, such as the page that watches a run.
+"""
+
+import os
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event, RLock, Thread
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.file_proxy import FileProxy
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 T = TypeVar("T")
 
 EVERY = 60.0  # seconds between two lines, where there is no terminal
 
+Listener = Callable[[str, int, int, float | None], None]
+"""Is told what is done, how much of it, of how much (0: nobody knows), and a loss where there is one."""
+
+listeners: list[Listener] = []
+"""Empty, unless somebody wants to know."""
+
 
 class Bar(Progress):
     """What is done, how much of it, how fast, for how long, and how long it will take; it vanishes in the end.
 
-    On stderr, so that tables on stdout can be sent elsewhere. Within another bar it is not shown.
+    On stderr, so that tables on stdout can be sent elsewhere. Bars that are open at the same time, one within another
+    or in several threads, stand one below the other.
 
     Args:
-        quiet: show nothing, as in processes beside the first.
+        quiet: show nothing, as in processes beside the first. Listeners are told all the same.
+
+    Example:
+        >>> heard = []
+        >>> listeners.append(lambda *said: heard.append(said))
+        >>> with Bar(quiet=True) as bar:
+        ...     bar.advance(bar.add_task("Training", total=10), 3)
+        >>> listeners.clear()
+        >>> heard
+        [('Training', 3, 10, None)]
     """
 
-    _shown: "ClassVar[Bar | None]" = None
+    _open: "ClassVar[tuple[Bar, ...]]" = ()  # those that are shown, all of them by the one that has started rich
+    _opening: ClassVar[RLock] = RLock()
 
     def __init__(self, *, quiet: bool = False) -> None:
-        console = Console(stderr=True)
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), _Left())
-        super().__init__(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        # What is printed meanwhile goes through this console: a path must stay in one line, and a file get its lines.
+        console = Console(stderr=True, soft_wrap=True)
+        self._own: tuple[ProgressColumn, ...] = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            _Count(Column(justify="right", no_wrap=True)),
+            _Rate(),
+            TimeElapsedColumn(),
+            _Left(),
+            TextColumn("{task.fields[more]}", markup=False),
+        )
+        super().__init__(
+            *self._own,
+            console=console,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+            disable=quiet or not console.is_terminal,
+        )
         self._speaks = not quiet and not console.is_terminal
         self._last = monotonic()
 
     def start(self) -> None:
-        """Show it, if there is none."""
-        if Bar._shown is None and not self.disable:
-            Bar._shown = self
-            super().start()
+        """Show it."""
+        with Bar._opening:
+            if not self.disable and self not in Bar._open:
+                Bar._open += (self,)
+                if len(Bar._open) == 1:
+                    super().start()
 
     def stop(self) -> None:
         """Let it vanish."""
-        if Bar._shown is self:  # else rich would write an empty line
-            super().stop()
-            Bar._shown = None
+        with Bar._opening:
+            rest = tuple(bar for bar in Bar._open if bar is not self)
+            if self.live.is_started:  # else rich would write an empty line
+                super().stop()
+                if rest:  # another thread's
+                    super(Bar, rest[0]).start()
+            Bar._open = rest
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """A line a task of each bar."""
+        table = Table.grid(*(column.get_table_column().copy() for column in self._own), padding=(0, 1))
+        for bar in Bar._open:
+            for task in bar.tasks:
+                table.add_row(*(column(task) for column in bar._own))
+        yield table
+
+    def add_task(
+        self,
+        description: str,
+        start: bool = True,
+        total: float | None = None,
+        completed: int = 0,
+        visible: bool = True,
+        **fields: Any,
+    ) -> TaskID:
+        """See ``Progress``; without a total nobody knows how much there is.
+
+        Args:
+            description: what is done.
+            start: whether its time runs.
+            total: of so much.
+            completed: so much of it was done before, and does not count for the rate.
+            visible: see ``Progress``.
+            **fields: ``more`` stands behind it.
+        """
+        return super().add_task(
+            description, start, total, completed, visible, **{"more": "", "first": completed, **fields}
+        )
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
-        """See ``Progress``."""
+        """See ``Progress``; ``more`` stands behind the bar, and listeners are told the ``loss``."""
         super().update(task_id, **fields)
-        self._speak(task_id)
+        self._tell(task_id, fields.get("loss"))
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """See ``Progress``."""
         super().advance(task_id, advance)
-        self._speak(task_id)
+        self._tell(task_id)
 
-    def _speak(self, task_id: TaskID) -> None:
+    def _tell(self, task_id: TaskID, loss: float | None = None) -> None:
+        task = self._tasks[task_id]
+        for listener in listeners:
+            listener(task.description, int(task.completed), int(task.total or 0), loss)
         if self._speaks and monotonic() - self._last >= EVERY:
-            task = self._tasks[task_id]
-            say(task.description, int(task.completed), int(task.total or 0), task.elapsed or 0.0)
             self._last = monotonic()
+            count = _count(task) or str(timedelta(seconds=round(task.elapsed or 0.0)))
+            parts = (f"{task.description}: {count}", rate_text(_rate(task)), _left(task), task.fields["more"])
+            print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
 
 def track(items: Iterable[T], what: str, total: int | None = None, *, quiet: bool = False) -> Iterator[T]:
@@ -82,22 +163,28 @@ def track(items: Iterable[T], what: str, total: int | None = None, *, quiet: boo
             bar.advance(task)
 
 
-def say(what: str, done: int, total: int, seconds: float, more: str = "", first: int = 0) -> None:
-    """A line on stderr of what is under way.
+@contextmanager
+def waiting(what: str, *, quiet: bool = False) -> Iterator[None]:
+    """A bar that moves, and for how long it does, while somebody works who does not say how far he is.
 
     Args:
         what: is done.
-        done: so much of it, now.
-        total: of so much; 0 if that is unknown.
-        seconds: since it began.
-        more: is said at the end.
-        first: so much was done when it began.
+        quiet: show nothing.
     """
-    rate = (done - first) / seconds if seconds > 0 else 0.0
-    parts = [f"{what}: {done:,}/{total:,}" if total else f"{what}: {done:,}", rate_text(rate)]
-    if rate and total:
-        parts.append(f"{timedelta(seconds=round((total - done) / rate))} left")
-    print(", ".join(filter(None, (*parts, more))), file=sys.stderr, flush=True)
+    ended = Event()
+
+    def go_on() -> None:
+        while not ended.wait(EVERY):
+            bar.update(task)
+
+    with Bar(quiet=quiet) as bar:
+        task = bar.add_task(what)
+        bar.update(task)
+        Thread(target=go_on, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 def rate_text(rate: float) -> str:
@@ -112,11 +199,36 @@ def rate_text(rate: float) -> str:
     return f"{1 / rate:.1f} s each" if rate < 1 else f"{rate:.1f}/s" if rate < 100 else f"{rate:,.0f}/s"
 
 
+def _count(task: Task) -> str:
+    """How many, of how many."""
+    done = f"{int(task.completed):,}"
+    return f"{done}/{int(task.total):,}" if task.total else done if task.completed else ""
+
+
+def _rate(task: Task) -> float:
+    """How many a second: of late, or all the time, where they are so slow that rich has forgotten the last one."""
+    whole = (task.completed - task.fields["first"]) / task.elapsed if task.elapsed else 0.0
+    return task.finished_speed or task.speed or whole
+
+
+def _left(task: Task) -> str:
+    """How long it will take."""
+    rate = _rate(task)
+    return f"{timedelta(seconds=round((task.total - task.completed) / rate))} left" if rate and task.total else ""
+
+
+class _Count(ProgressColumn):
+    """How many, of how many."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_count(task))
+
+
 class _Rate(ProgressColumn):
     """How many a second."""
 
     def render(self, task: Task) -> Text:
-        return Text(rate_text(task.finished_speed or task.speed or 0.0))
+        return Text(rate_text(_rate(task)))
 
 
 class _Left(ProgressColumn):
@@ -125,5 +237,17 @@ class _Left(ProgressColumn):
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        left = task.time_remaining
-        return Text("" if left is None else f"{timedelta(seconds=round(left))} left")
+        return Text(_left(task))
+
+
+def _draw_nothing() -> None:
+    """In a process that was forked: the thread that draws is not there, and might have held a lock of what it drew."""
+    Bar._open, Bar._opening = (), RLock()
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, FileProxy):
+            setattr(sys, name, stream.rich_proxied_file)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process is forked
+    os.register_at_fork(after_in_child=_draw_nothing)

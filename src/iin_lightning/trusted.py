@@ -75,8 +75,8 @@ def home(thing: Any) -> str:
 def cure(package: str) -> str:
     """How to trust a package, for the end of an error."""
     return (
-        f"If you trust whoever made it, add trust=[{package}] to the command, call serialization.trust({package!r}) in "
-        f"Python, or set {VARIABLE}={package}."
+        f"If you trust whoever made it, add 'trust=[{package}]' to the command, call serialization.trust({package!r}) "
+        f"in Python, or set {VARIABLE}={package}."
     )
 
 

@@ -1,5 +1,7 @@
-"""Commands run as a user runs them, in a folder of their own."""
+"""Commands run as a user runs them, in a folder of their own, and a browser to look at what they make."""
 
+import os
+import shutil
 from itertools import count
 
 import pytest
@@ -29,6 +31,22 @@ SMALL = (
     "flow.hidden=8",
     "model.batch_size=8",
     "+judge.encoder.width=4",
+)
+
+BROWSER = "IIN_LIGHTNING_BROWSER"
+"""Set by ``make test-browser``: without it no browser is started."""
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # continuous integration is root
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
 )
 
 
@@ -72,3 +90,24 @@ def command(workplace, run_command):
         return process
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium: Debian's, driven by Selenium, where it is asked for."""
+    if BROWSER not in os.environ:
+        pytest.skip("the browser is asked for by make test-browser")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    paths = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    assert None not in paths.values(), "chromium and chromedriver are absent: apt install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths["chromium"]
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(paths["chromedriver"]))
+    driver.downloads = downloads
+    yield driver
+    driver.quit()

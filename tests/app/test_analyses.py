@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
+from iin_lightning import progress
 from iin_lightning.app.analyses.answer import answer
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.app.subject import Subject, load_model
@@ -37,6 +38,19 @@ REFUSED = {
     ("classifier", "submanifold"): "no image decoder",
     ("classifier", "swap"): "no image decoder",
     **{("network", name): "not an interpreter" for name in ANALYSES if name != "dimensions"},
+}
+
+# What is done, and how often; 0 for what nobody can count.
+LONG = {
+    "directions": {"Finding directions": 2, "Reading effects of plain directions": 2, "Walking": 2},
+    "edit": {"Finding directions": 1},
+    "embed": {"Fitting PCA": 0, "Walking": 3},
+    "interpolate": {"Encoding images": 1, "Measuring latents": 1, "Decoding": 2},
+    "reconstruct": {"Reconstructing": 1, "Reconstructing through T": 1},
+    "sample": {"Measuring samples": 2},
+    "submanifold": {"Encoding test images": 24, "Decoding": 1},
+    "swap": {"Swapping": 4},
+    "walk": {"Estimating intervals": 3, "Walking": 3, "Walking in digit": 1, "Drawing digit anew": 1},
 }
 
 
@@ -99,6 +113,16 @@ def test_every_analysis_answers_or_says_why_not(kind, name, subjects, tmp_path):
         assert max(figure.get_size_inches()) < 12
     for title, rows in written.answer.tables.items():
         assert len((tmp_path / "analysis" / f"{called(name, title)}.csv").read_text().splitlines()) == len(rows) + 1 > 1
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_takes_long_says_how_far_it_is(name, subjects, tmp_path, monkeypatch):
+    heard = {}
+    monkeypatch.setattr(progress, "listeners", [lambda what, *said: heard.update({what: said})])
+    answer(subjects("sup", tmp_path), name, ask(name))
+    assert {what: heard.get(what, ())[:2] for what in LONG[name]} == {
+        what: (total, total) for what, total in LONG[name].items()
+    }
 
 
 @pytest.mark.parametrize("name", ANALYSES)

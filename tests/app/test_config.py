@@ -94,7 +94,7 @@ def test_the_recipe_knows_the_data_set_of_versions_as_it_knows_others():
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (("data=gray", "data@data.base=celbea"), "There is no data=celbea; .*did you mean celeba"),
+        (("data=gray", "data@data.base=celbea"), "There is no data.base=celbea; .*did you mean celeba"),
         (("data=celeba", "data@data.base=mnist"), "leave out data.base"),
         (("data=gray", "data.base.veiws=3"), "did you mean views"),
     ],

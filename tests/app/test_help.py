@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -45,18 +46,54 @@ TYPED = {
         "--epochs 5": r"There is no --epochs: .*model\.steps=<value>",
         "--lr 1": r"model\.lr=1",
         "-epochs 5": r"There is no -epochs: .*model\.steps",
+        "-lr 0.1": r"There is no -lr: .*model\.lr=0\.1?",
+        "-lr=0.1": r"model\.lr=0\.1?",
+        "-model=sup": "There is no -model: .*model=sup",
+        "-help": "There is no -help: did you mean --help?",
+        "--multirn seed=0,1": "did you mean --multirun?",
+        "-c jobb": "invalid choice: 'jobb'",
+        "--config-dir": "expected one argument",
+        "--config-dir nowhere": "--config-dir nowhere is no folder",
+        "data/celeba": "data=celeba?",
+        "data =celeba": "'data' has no equals sign: data=celeba?",
+        "=3": "'=3' has no key",
+        "data=": "There is no data=; allowed are: ",
+        "data==celeba": "data==celeba cannot be read: data=celeba?",
+        "data=gray data.base=celbea": r"There is no data\.base=celbea; .*did you mean celeba?",
+        "data=gray data.base=3": r"There is no data\.base=3; allowed are: ",
+        "data.base celeba": r"'data\.base' has no equals sign: data\.base=celeba?",
+        "+data=celeba": "data has more than one choice",
+        "data=celeba,mnist": r"add -m to go through them",
+        "seed=many": "seed=many: Value 'many' .* Integer",
+        "data.=3": r"'data\.' is no key",
+        "model.factors={residual: 32": "does a bracket lack?",
     },
     "evaluate": {
         "run=x metric=[qualty]": "did you mean quality?",
         "conf": "run=conf",
         "rn=x": "did you mean run?",
         "--metric quality": "metric=quality",
+        "metric=[likelihood, transfer]": r"metric=\[likelihood, cannot be read: does a bracket lack?",
+        "run=seed=3": r"""put quotes round the value, too, 'run="seed=3"'""",
     },
-    "analyse": {"analysis=wlk": "There is no analysis=wlk; .*did you mean walk?", "--run x": "run=x"},
+    "analyse": {
+        "analysis=wlk": "There is no analysis=wlk; .*did you mean walk?",
+        "--run x": "run=x",
+        "./out": r"'\./out' has no .*: run=\./out?",
+    },
     "look": {"dta=mnist": "did you mean data?", "encoder=tim/resnet18": "did you mean timm/resnet18?"},
     "convert": {"--kind checkpoint": "kind=checkpoint", "sorce=x": "did you mean source?"},
-    "explore": {"galery=3": "did you mean gallery?", "data=mnst": "There is no data=mnst; .*did you mean"},
-    "report": {"run x": "'run' has no equals sign: run=x", "--project mine": "project=mine"},
+    "explore": {
+        "galery=3": "did you mean gallery?",
+        "data=mnst": "There is no data=mnst; .*did you mean",
+        "/abs": "run=/abs?",
+    },
+    "report": {
+        "outputs/first/2026-01-01_00-00-00": "no equals sign: run=outputs/first/2026-01-01_00-00-00?",
+        "..": r"'\.\.' has no equals sign: run=\.\.?",
+        "run x": "'run' has no equals sign: run=x",
+        "--project mine": "project=mine",
+    },
 }
 
 
@@ -83,6 +120,28 @@ def test_help_names_keys_and_groups_that_exist(command):
     assert 9 <= len(paragraphs["$OPTIONS"].splitlines()[1:]) <= 10
 
 
+def examples():
+    """All commands in the examples of all help, without what is said behind them."""
+    for command in COMMANDS:
+        template = OmegaConf.load(conf_folder() / f"{command}.yaml").hydra.help.template
+        lines = re.sub(r"\s*\\\n\s*", " ", template.partition("Examples\n")[2]).splitlines()
+        yield from (re.split(r"\s{2,}", line.strip())[0] for line in lines if line.strip().startswith("python"))
+
+
+@pytest.mark.parametrize("example", list(examples()))
+def test_examples_in_help_compose_and_are_quoted_as_any_shell_needs(example, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs" / "_scripts")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it
+    monkeypatch.setattr("sys.argv", [])  # and this
+    if "sweep=joblib" in example:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")  # of an extra
+    shell, compose = import_module("shell"), import_module("compose")
+    filled = shell.PLACEHOLDER.sub(r"\1", example.replace(" ... ", " "))
+    assert shlex.join(shlex.split(filled)) == filled, "zsh reads [ and * itself"
+    module, arguments = shell.ours(filled)
+    assert compose.compose(module, arguments) is None
+
+
 def test_values_in_help_are_those_of_the_command_line(run_command, tmp_path):
     said = [run_command("iin_lightning.train", "--help", *more, cwd=tmp_path) for more in ((), ("model=autoencoder",))]
     assert "[sup]" in said[0].stdout
@@ -92,6 +151,11 @@ def test_values_in_help_are_those_of_the_command_line(run_command, tmp_path):
     every = run_command("iin_lightning.look", "-h", "all", "seed=7", cwd=tmp_path).stdout
     assert "out=outputs/look/color_mnist_mini" in every
     assert every.splitlines()[-2].startswith("seed: 7") or "\nseed: 7\n" in every
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [mnist]\nlimit: 77\n")
+    mine = run_command("iin_lightning.look", "data=mine", "--config-dir", "conf", "--help", cwd=tmp_path)
+    assert "[mine]" in mine.stdout
+    assert "data.limit=77" in mine.stdout
     wrong = run_command("iin_lightning.train", "--help", "dta=celeba", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "did you mean data?" in wrong.stderr
@@ -115,6 +179,25 @@ def test_what_is_hydras_stays_hydras(run_command, tmp_path):
     for arguments in (["-c", "job"], ["--hydra-help"], ["--cf", "job"]):
         process = run_command("iin_lightning.convert", *arguments, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
+
+
+def test_flags_may_stand_between_values(run_command, tmp_path):
+    arguments = ("seed=3", "--cfg", "job", "images=5", "--resolve", "pairs=2")
+    process = run_command("iin_lightning.look", *arguments, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    found = OmegaConf.create(process.stdout)
+    assert (found.seed, found.images, found.pairs) == (3, 5, 2)
+
+
+def test_keys_of_the_users_folder_are_known(run_command, tmp_path):
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [mnist]\nstripes: 7\n")
+    typed = ("--config-dir", "conf", "data=mine", "data.strpes=3")
+    assert "did you mean stripes?" in run_command("iin_lightning.train", *typed, cwd=tmp_path).stderr
+
+
+def test_no_path_is_a_group():
+    assert not any(map(is_group, ("/tmp", "..", ".", "", "../conf/data", "data/")))
 
 
 def test_choices_of_the_users_folder_are_listed(monkeypatch, tmp_path):
@@ -196,13 +279,5 @@ def test_what_takes_long_says_so_in_a_log_and_draws_on_a_terminal(monkeypatch, c
     assert list(progress.track("abc", "Counting", quiet=True)) == ["a", "b", "c"]
     assert capsys.readouterr() == ("", "")
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
-    with progress.Bar() as outer:
-        outer.start()  # again does no harm
-        outer.add_task("Outer", total=2)
-        assert list(progress.track("ab", "Inner")) == ["a", "b"]
-        outer.refresh()
-    err = capsys.readouterr().err
-    assert "Outer" in err
-    assert "Inner" not in err, "one bar at a time"
     list(progress.track("ab", "After"))
     assert "After" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def test_own_images_are_walked_one_after_the_other(subject, own):
         assert a["t"] == 1
         assert b["t"] == 0
         assert a["log_likelihood"] == pytest.approx(b["log_likelihood"], abs=1e-4)
-    with pytest.raises(ConfigError, match=r"has 1: give two or more by images="):
+    with pytest.raises(ConfigError, match=r"has 1: give two or more by .images="):
         interpolate(subject(own[0]), **WALK)
     with pytest.raises(ConfigError, match=r"analysis\.steps=2 must be at least 3"):
         interpolate(subject(), **WALK | {"steps": 2})

@@ -201,6 +201,15 @@ def test_a_misspelt_key_ends_the_command_with_those_that_exist(tmp_path, run_com
     assert not list(tmp_path.iterdir())
 
 
+def test_the_command_to_train_with_has_all_that_was_typed_of_the_data(tmp_path, run_command):
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [color_mnist_mini]\n")
+    typed = ("data=mine", "++data.limit=40", "seed=3")
+    process = run_command("iin_lightning.look", "--config-dir", "conf", *typed, *FEW, cwd=tmp_path)
+    start = f"  python -m iin_lightning.train --config-dir conf {' '.join(typed)}"
+    assert process.stdout.splitlines()[-2:] == [f"{start} model=autoencoder", f"{start} model=sup"], process.stderr
+
+
 def test_help_loads_no_torch():
     code = (
         "import sys, runpy; sys.argv = ['look', '--help'];\n"

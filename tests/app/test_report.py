@@ -3,35 +3,27 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
+from tests import reported
+from tests.reported import SUP, UNSUP
 
-from iin_lightning import serialization
-from iin_lightning.app.command import compose_train
-from iin_lightning.app.paths import conf_folder, register_resolvers
-from iin_lightning.app.report import report
+from iin_lightning import progress
 from iin_lightning.app.reporting.numbers import analysis_tables, flat
 from iin_lightning.app.reporting.page import LIMIT, Page, Section, Table, render, render_within
 from iin_lightning.app.reporting.pictures import raster, smaller, vector
-from iin_lightning.encoders import Autoencoder, Classifier
-from iin_lightning.errors import CheckpointError, ConfigError
-from iin_lightning.factors import Factors
-from iin_lightning.flows.translator import Translator
-from iin_lightning.interpreter import Interpreter
+from iin_lightning.errors import CheckpointError, ConfigError, IINError
 from iin_lightning.plots.curves import curves_figure
-from iin_lightning.report import Report
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+DIGITS = ("data=color_mnist", "data.val_fraction=0.5")
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}$x"
-SUP, UNSUP = {"residual": 4, "digit": 3, "color": 1}, {"residual": 8}
 
 
 class Read(HTMLParser):
@@ -91,46 +83,16 @@ def read(file):
 
 @pytest.fixture
 def ask(tmp_path):
-    """Compose and report in this process."""
-
-    def run(*overrides):
-        register_resolvers()
-        ConfigStore.instance().store("iin_lightning_report", Report)
-        with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-            few = ("response.steps=4", "response.walks=3", "response.draws=4", f"paths.cache={tmp_path}/cache")
-            config = compose("report", ["device=cpu", *few, *overrides], return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        report(config)
-
-    return run
-
-
-def network(kind):
-    torch.manual_seed(0)
-    if kind == "classifier":
-        return Classifier(n_classes=10, image_size=32, latent_dim=8, width=4, norm="batch").eval()
-    return Autoencoder(image_size=32, latent_dim=8, width=4, norm="batch").eval()
+    """Report in this process."""
+    return partial(reported.ask, tmp_path / "cache")
 
 
 @pytest.fixture
 def make(mnist_root, tmp_path):
-    """A run of networks that know nothing yet: what is shown does not depend on what they know."""
+    """A run of digits."""
 
-    def build(kind, dims=None, outcome=None, folder="run", data_root=mnist_root):
-        folder, encoder = tmp_path / folder, network(kind)
-        if dims is None:
-            serialization.save(encoder, folder / "model", {"network": serialization.describe(encoder)})
-        else:
-            translator = Translator(8, n_blocks=2, hidden=8)
-            translator.initialize(torch.randn(64, 8, generator=torch.Generator().manual_seed(3)))
-            Interpreter(encoder, translator, Factors(dims, 8)).save_pretrained(folder / "model")
-        config = compose_train("data=color_mnist", f"paths.data={data_root}", "data.val_fraction=0.5")
-        OmegaConf.set_struct(config, False)
-        config.data.download = False
-        OmegaConf.save(config, folder / "config.yaml")
-        if outcome is not None:
-            (folder / "results.json").write_text(json.dumps(outcome))
-        return folder
+    def build(kind, dims=None, outcome=None, folder="run", data=DIGITS, root=mnist_root):
+        return reported.make(tmp_path / folder, kind, dims, outcome, (*data, f"paths.data={root}"))
 
     return build
 
@@ -139,23 +101,31 @@ KINDS = {
     "autoencoder, supervised": ("autoencoder", SUP, ["Swaps", "Walk in digit", "Reconstructions", "Samples"]),
     "autoencoder, unsupervised": ("autoencoder", UNSUP, ["Walk in residual", "Interpolations", "Samples"]),
     "classifier": ("classifier", SUP, ["Response to walks in each factor"]),
+    "torchvision": ("torchvision", {"residual": 1020, "digit": 4}, ["Response to walks in each factor"]),
+    "gray": ("gray autoencoder", {"residual": 5, "digit": 3}, ["Swaps", "Walk in digit"]),
+    "changed images": ("autoencoder", {"residual": 5, "gray": 3}, ["Swaps", "Walk in gray"]),
     "a bare autoencoder": ("autoencoder", None, ["Reconstructions"]),
     "a bare classifier": ("classifier", None, []),
 }
+DATA = {
+    "gray": ["data=mnist", "data.val_fraction=0.5"],
+    "changed images": ["data=gray", "data@data.base=color_mnist", "data.base.val_fraction=0.5", "data.keep=[]"],
+}
+NAMES = {"torchvision": "shufflenet_v2_x0_5", "gray": "Autoencoder", "changed images": "Autoencoder"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_run_has_not_drawn_is_drawn_now_and_nothing_else_is_written(kind, make, ask):
     of, dims, wanted = KINDS[kind]
-    folder = make(of, dims)
+    folder = make(of, dims, data=DATA.get(kind, DIGITS))
     before = {path for path in folder.rglob("*") if path.is_file()}
     ask(f"run={folder}")
     assert {path for path in folder.rglob("*") if path.is_file()} - before == {folder / "report.html"}
     page = read(folder / "report.html")
     assert {*wanted, "Held-out images"} <= set(page.titles())
     assert "Not shown" not in page.text
-    assert f"{of.capitalize()}(" in page.text
-    assert "20 images" in page.text  # of the test split
+    assert NAMES.get(kind, f"{of.capitalize()}(") in page.text
+    assert f"test {48 if kind == 'changed images' else 24} images" in page.text
     assert ("fingerprint of the translator" in page.text) == (dims is not None)
 
 
@@ -231,7 +201,7 @@ def test_names_of_users_are_text_and_nothing_else(make, ask, tmp_path):
 
 
 def test_without_the_images_it_says_so_and_shows_what_is_there(make, ask, tmp_path):
-    folder = make("autoencoder", SUP, {"metrics": {"test/nll": 1.25}}, data_root=tmp_path / "nowhere")
+    folder = make("autoencoder", SUP, {"metrics": {"test/nll": 1.25}}, root=tmp_path / "nowhere")
     (folder / "figures").mkdir()
     Image.new("RGB", (60, 40)).save(folder / "figures" / "swap.png")
     (folder / "figures" / "samples.png").write_text("no picture")
@@ -262,6 +232,163 @@ def test_several_runs_are_compared_and_each_has_a_page(make, ask, tmp_path):
     assert all((tmp_path / "runs" / name / "report.html").is_file() for name in "ab")
     assert re.search(r"test/nll ?2 ?1.414 ?1 ?3", page.text)
     assert page.titles() == ["a: Held-out images", "b: Held-out images"]
+
+
+def test_several_runs_of_which_one_is_damaged_are_compared_without_it(make, ask, tmp_path):
+    for name in "abc":
+        make("classifier", None, {"metrics": {"test/nll": 1.0}}, f"runs/{name}")
+    (tmp_path / "runs" / "a" / "results.json").write_text("{")
+    with pytest.raises(IINError, match=r"1 of 3 runs have no page\.\n.*runs/a: .*results\.json is damaged") as told:
+        ask(f"run={tmp_path}/runs/*")
+    assert told.value.exit_code == 2
+    page = read(tmp_path / "runs" / "report.html")
+    assert page.titles() == ["b: Held-out images", "c: Held-out images"]
+    assert "results.json is damaged" in page.text
+    assert not (tmp_path / "runs" / "a" / "report.html").exists()
+
+
+def test_a_run_that_is_named_twice_is_one_run(make, ask):
+    folder = make("classifier")
+    ask(f"run=[{folder},{folder}/../{folder.name}]")
+    assert "classes" in read(folder / "report.html").text
+    assert [path.name for path in folder.parent.rglob("*.html")] == ["report.html"]
+
+
+def test_a_run_that_lies_in_another_one_keeps_its_page_and_has_a_name(make, ask, tmp_path):
+    for name, nll in (("run", 1.0), ("run/finer", 3.0)):
+        make("classifier", None, {"name": name, "metrics": {"test/nll": nll}}, name)
+    ask(f"run=[{tmp_path}/run,{tmp_path}/run/finer]")
+    assert "finer" not in read(tmp_path / "run" / "report.html").text
+    page = read(tmp_path / "run" / "comparison.html")
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert {"report.html", "finer/report.html"} <= links
+    assert page.titles() == ["run: Held-out images", "run/finer: Held-out images"]
+
+
+def test_pictures_that_are_damaged_or_no_png_are_said_of_and_not_shown(make, ask):
+    folder = make("autoencoder", SUP, {"analysis": {"dimensions": {"n": 3}}}, data=["data=color_mnist_mini"])
+    (folder / "analysis").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "analysis" / "dimensions.png")
+    whole = (folder / "analysis" / "dimensions.png").read_bytes()
+    (folder / "analysis" / "dimensions.png").write_bytes(whole[:20] + bytes(40) + whole[60:])  # PIL: SyntaxError
+    Image.new("RGB", (8, 8)).save(folder / "analysis" / "other.png", format="EPS")
+    ask(f"run={folder}")
+    page = read(folder / "report.html")
+    assert {"dimensions", "other"}.isdisjoint(page.titles())
+    said = page.text.rpartition("Not shown")[2]
+    for name in ("dimensions", "other"):
+        assert f"{name}.png is no picture that can be read" in said
+
+
+def test_curves_are_shown_as_far_as_they_can_be_read(make, ask):
+    folder = make("classifier")
+    (folder / "metrics.csv").write_text("step,train/nll\n1,0.5\n2,0.25\n" + "\0" * 200_000)
+    (folder / "metrics.stepless.csv").write_text("epoch,val/accuracy\n1,0.5\n")
+    ask(f"run={folder}")
+    page = read(folder / "report.html")
+    assert "Over the steps: nll, as metrics.csv has them" in page.text
+    assert "metrics.csv cannot be read to its end" in page.text
+
+
+def test_a_run_that_went_on_shows_what_it_was_last_configured_as(make, ask):
+    folder = make("classifier")
+    (folder / "config.resumed.yaml").write_text("model: {steps: 4711}\nhub: {token: s3cr3t}\n")
+    (folder / "provenance.json").write_text(json.dumps({"command": "first", "resumed": [{"command": "second"}, 3]}))
+    (folder / "metrics.csv").write_text("step,train/nll\n2,0.25\n")
+    (folder / "metrics.1.csv").write_text("step,train/loss\n1,0.5\n")
+    ask(f"run={folder}")
+    page = read(folder / "report.html")
+    assert "went on (1): command second" in page.text
+    assert "All of config.resumed.yaml." in page.text
+    assert "steps: 4711" in page.text
+    assert {"nll", "loss"} <= set(re.search(r"Over the steps: (.*), as metrics", page.text)[1].split(", "))
+    assert "s3cr3t" not in page.text
+
+
+def test_a_configuration_that_was_half_written_is_said_of_and_tells_no_secret(make, ask):
+    folder = make("classifier")
+    (folder / "config.resumed.yaml").write_text('hub:\n  token: s3cr3t\n  next: {token: s3cr3t, "s3cr3t')
+    ask(f"run={folder}")
+    page = read(folder / "report.html")
+    assert "All of config.yaml." in page.text
+    assert "config.resumed.yaml is no configuration, or damaged" in page.text
+    assert "s3cr3t" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"mean": 0.5}, "unexpected keyword argument 'mean'"),
+        ({"_target_": "iin_lightning.data.gone.Gone"}, "iin_lightning.data.gone.Gone"),
+        ({"root": "${oc.env:IIN_LIGHTNING_UNSET}"}, "IIN_LIGHTNING_UNSET"),
+    ],
+)
+def test_data_of_another_version_are_said_of_and_the_rest_is_shown(changed, said, make, ask):
+    folder = make("autoencoder", SUP, {"metrics": {"test/nll": 1.25}})
+    config = OmegaConf.load(folder / "config.yaml")
+    config.data.update(changed)
+    OmegaConf.save(config, folder / "config.yaml")
+    ask(f"run={folder}")
+    page = read(folder / "report.html")
+    assert "There are no images here" in page.text
+    assert said in page.text
+    assert "1.25" in page.text
+
+
+@pytest.fixture
+def own_images(tmp_path):
+    """A folder of classes that are called like formulas."""
+    for split, count in (("train", 6), ("test", 4)):
+        for number, name in enumerate(("$_$", "$5 and $10")):
+            (folder := tmp_path / "images" / split / name).mkdir(parents=True)
+            for item in range(count):
+                Image.new("RGB", (32, 32), (90 * number, 20 * item, 50)).save(folder / f"{item}.png")
+    return ["data=image_folder", f"data.root={tmp_path}/images", "data.size=32", "data.concept='$_$'"]
+
+
+def test_classes_are_no_formulas_and_no_image_is_cached(own_images, make, ask, tmp_path):
+    folder = make("classifier of 2", {"residual": 5, "$_$": 3}, data=own_images)
+    ask(f"run={folder}")
+    page = read(folder / "report.html")
+    assert {"Response to walks in each factor", "Held-out images"} <= set(page.titles())
+    assert "2 classes: $5 and $10 (50.0%), $_$ (50.0%)" in page.text
+    assert "Not shown" not in page.text
+    assert not (tmp_path / "cache").exists()
+
+
+ODD = {
+    "metrics are a list": ({"metrics": [1.5]}, "metrics 1.5"),
+    "validation and all that follows are words": (
+        {"validation": "lost", "evaluation": "lost", "analysis": "gone"},
+        "analysis gone",
+    ),
+    "a transfer score is absent": (
+        {"metrics": {"test/transfer/digit/digit": 0.5, "test/transfer/color/color": 0.25, "test/transfer/odd": 0.75}},
+        "0.25",
+    ),
+    "an interval is none": (
+        {"analysis": {"walk": {"a": {"x": 1.5, "x_interval": [], "y": 2, "y_interval": 7}}}},
+        "1.5",
+    ),
+    "a metric is a number": ({"evaluation": {"fid": 12.5}}, "fid 12.5"),
+    "facts are anything": ({"name": 3, "seed": [], "steps": "many", "seconds": None, "figures": 7}, "steps many"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_results_of_another_version_are_shown_as_far_as_they_are_known(case, make, ask, tmp_path):
+    outcome, said = ODD[case]
+    for name in "ab":
+        make("autoencoder", SUP, outcome, f"runs/{name}", root=tmp_path / "nowhere")
+    ask(f"run={tmp_path}/runs/*")
+    assert said in read(tmp_path / "runs" / "a" / "report.html").text
+    assert "2 runs" in read(tmp_path / "runs" / "report.html").text
+
+
+def test_how_far_it_is_is_said_where_there_is_no_terminal(make, ask, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0)
+    ask(f"run={make('classifier')}")
+    assert "Drawing: held-out images: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -299,8 +426,22 @@ def test_a_page_that_is_too_large_shows_smaller_pictures_and_says_so():
         assert len(html.encode()) < limit
         assert said in html
         assert ("note" in {a.get("class") for _, a in Read(html).tags}) == bool(said)
+        assert not said or f"stays below {limit / 1e6:.2g} MB" in html
     with pytest.raises(ConfigError, match="tables alone"):
         render_within(Page("title", "", [], [Section("a", tables=[Table([], [["b", "c" * 9000]])])], ""), 9000)
+
+
+def test_as_many_pictures_are_left_as_there_is_room_for():
+    pictures = [noise(seed, side=60) for seed in range(6)]
+    page = Page("title", "lead", [], [Section(picture.title, "", [picture]) for picture in pictures], "")
+    bare, counts = len(render(replace(page, sections=[])).encode()), []
+    for limit in range(bare + 2500, bare + 14_000, 2250):
+        html = render_within(page, limit)
+        assert len(html.encode()) < limit
+        counts.append(html.count("<img"))
+        assert ("no room" in html) == (counts[-1] < len(pictures))
+    assert counts == sorted(counts)
+    assert set(counts) == {1, 2, 3, 4, 5, 6}
 
 
 def test_pictures_keep_their_shape_and_lines_stay_lines():

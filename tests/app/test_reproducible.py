@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -75,6 +76,21 @@ def test_a_run_that_goes_on_keeps_how_it_began_and_no_secret_is_told(tmp_path, m
         assert [one["command"] for one in found["resumed"]] == ["python -m iin_lightning.train resume=here"] * n
     text = (tmp_path / provenance.FILE).read_text()
     assert "abc123" not in text
+    assert "somebody" not in text
+
+
+def test_the_program_iin_is_named_without_its_folder(tmp_path, environment):
+    """As pip installs it: a script that the system runs by its whole path."""
+    program = tmp_path / "somebody" / "bin" / "iin"
+    program.parent.mkdir(parents=True)
+    start = "import sys\nfrom iin_lightning.__main__ import main\nsys.exit(main())\n"
+    program.write_text(f"#!{sys.executable}\n{start}")
+    program.chmod(0o755)
+    few = ["model=autoencoder", "trainer=smoke", "trainer.accelerator=cpu", "data.limit=24", "encoder.width=4"]
+    command = [program, "train", *few, "hydra.run.dir=run"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    text = (tmp_path / "run" / provenance.FILE).read_text()
+    assert json.loads(text)["command"] == " ".join(["iin", *command[1:]])
     assert "somebody" not in text
 
 

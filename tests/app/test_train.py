@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,9 @@ import time
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from iin_lightning.app import results
 from iin_lightning.interpreter import Interpreter
 
 
@@ -53,6 +56,57 @@ def test_a_run_leaves_everything_in_its_folder(supervised):
     }
     assert expected | {"test/nll", "test/round_trip_error"} == set(result["metrics"])
     assert result["metrics"]["test/round_trip_error"] < 1e-4
+
+
+# What is typed of the data when a network is trained, and where the data are chosen.
+TYPED = {
+    "a folder of one's own": ["--config-dir", "conf", "data=mine", "++data.limit=32", "seed=3"],
+    "an experiment": ["experiment=tab1_dimensions", "data=mnist", "data.limit=40"],
+    "images that are changed, limited by the trainer": ["data=gray", "data.base=color_mnist_mini", "trainer=smoke"],
+}
+
+
+@pytest.mark.parametrize("case", TYPED)
+def test_what_to_type_next_takes_the_same_data_on_when_a_run_is_resumed(command, small, mnist_root, tmp_path, case):
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [color_mnist_mini]\nviews: 3\n")
+    (tmp_path / "data").symlink_to(mnist_root)
+    few = ["trainer.max_steps=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "model=autoencoder"]
+    own = [one for one in small if one.startswith(("encoder", "model"))]
+    command(*TYPED[case], "trainer.accelerator=cpu", *few, *own, "hydra.run.dir=run", folder=tmp_path)
+    again = command("resume=run", "model.steps=3", "data.eval_batch_size=50", folder=tmp_path)
+    (said,) = (line for line in again.stdout.splitlines() if "iin_lightning.train" in line)
+    start, *typed = shlex.split(said.partition("iin_lightning.")[2])
+    assert start == "train"
+    assert "first_stage.path=run/model" in typed
+    begun, composed = (
+        OmegaConf.to_container(OmegaConf.create(text))
+        for text in (
+            (tmp_path / "run" / "config.resumed.yaml").read_text(),
+            command("--cfg", "job", *typed, folder=tmp_path).stdout,
+        )
+    )
+    assert composed["data"] == begun["data"]
+    assert composed["data"]["eval_batch_size"] == 50
+    assert composed["seed"] == begun["seed"]
+    assert composed["encoder"] is None
+
+
+def test_a_command_that_would_take_other_data_is_not_printed(command, tmp_path):
+    conf = tmp_path / "conf" / "data"
+    conf.mkdir(parents=True)
+    (conf / "mine.yaml").write_text("defaults: [color_mnist_mini]\nlimit: 32\n")
+    few = ["trainer=smoke", "trainer.accelerator=cpu", "encoder.width=4", "model=autoencoder"]
+    command("--config-dir", "conf", "data=mine", *few, "hydra.run.dir=run", folder=tmp_path)
+    (conf / "mine.yaml").write_text("defaults: [color_mnist_mini]\nviews: 3\n")
+    assert "encoder=interpreter" not in command("resume=run", "model.steps=5", folder=tmp_path).stdout
+    shutil.rmtree(conf)
+    assert "encoder=interpreter" not in command("resume=run", "model.steps=6", folder=tmp_path).stdout
+
+
+def test_the_title_of_the_numbers_is_one_line(tmp_path, capsys):
+    results.show({"name": "quickstart/encoder", "metrics": {"test/l1": 0.5}}, tmp_path)
+    assert capsys.readouterr().out.startswith("quickstart/encoder: test split")
 
 
 def test_a_finished_run_is_an_interpreter(supervised):

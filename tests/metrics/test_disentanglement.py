@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from iin_lightning import progress
 from iin_lightning.errors import FactorError
 from iin_lightning.metrics.disentanglement import (
     completeness,
@@ -101,6 +102,16 @@ def test_factors_that_tell_nothing_have_zero(world, constant):
 
 def test_a_seed_gives_one_answer(world):
     assert disentanglement_scores(*world, seed=3) == disentanglement_scores(*world, seed=3)
+
+
+def test_probes_say_how_far_they_are(world, monkeypatch):
+    heard = {}
+    monkeypatch.setattr(progress, "listeners", [lambda what, *said: heard.setdefault(what, []).append(said[:2])])
+    factors, concepts = world
+    disentanglement_scores(factors, concepts, "linear")
+    count = len(factors) * len(concepts)
+    every = [(done, count) for done in range(1, count + 1)]
+    assert heard == {"Probing factors": every, "Shuffling factors": every}
 
 
 def test_importance_falls_on_whole_factors(world):

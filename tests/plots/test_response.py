@@ -105,6 +105,17 @@ def test_shares_of_several_orders_are_on_a_logarithmic_axis_and_zero_is_written(
     assert [line.get_xdata().item() for line in axes.lines if line.get_marker() == "D"] == [0.002]
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_shares_of_nothing_leave_the_others_within_their_axes(odd):
+    parts = {"digit": response(0, 3, {"a": (0.5, 0.4, 0.6), "b": (7e8, 6e8, odd)})}
+    axes = response_figure(parts, "abc", "letter", 5, "N(0, 1)").axes[-1]
+    assert axes.get_xlim()[1] > 7e8
+    nothing = {"digit": response(0, 3, {"a": (odd, odd, odd)})}
+    assert [text.get_text() for text in response_figure(nothing, "abc", "letter", 5, "N(0, 1)").axes[-1].texts] == [
+        f"{odd}"
+    ]
+
+
 def test_the_same_numbers_give_the_same_bytes(tmp_path):
     a, b = (
         save(response_figure(responses(2, 3), "012", "digit", 100, "N(0, 1)"), tmp_path / f"{name}.png").read_bytes()

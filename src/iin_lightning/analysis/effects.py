@@ -4,7 +4,7 @@ Symbols: d_k (N,) is the direction of attribute k, z̃ (n, N) are held-out facto
 that a reader, who sees what becomes of z̃, gives attribute j.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from iin_lightning.analysis.attributes import compatible
 from iin_lightning.analysis.chunks import in_chunks
+from iin_lightning.progress import track
 
 Reader = Callable[[Tensor], Tensor]
 """Factors z̃ (B, N), or what became of them, -> probabilities (B, J) of J attributes."""
@@ -35,7 +36,7 @@ class Effects(NamedTuple):
 
 
 @torch.no_grad()
-def effects(z_tilde: Tensor, vectors: Tensor, read: Reader, alpha: float = 1.0) -> Effects:
+def effects(z_tilde: Tensor, vectors: Iterable[Tensor], read: Reader, alpha: float = 1.0) -> Effects:
     """Entanglement: how much the probability of attribute j changes on a way along direction k.
 
     ``E_kj = mean over z̃ of p_j(z̃ + alpha/2 d_k) - p_j(z̃ - alpha/2 d_k)``. The way leads to both sides of an example,
@@ -44,7 +45,7 @@ def effects(z_tilde: Tensor, vectors: Tensor, read: Reader, alpha: float = 1.0) 
 
     Args:
         z_tilde: (n, N), held-out.
-        vectors: (K, N), the steps alpha = 1.
+        vectors: (K, N), or K of (N,), the steps alpha = 1.
         read: z̃ -> probabilities of the J attributes.
         alpha: length of the way; 0 changes nothing.
 
@@ -136,7 +137,7 @@ def linear_reader(z: Tensor, attributes: Mapping[str, Tensor]) -> Reader:
         [[1.0], [0.0]]
     """
     probes = []
-    for answer in attributes.values():
+    for answer in track(attributes.values(), "Fitting readers"):
         known = answer >= 0
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         probes.append(probe.fit(z[known].double().cpu().numpy(), answer[known].cpu().numpy()))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from iin_lightning.analysis.bootstrap import Estimate, estimate, resample
 from iin_lightning.errors import ConfigError, MissingExtraError, NonFiniteError, ShapeError, choices
+from iin_lightning.progress import waiting
 
 EmbeddingMethod = Literal["auto", "umap", "pca"]
 
@@ -39,7 +40,8 @@ class Embedding:
     def __init__(self, name: str, model: Any, latents: Tensor) -> None:
         self.name = name
         self._model = model
-        self.points = self._quietly(model.fit_transform, latents)
+        with waiting(f"Fitting {name}"):
+            self.points = self._quietly(model.fit_transform, latents)
 
     def transform(self, latents: Tensor) -> Tensor:
         """Points (m, d) of other latents (m, N), in the picture of those that were fitted.

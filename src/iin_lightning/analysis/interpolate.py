@@ -19,6 +19,7 @@ from torch import Tensor
 from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.errors import ShapeError
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.progress import track
 
 Space = Literal["z_tilde", "z"]
 Classify = Callable[[Tensor], Tensor]
@@ -149,7 +150,7 @@ def measure(interpreter: Interpreter, path: Tensor, unit: float, classify: Class
         See `Measures`; on the processor.
     """
     chunks = path.split(max(CHUNK // len(path), 1), dim=1)
-    found = [_measure(interpreter, chunk, unit, classify) for chunk in chunks]
+    found = [_measure(interpreter, chunk, unit, classify) for chunk in track(chunks, "Measuring latents")]
     points = {name: torch.cat([chunk.points[name] for chunk in found], 1).cpu() for name in found[0].points}
     return Measures(points, torch.cat([chunk.steps for chunk in found], 1).cpu())
 

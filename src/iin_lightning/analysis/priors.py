@@ -8,6 +8,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from iin_lightning.errors import ConfigError, choices
+from iin_lightning.progress import waiting
 
 PriorKind = Literal["standard", "gaussian", "mixture"]
 COMPONENTS = 10
@@ -36,7 +37,8 @@ class Mixture:
     """
 
     def __init__(self, z: Tensor, components: int, seed: int) -> None:
-        self.model = GaussianMixture(components, random_state=seed).fit(z.double().cpu().numpy())
+        with waiting(f"Fitting {components} Gaussians"):
+            self.model = GaussianMixture(components, random_state=seed).fit(z.double().cpu().numpy())
 
     def sample(self, count: int, seed: int) -> Tensor:
         """See ``Prior``; shuffled, since the components come one after the other."""

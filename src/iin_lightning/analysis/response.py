@@ -15,20 +15,26 @@ from iin_lightning.analysis.bootstrap import Estimate, blocks, estimate, resampl
 from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.progress import track
 
 Respond = Callable[[Tensor], Tensor]
 """Latents (B, N) -> logits (B, C): ``interpreter.decode`` of a classifier, or a reader of decoded images."""
 
 
 @torch.no_grad()
-def log_probabilities(latents: Tensor, respond: Respond) -> Tensor:
+def log_probabilities(latents: Tensor, respond: Respond, what: str | None = None) -> Tensor:
     """Log-softmax (..., C) of what a network answers to latents (..., N), in nats, on the processor.
+
+    Args:
+        latents: of any number of examples.
+        respond: see `Respond`.
+        what: see `in_chunks`.
 
     Example:
         >>> log_probabilities(torch.zeros(7, 5, 4), lambda z: z[:, :2]).exp().mean()
         tensor(0.5000)
     """
-    outputs = in_chunks(lambda z: respond(z).float().log_softmax(-1).cpu(), latents.flatten(0, -2))
+    outputs = in_chunks(lambda z: respond(z).float().log_softmax(-1).cpu(), latents.flatten(0, -2), what)
     return outputs.unflatten(0, latents.shape[:-1])
 
 
@@ -83,7 +89,7 @@ def redrawn_outputs(
         fresh = like[torch.randint(len(like), (draws,), generator=generator).to(like.device)]
     parts = interpreter.factors.split(in_chunks(interpreter.translate, z.to(interpreter.device)))
     outputs: list[Tensor] = []
-    for some in fresh.to(parts[name]).split(max(1, CHUNK // len(z))):
+    for some in track(fresh.to(parts[name]).split(max(1, CHUNK // len(z))), f"Drawing {name} anew"):
         rest = {other: part.expand(len(some), -1, -1) for other, part in parts.items()}
         z_tilde = interpreter.factors.merge(rest | {name: some[:, None].expand(-1, len(z), -1)})
         latents = in_chunks(interpreter.untranslate, z_tilde.flatten(0, 1)).unflatten(0, z_tilde.shape[:2])

@@ -18,6 +18,7 @@ from iin_lightning.app.loggers import Wandb
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.results import FILE, table, write_summary
 from iin_lightning.plots.style import save
+from iin_lightning.progress import track
 
 FIGURES_OF_ALL_RUNS = {"dimensions": together}
 
@@ -36,7 +37,8 @@ def analyse(config: DictConfig) -> None:
     analysis, device = instantiate(config.analysis), choose_device(config.device)
     found: dict[str, Written] = {}
     kinds: dict[str, str] = {}
-    for folder in find_runs(config.run):
+    folders = find_runs(config.run)
+    for folder in track(folders, "Analysing runs", quiet=len(folders) == 1):
         subject = load_subject(folder, device, config)
         found[str(folder)] = answer(subject, name, analysis)
         kinds[str(folder)] = subject.kind

@@ -61,7 +61,7 @@ def questions(config: DictConfig, data: DataModule, require: Callable[..., Any])
         if name == "typicality":
             raise ConfigError(
                 "typicality compares with another data set: ask it of the finished run, "
-                "python -m iin_lightning.evaluate run=<run> metric=[typicality] data@outside=<data set>."
+                "python -m iin_lightning.evaluate run=<run> 'metric=[typicality]' data@outside=<data set>."
             )
     if "quality" in metrics and evaluation.extractor == "classifier" and data.classes:
         require("judge", next(iter(data.classes)))

@@ -1,4 +1,8 @@
-"""What a user must know about a data set, as rows of name and value: for the screen and for a page."""
+"""Data to be looked at: without caches, and what a user must know about them, for the screen and for a page."""
+
+from copy import deepcopy
+
+from omegaconf import DictConfig
 
 from iin_lightning.data.base import Source, Split
 from iin_lightning.data.module import DataModule
@@ -8,6 +12,24 @@ from iin_lightning.errors import DataNotFoundError
 NAMES_SHOWN = 12  # of a concept's classes
 
 Rows = list[tuple[str, str]]
+
+
+def uncached(data: DictConfig) -> DictConfig:
+    """The same data, of which a few images are looked at: caches would decode or change all of them.
+
+    Args:
+        data: a configuration; if it changes the images of another data set, that is left without caches, too.
+
+    Example:
+        >>> uncached(DictConfig({"cache": "ram", "base": {"cache": "disk", "limit": 9}}))
+        {'cache': 'none', 'base': {'cache': 'none', 'limit': 9}}
+    """
+    data = deepcopy(data)
+    if "cache" in data:
+        data.cache = "none"
+    if "base" in data:
+        data.base = uncached(data.base)
+    return data
 
 
 def data_rows(data: DataModule) -> Rows:

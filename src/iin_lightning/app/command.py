@@ -12,8 +12,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from iin_lightning.app import help, schema
+from iin_lightning.app.arguments import check_arguments
+from iin_lightning.app.compose import composed
+from iin_lightning.app.flags import flags_first
+from iin_lightning.app.groups import NESTED
 from iin_lightning.app.guard import Guard, SweepStopped, sentence
-from iin_lightning.app.hints import check_arguments, composed, hint
+from iin_lightning.app.hints import hint
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.secrets import refuse
 from iin_lightning.app.watch import Watch
@@ -53,6 +57,7 @@ def _run(guard: Guard, config_name: str) -> int:
     try:
         refuse(sys.argv[1:])
         check_arguments(config_name)
+        sys.argv[1:] = flags_first(sys.argv[1:])
         if help.is_asked():
             help.show(config_name)
         else:
@@ -65,7 +70,7 @@ def _run(guard: Guard, config_name: str) -> int:
         return _say(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         cause = sentence(error)
-        return _say(str(cause) if cause else hint(str(error).strip(), config_name), IINError.exit_code)
+        return _say(str(cause) if cause else hint(_text(error), config_name), IINError.exit_code)
     except KeyboardInterrupt:
         return _say("Stopped.", StoppedByUser.exit_code)
     except Exception as error:
@@ -73,6 +78,12 @@ def _run(guard: Guard, config_name: str) -> int:
             raise
         return _say(said, IINError.exit_code)
     return 0
+
+
+def _text(error: Exception) -> str:
+    """What Hydra says, with the reason why a value is none of its key."""
+    why = str(error.__cause__).partition("\n")[0] if str(error).startswith("Error merging override") else ""
+    return ": ".join(filter(None, (str(error).strip(), why)))
 
 
 def _ended(error: Exception) -> str | None:
@@ -98,7 +109,7 @@ def nested_choice(argument: str) -> str:
         >>> nested_choice("data.base.limit=7"), nested_choice("data.base={_target_: mine.Images}")
         ('data.base.limit=7', 'data.base={_target_: mine.Images}')
     """
-    return re.sub(r"^((?:data|outside)(?:\.base)+)=(?=[\w(])(?!null$)", r"data@\1=", argument)
+    return re.sub(rf"^({NESTED})=(?=[\w(])(?!null$)", r"data@\1=", argument)
 
 
 def _say(text: str, code: int) -> int:
@@ -106,8 +117,8 @@ def _say(text: str, code: int) -> int:
     return code
 
 
-def compose_train(*overrides: str) -> DictConfig:
-    """Compose ``conf/train.yaml`` with overrides, without running anything."""
+def compose_train(*overrides: str, config_dir: str | None = None) -> DictConfig:
+    """Compose ``conf/train.yaml`` with overrides, without running anything; see ``composed``."""
     schema.register()
     register_resolvers()
-    return composed("train", overrides)
+    return composed("train", overrides, config_dir)

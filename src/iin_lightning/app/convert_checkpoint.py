@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from iin_lightning import serialization
-from iin_lightning.app.files import LABEL, file_line
+from iin_lightning.app.files import LABEL, command_line, file_line
 from iin_lightning.checkpoints import Checkpoint, Kind, autoencoder, classifier, kind_of, read, translator
 from iin_lightning.encoders import Autoencoder, Classifier
 from iin_lightning.encoders.base import Encoder
@@ -58,8 +58,8 @@ def _encoder(network: Autoencoder | Classifier, out: Path, origin: dict[str, Any
         f"images {network.channels}x{size}x{size}, latents of {network.latent_dim}, width {network.width}, "
         f"{network.n_down} layers, {network.norm}"
     )
-    use = f"python -m iin_lightning.train model={model} first_stage.path={out} encoder.latent_dim={network.latent_dim}"
-    return about, use
+    told = (f"model={model}", f"first_stage.path={out}", f"encoder.latent_dim={network.latent_dim}")
+    return about, f"{command_line('train', *told)} data=<its data set>"
 
 
 def _translator(config: DictConfig, found: Checkpoint, out: Path, origin: dict[str, Any]) -> tuple[str, str]:

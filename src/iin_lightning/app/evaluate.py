@@ -17,6 +17,7 @@ from iin_lightning.app.ranks import is_main_process, process_group
 from iin_lightning.app.results import FILE, named, table, values, write_summary
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
+from iin_lightning.progress import track
 
 
 def evaluate(config: DictConfig) -> None:
@@ -42,11 +43,12 @@ def evaluate(config: DictConfig) -> None:
     found: dict[str, dict[str, float]] = {str(folder): {} for folder in folders}
     together = [name for name in config.metric or () if name in TOGETHER]
     if is_main_process():
-        for folder in folders:
+        for folder in track(folders, "Evaluating runs", quiet=len(folders) == 1):
             found[str(folder)] |= _alone(load_subject(folder, device, config), config)
     if together:
         with process_group(device):
-            for folder in folders:
+            alone = len(folders) == 1 or not is_main_process()
+            for folder in track(folders, "Evaluating runs together", quiet=alone):
                 subject = load_subject(folder, device, config)
                 for name in together:
                     found[str(folder)] |= measure(name, subject, config)

@@ -1,15 +1,20 @@
 """What a command leaves behind: a line for each file, to be clicked or copied, and what to do next."""
 
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from iin_lightning.app.groups import as_typed
+
 LABEL = 9  # characters, with the gap behind
+
+# An experiment names a data set and changes it, and so does trainer=smoke.
+CARRIED = r"[+~]*(?:(?:data|paths|trainer)(?:[./@][^=]*)?|experiment|seed)(?:=|$)"
 
 
 def show_files(files: Iterable[tuple[str, Path | str]], console: Console | None = None) -> None:
@@ -59,14 +64,30 @@ def show_next(commands: Iterable[Iterable[str]], title: str, console: Console | 
         title: what they are for.
         console: where to; by default stdout.
     """
-    lines = [shlex.join(["python", "-m", f"iin_lightning.{name}", *arguments]) for name, *arguments in commands]
-    text = Text("\n".join(["", title, *(f"  {line}" for line in lines)]))
+    text = Text("\n".join(["", title, *(f"  {command_line(*command)}" for command in commands)]))
     (console or Console()).print(text, soft_wrap=True)
 
 
-def data_arguments() -> list[str]:
-    """What the command line at hand says of the data, as a user types it."""
-    hydra = HydraConfig.get()
-    told = [one.replace("data@data.", "data.") for one in hydra.overrides.task]
-    said = [one for one in told if one.startswith(("data.", "paths.", "seed="))]
-    return [f"data={hydra.runtime.choices['data']}", *said]
+def command_line(name: str, *arguments: str) -> str:
+    """A command of this project as a shell reads it.
+
+    Example:
+        >>> command_line("explore", "run=a b")
+        "python -m iin_lightning.explore 'run=a b'"
+    """
+    return shlex.join(["python", "-m", f"iin_lightning.{name}", *arguments])
+
+
+def carried(overrides: Iterable[str], config_dir: str | None) -> list[str]:
+    """The arguments by which another training takes the same data on the same hardware, as a user types them.
+
+    Args:
+        overrides: of a command line, as Hydra has them.
+        config_dir: the user's folder of that command line.
+
+    Example:
+        >>> carried(["data=gray", "data@data.base=mine", "+data.x=3", "model=sup", "seed=1"], "conf")
+        ['--config-dir', 'conf', 'data=gray', 'data.base=mine', '+data.x=3', 'seed=1']
+    """
+    folder = [] if config_dir is None else ["--config-dir", config_dir]
+    return folder + [as_typed(one) for one in overrides if re.match(CARRIED, one)]

@@ -1,11 +1,36 @@
 """The groups of ``conf/`` and their choices, as they can be typed."""
 
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from iin_lightning.app.flags import user_folder
 from iin_lightning.app.networks import PACKAGES
 from iin_lightning.app.paths import conf_folder
+
+NESTED = r"(?:data|outside)(?:\.base)+"
+"""Where the data set is chosen whose images are changed: data.base=celeba, which Hydra calls data@data.base=celeba."""
+
+
+def as_typed(override: str) -> str:
+    """An override, or its key, as a user types it.
+
+    Example:
+        >>> as_typed("data@data.base=celeba"), as_typed("data@outside=celeba")
+        ('data.base=celeba', 'data@outside=celeba')
+    """
+    return re.sub(rf"^data@({NESTED})(?=$|=)", r"\1", override)
+
+
+def group_of(key: str) -> str | None:
+    """The group that a key chooses from; None if it is no group's.
+
+    Example:
+        >>> group_of("data"), group_of("data.base"), group_of("data@outside"), group_of("data.limit")
+        ('data', 'data', 'data', None)
+    """
+    name = "data" if re.fullmatch(NESTED, key) else key.partition("@")[0]
+    return name if is_group(name) else None
 
 
 def group_choices(group: str) -> list[str]:
@@ -30,10 +55,12 @@ def is_group(name: str) -> bool:
     """Whether a name is that of a group.
 
     Example:
-        >>> is_group("data/stylizer"), is_group("seed")
-        (True, False)
+        >>> is_group("data/stylizer"), is_group("seed"), is_group("..")
+        (True, False, False)
     """
-    return bool(name) and any((folder / name).is_dir() for folder in _folders())
+    # No path of another folder: not /tmp, and not ..
+    named = re.fullmatch(r"[\w-]+(/[\w-]+)*", name) is not None
+    return named and any((folder / name).is_dir() for folder in _folders())
 
 
 def groups_with(choice: str) -> list[str]:
@@ -49,8 +76,6 @@ def groups_with(choice: str) -> list[str]:
 
 def _folders() -> Iterator[Path]:
     yield conf_folder()
-    arguments = sys.argv[1:]
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        flag, equals, value = argument.partition("=")
-        if flag in ("--config-dir", "-cd") and Path(value if equals else following).is_dir():
-            yield Path(value if equals else following)
+    own = user_folder()
+    if own is not None and Path(own).is_dir():
+        yield Path(own)

@@ -6,18 +6,16 @@ else is printed as it stands.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from textwrap import fill
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue
 
+from iin_lightning.app.compose import composed_with_hydra
+from iin_lightning.app.flags import parsed
 from iin_lightning.app.groups import group_choices
-from iin_lightning.app.paths import conf_folder
 
 WIDTH = 100
 COLUMN = 28  # where the meaning of an option begins
@@ -46,8 +44,8 @@ def show(config_name: str) -> None:
     Raises:
         HydraException, OmegaConfBaseException: the overrides do not compose.
     """
-    overrides = [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
-    config = _composed(config_name, overrides)
+    overrides = [argument for argument in parsed(sys.argv[1:]).overrides if "=" in argument]
+    config = composed_with_hydra(config_name, overrides)  # also where what only a user knows is missing
     HydraConfig.instance().set_config(config)  # some values refer to it
     choices = config.hydra.runtime.choices
     template = str(config.hydra.help.template)
@@ -57,14 +55,6 @@ def show(config_name: str) -> None:
     print(render(template, config, choices), FOOT.format(start=start, name=config_name), sep="\n\n")
     if ALL in sys.argv[1:]:
         print("\nAll keys (key.subkey=value)", OmegaConf.to_yaml(config), sep="\n")
-
-
-def _composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """The configuration with Hydra's own part, also where what only a user knows is missing."""
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        return hydra.compose_config(config_name, list(overrides), run_mode=RunMode.MULTIRUN, from_shell=False)
 
 
 def render(template: str, config: DictConfig, choices: DictConfig) -> str:

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from iin_lightning.app.cards import uncached
 from iin_lightning.app.resume import CONFIG, read
 from iin_lightning.app.run import require
 from iin_lightning.app.subject import Subject, load_model
@@ -18,13 +19,14 @@ from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError
 from iin_lightning.serialization import STRUCTURE
 
 
-def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subject:
+def load_subject(folder: Path, device: torch.device, config: DictConfig, *, caches: bool = True) -> Subject:
     """Load a model and the data that it is to be measured on.
 
     Args:
         folder: of a run, or of a model.
         device: where to compute.
         config: of the command; its ``data``, if there is any, go before the run's own.
+        caches: whether the data may fill theirs, which takes long where few images are looked at.
 
     Raises:
         CheckpointError: the folder holds no model, a damaged one, or one that names code which is not trusted.
@@ -39,8 +41,9 @@ def load_subject(folder: Path, device: torch.device, config: DictConfig) -> Subj
     paths = tuple(map(Path, config.get("images") or ()))
     for path in paths:
         if not path.is_file():
-            raise DataNotFoundError(f"images=[{path}] is not there: name your image files, images=[a.png,b.png].")
-    return Subject(folder, network, instantiate(chosen), recipe, Path(config.paths.cache), require, paths)
+            raise DataNotFoundError(f"images=[{path}] is not there: name your image files, 'images=[a.png,b.png]'.")
+    data = instantiate(chosen if caches else uncached(chosen))
+    return Subject(folder, network, data, recipe, Path(config.paths.cache), require, paths)
 
 
 def choose_device(name: str) -> torch.device:
@@ -91,13 +94,13 @@ def choose_data(folder: Path, recipe: DictConfig | None, config: DictConfig) -> 
 
 
 def find_runs(run: Any) -> list[Path]:
-    """The folders that ``run=`` names, by path or by pattern.
+    """The folders that ``run=`` names, by path or by pattern; each once.
 
     Raises:
         CheckpointError: a pattern fits nothing, or a folder holds no model.
     """
     names: Iterable[Any] = run if isinstance(run, ListConfig | list) else [run]
-    folders: list[Path] = []
+    folders: dict[Path, Path] = {}
     for name in map(str, names):
         found = [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]
         if has_magic(name):  # among other things
@@ -106,8 +109,9 @@ def find_runs(run: Any) -> list[Path]:
             raise CheckpointError(
                 f"run={name} is no finished run: expected is a folder with model/{STRUCTURE}, or a model folder itself."
             )
-        folders += found
-    return folders
+        for path in found:
+            folders.setdefault(path.resolve(), path)
+    return list(folders.values())
 
 
 def _has_model(folder: Path) -> bool:

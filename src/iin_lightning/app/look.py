@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
@@ -13,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from iin_lightning.app.cards import data_rows
-from iin_lightning.app.files import data_arguments, show_files, show_next
+from iin_lightning.app.cards import data_rows, uncached
+from iin_lightning.app.files import carried, show_files, show_next
+from iin_lightning.app.flags import user_folder
 from iin_lightning.app.layers import look_at_layers
 from iin_lightning.app.quiet import quiet
 from iin_lightning.data.base import ORIGIN, Source, draw_labelled
@@ -47,8 +49,7 @@ def look(config: DictConfig) -> Path | None:
         raise ConfigError(f"There is no split={config.split}; {choices(config.split, SPLITS)}.")
     if config.images < 1 or config.pairs < 0:
         raise ConfigError(f"images={config.images} must be at least 1, and pairs={config.pairs} at least 0.")
-    _without_caches(config.data)
-    data: DataModule = instantiate(config.data)
+    data: DataModule = instantiate(uncached(config.data))
     source = data.source(config.split)
     figure = sheet(source, data, config.split, config.images, config.pairs, config.seed)
     path = save(figure, Path(config.out) / f"contact_{config.split}.png")
@@ -61,8 +62,15 @@ def look(config: DictConfig) -> Path | None:
         console.print(_frequencies(frequencies(), data.concepts))
     show_files([("sheet", path)], console)
     models = ("autoencoder", "sup" if data.concepts else "unsup")
-    show_next((("train", *data_arguments(), f"model={model}") for model in models), "Train with", console)
+    show_next((("train", *_arguments(), f"model={model}") for model in models), "Train with", console)
     return path
+
+
+def _arguments() -> list[str]:
+    """Those of the command line at hand that train needs to take the same data."""
+    hydra = HydraConfig.get()
+    typed = [one for one in hydra.overrides.task if not one.startswith("data=")]
+    return carried([f"data={hydra.runtime.choices['data']}", *typed], user_folder())
 
 
 def card(data: DataModule) -> Table:
@@ -173,14 +181,6 @@ def _pairs_of(source: Source) -> ConceptPairs:
     """Pairs of all concepts."""
     concepts = _concepts(source)
     return ConceptPairs(source, Factors(dict.fromkeys((RESIDUAL, *concepts), 1), len(concepts) + 1))
-
-
-def _without_caches(data: DictConfig) -> None:
-    """A few images are looked at, and caches would decode or change all, those of the data set within as well."""
-    if "cache" in data:
-        data.cache = "none"
-    if "base" in data:
-        _without_caches(data.base)
 
 
 def _classes(data: DataModule, concepts: Sequence[str], labels: Iterable[int]) -> str:

@@ -25,7 +25,7 @@ from iin_lightning.metrics.leakage import leakage
 from iin_lightning.metrics.readings import readings_for
 from iin_lightning.metrics.round_trip import RoundTrip
 from iin_lightning.metrics.transfer import FactorTransfer
-from iin_lightning.progress import track
+from iin_lightning.progress import track, waiting
 from iin_lightning.seeding import FIXED
 
 Numbers = dict[str, Any]
@@ -84,7 +84,9 @@ def measure_disentanglement(subject: Subject, config: DictConfig) -> Numbers:
 
 def measure_gaussianity(subject: Subject, config: DictConfig) -> Numbers:
     """How far test factors are from independent standard normal ones."""
-    return gaussianity(subject.translated[0], subject.interpreter.factors)
+    z_tilde = subject.translated[0]
+    with waiting("Comparing factors with N(0, 1)"):
+        return gaussianity(z_tilde, subject.interpreter.factors)
 
 
 def measure_typicality(subject: Subject, config: DictConfig) -> Numbers:

@@ -19,7 +19,6 @@ from iin_lightning.data.module import DataModule
 from iin_lightning.encoders.reductions import PCA
 from iin_lightning.encoders.split import Split
 from iin_lightning.errors import CheckpointError, ConfigError
-from iin_lightning.progress import track
 from iin_lightning.seeding import generator
 
 DRAWN = 32  # images at a time
@@ -62,7 +61,7 @@ def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
         if not ModelStore.is_complete(folder):
             print(f"Fitting {config.encoder.reduce} to training images ({folder}).")
             on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
-            encoder.to("cuda" if on_gpu else "cpu").fit_reduction(track(batches(), "Reading activations"))
+            encoder.to("cuda" if on_gpu else "cpu").fit_reduction(batches())
             serialization.save(encoder.cpu(), folder / "model", {"network": serialization.describe(encoder)})
     fitted = serialization.load(folder / "model")
     if not isinstance(fitted, Split):

@@ -16,6 +16,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from iin_lightning.app.flags import user_folder
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.secrets import mask
 from iin_lightning.data.cores import usable_cores
@@ -23,16 +24,17 @@ from iin_lightning.errors import CheckpointError
 from iin_lightning.serialization import write_whole
 
 FILE = "provenance.json"
-PACKAGE = "iin-lightning"
+PACKAGE, PROGRAM = "iin-lightning", "iin"
 GIT_SECONDS = 2  # on a slow disk a run does not wait for longer
 
 
 def record(config: DictConfig, folder: Path) -> None:
     """Write down how a run begins, or add how it goes on; the first process does so, others do nothing.
 
-    The file says ``command``, ``overrides`` (of this job of a sweep), ``started``, ``git``, ``versions``, ``python``,
-    ``hardware`` and ``processes``, without secrets; each time that the run goes on, ``resumed`` gets another entry.
-    It names no user and no host.
+    The file says ``command``, ``overrides`` (of this job of a sweep), ``config_dir``, ``started``, ``git``,
+    ``versions``, ``python``, ``hardware`` and ``processes``, without secrets; each time that the run goes on,
+    ``resumed`` gets another entry. Nothing is added to it that names a user or a host, but arguments stand as they were
+    typed: ``paths.data=/home/ada/images`` tells who ada is.
 
     Args:
         config: of the run.
@@ -68,12 +70,11 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def _session(config: DictConfig) -> dict[str, Any]:
-    # Where Python lies may tell who runs it.
-    program, *arguments = sys.orig_argv
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     return {
-        "command": shlex.join([Path(program).name, *arguments]),
+        "command": _command(),
         "overrides": list(hydra.overrides.task) if hydra is not None else [],
+        "config_dir": user_folder(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "git": _git(),
         "versions": _versions(),
@@ -81,6 +82,31 @@ def _session(config: DictConfig) -> dict[str, Any]:
         "hardware": _hardware(),
         "processes": _processes(config),
     }
+
+
+def _command() -> str:
+    """As it was typed, without where Python and our program lie, which may tell who runs them."""
+    program, *arguments = sys.orig_argv
+    # The system runs `iin train` as `/home/ada/bin/python /home/ada/bin/iin train`.
+    script = next((i for i, argument in enumerate(arguments) if not argument.startswith("-")), None)
+    if script is not None and Path(arguments[script]).stem == PROGRAM:
+        program, arguments = PROGRAM, arguments[script + 1 :]
+    return shlex.join([Path(program).name, *arguments])
+
+
+def typed(folder: Path) -> tuple[list[str], str | None]:
+    """What a run was told, when it began and each time that it went on: overrides, of each key the last, and folder.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        CheckpointError: its file is damaged.
+    """
+    found = read(folder / FILE)
+    sessions = [found, *found.get("resumed", [])]
+    overrides = {one.lstrip("+~").partition("=")[0]: one for session in sessions for one in session["overrides"]}
+    return list(overrides.values()), found.get("config_dir")
 
 
 def _git() -> dict[str, dict[str, Any] | None]:

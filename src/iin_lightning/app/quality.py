@@ -18,7 +18,7 @@ from iin_lightning.errors import ConfigError
 from iin_lightning.metrics.extractors import Extractor, build_extractor
 from iin_lightning.metrics.protocols import protocol
 from iin_lightning.metrics.sample_quality import SampleQuality
-from iin_lightning.progress import track
+from iin_lightning.progress import track, waiting
 from iin_lightning.seeding import FIXED
 
 BATCH_SIZE = 250
@@ -69,7 +69,9 @@ def measure_quality(subject: Subject, config: DictConfig) -> dict[str, Any]:
         for drawn in _bar(_share(draws), f"Samples{label}"):
             z = drawn.to(subject.device)
             quality.update(interpreter.decode(interpreter.untranslate(z) if prior is None else z), "samples")
-        for name, record in quality.report().items():
+        with waiting("Comparing with real images", quiet=not is_main_process()):
+            report = quality.report()
+        for name, record in report.items():
             what, kind = name.split("/")
             numbers[f"{what}/{kind}{label if kind == 'samples' else ''}"] = record
         quality.reset(real=False)

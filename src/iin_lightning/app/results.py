@@ -98,7 +98,8 @@ def show(outcome: dict[str, Any], folder: Path) -> None:
     """Print the metrics, the paths of the pictures and the model's folder."""
     console = Console()
     metrics: dict[str, float] = outcome["metrics"]
-    plain = Table(title=f"{outcome['name']}: test split", title_justify="left")
+    title = f"{outcome['name']}: test split"
+    plain = Table(title=title, title_justify="left", min_width=len(title))
     plain.add_column("metric")
     plain.add_column("value", justify="right")
     for name, value in metrics.items():
@@ -117,14 +118,15 @@ def transfer_scores(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def transfer_rows(scores: dict[str, float]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of `transfer_table`, as plain values.
+    """Columns and rows of `transfer_table`, as plain values; "" where a score is absent.
 
     Example:
-        >>> transfer_rows({"digit/digit": 0.9, "digit/residual": 0.8})
-        (['swapped factor', 'digit'], [['digit', 0.9], ['residual', 0.8]])
+        >>> transfer_rows({"digit/digit": 0.9, "digit/residual": 0.8, "color/residual": 0.7})
+        (['swapped factor', 'digit', 'color'], [['digit', 0.9, ''], ['residual', 0.8, 0.7]])
     """
-    concepts, cases = (list(dict.fromkeys(name.split("/")[i] for name in scores)) for i in (0, 1))
-    return ["swapped factor", *concepts], [[case, *(scores[f"{c}/{case}"] for c in concepts)] for case in cases]
+    cells = {tuple(name.partition("/")[::2]): score for name, score in scores.items()}
+    concepts, cases = (list(dict.fromkeys(names[i] for names in cells)) for i in (0, 1))
+    return ["swapped factor", *concepts], [[case, *(cells.get((c, case), "") for c in concepts)] for case in cases]
 
 
 def transfer_table(scores: dict[str, float]) -> Table:
@@ -198,6 +200,17 @@ def write_summary(found: Mapping[str, Mapping[str, float]], folder: Path) -> Ite
 def named(metric: str, numbers: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a metric, under its name."""
     return {f"{metric}/{name}": value for name, value in values(numbers).items()}
+
+
+def section(outcome: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of what ``results.json`` holds; of another version, or from elsewhere, it may be anything.
+
+    Example:
+        >>> section({"metrics": {"test/nll": 0.9}}, "metrics"), section({"metrics": [1]}, "metrics")
+        ({'test/nll': 0.9}, {})
+    """
+    found = outcome.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def values(numbers: Mapping[str, Any]) -> dict[str, float]:

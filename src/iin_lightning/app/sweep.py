@@ -181,7 +181,7 @@ def show(jobs: Sequence[Job], objective: str, console: Console) -> None:
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """Without the reasons, which are sentences, and without empty columns."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", min_width=len(title))
     kept = [i for i, name in enumerate(header) if name != REASON and any(row[i] for row in rows)]
     for i in kept:
         title = header[i].removeprefix("test/").removeprefix("quality/")

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,14 +12,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from iin_lightning.app import results, trust
+from iin_lightning.app import provenance, results, trust
+from iin_lightning.app.command import compose_train, nested_choice
 from iin_lightning.app.failures import explained
-from iin_lightning.app.files import data_arguments, show_next, shown
+from iin_lightning.app.files import carried, command_line, show_next, shown
 from iin_lightning.app.ranks import is_main_process, join
 from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, read, resumed
 from iin_lightning.app.run import run
@@ -65,7 +68,7 @@ def train(config: DictConfig) -> float | None:
             with _preemptible():
                 outcome = run(config, folder, origin)
         except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
-            raise _stopped(stop, folder) from stop
+            raise _stopped(stop, folder, _trusted(config)) from stop
     if is_main_process() and HydraConfig.get().mode != RunMode.MULTIRUN:
         show_next(_next(config, folder, outcome), "What next")
     return results.objective(outcome)
@@ -73,15 +76,35 @@ def train(config: DictConfig) -> float | None:
 
 def _next(config: DictConfig, folder: Path, outcome: dict[str, Any]) -> list[tuple[str, ...]]:
     """Commands that go on from a trained model: look at it, or interpret it."""
-    trusted = trust.said_of(config)
-    run = (f"run={shown(folder)}", *([f"trust=[{','.join(trusted)}]"] if trusted else []))
+    trusted = _trusted(config)
+    run = (f"run={shown(folder)}", *trusted)
     if config.model.stage == "interpret":
         drawn = {Path(figure).stem for figure in outcome["figures"]}
         question = "swap" if "swap" in drawn else "interpolate" if "interpolations" in drawn else "walk"
         return [("explore", *run), ("analyse", *run, f"analysis={question}"), ("report", *run)]
+    return [*_interpreting(config, folder), ("report", *run)]
+
+
+def _interpreting(config: DictConfig, folder: Path) -> list[tuple[str, ...]]:
+    """The command that interprets a network on the data of its run; none where what was typed does not give them."""
+    overrides, config_dir = provenance.typed(folder)
+    data = carried(overrides, config_dir)
     model = "sup" if instantiate(config.data).concepts else "unsup"
     interpret = (f"model={model}", "encoder=interpreter", f"first_stage.path={shown(folder / 'model')}")
-    return [("train", *([] if config.resume else data_arguments()), *interpret, *run[1:]), ("report", *run)]
+    told = [*carried(overrides, None), *interpret]
+    try:
+        following = compose_train(*map(nested_choice, told), config_dir=config_dir)
+    except (HydraException, OmegaConfBaseException):
+        return []
+    there, here = (OmegaConf.masked_copy(one, ["data", "paths", "seed"]) for one in (following, config))
+    same = OmegaConf.to_container(there) == OmegaConf.to_container(here)
+    return [("train", *data, *interpret, *_trusted(config))] if same else []
+
+
+def _trusted(config: DictConfig) -> list[str]:
+    """The argument by which a run's own code is trusted again."""
+    packages = trust.said_of(config)
+    return [f"trust=[{','.join(packages)}]"] if packages else []
 
 
 def _goes_on(config: DictConfig, folder: Path) -> bool:
@@ -141,14 +164,19 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise SIGTERMException(number)
 
 
-def _stopped(stop: BaseException, folder: Path) -> BaseException:
-    """What to say of a run that was stopped; the same exception if nobody asked for it."""
+def _stopped(stop: BaseException, folder: Path, more: Sequence[str] = ()) -> BaseException:
+    """What to say of a run that was stopped, and with which arguments more than its folder it goes on.
+
+    Returns:
+        The same exception if nobody asked for it.
+    """
     preempted = isinstance(stop, Preempted | SIGTERMException)
     # Outside of a training step Lightning makes an exit of Ctrl-C.
     if isinstance(stop, SystemExit) and not preempted and not isinstance(stop.__context__, KeyboardInterrupt):
         return stop
     said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
-    text = f"{said}\nGo on with: python -m iin_lightning.train resume={folder}"
+    again = command_line("train", f"resume={shown(folder)}", *more)
+    text = f"{said}\nGo on with: {again}"
     if not preempted:
         return StoppedByUser(text)
     number = stop.signal if isinstance(stop, Preempted) else getattr(stop, "code", None)

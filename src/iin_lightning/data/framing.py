@@ -14,6 +14,7 @@ from iin_lightning.errors import ConfigError
 
 UPRIGHT = 1  # the EXIF orientation of an image whose rows are rows
 WHITE = (255, 255, 255)
+LONGEST = 6400  # side of a square that is filled up: that of a strip of few pixels may have more than memory holds
 
 
 class BrokenImageError(OSError):
@@ -72,7 +73,7 @@ class Framing:
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image as RGB of 8 bits, turned as its EXIF orientation says and laid on white where it is transparent.
 
-    Grey levels of 16 bits are divided by 257, so that white stays white.
+    Grey levels of 16 bits are divided by 257 and rounded, so that white stays white.
 
     Raises:
         ValueError: its values are floating-point numbers, for which no range is agreed upon.
@@ -82,8 +83,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its values are floating-point numbers, of which black and white are not known")
     if image.mode == "I" or image.mode.startswith("I;16"):  # "I", too, is what PIL reads a PGM of 16 bits as
-        levels = np.asarray(image).clip(0, 65535) / 257
-        image = Image.fromarray(levels.round().astype(np.uint8))
+        half = 128  # of 257, so that no level of 16 bits grows out of them
+        levels = np.asarray(image).clip(0, 65535 - half).astype(np.uint16, copy=False)
+        levels += half
+        levels //= 257
+        image = Image.fromarray(levels.astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
@@ -111,6 +115,8 @@ def read_image(path: Path | str | BinaryIO, framing: Framing, formats: tuple[str
 
 
 def _pad_to_square(image: Image.Image) -> Image.Image:
+    if (many := -(-max(image.size) // LONGEST)) > 1:
+        image = image.reduce(many)
     side = max(image.size)
     square = Image.new("RGB", (side, side), WHITE)
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))

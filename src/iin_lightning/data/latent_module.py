@@ -17,7 +17,6 @@ from iin_lightning.data.latent_files import FORMAT, load_or_build
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.module import CPU, DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
-from iin_lightning.data.told import tell
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.progress import Bar
@@ -198,10 +197,8 @@ class LatentData(StreamModule):
         def advance(done: int, total: int) -> None:
             bar.start()  # not earlier: workers start before the bar does, whose thread might hold a lock meanwhile
             bar.update(task, completed=done, total=total)
-            tell(title, done, total)
 
         try:
             yield advance
         finally:
-            if bar.live.is_started:  # to stop one that is not prints an empty line
-                bar.stop()
+            bar.stop()

@@ -22,7 +22,6 @@ from iin_lightning.data.disk import check_space
 from iin_lightning.data.files import BrokenImages, Listing, PackedPaths, content_key
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import ImageTensor
-from iin_lightning.data.told import tell
 from iin_lightning.errors import DataNotFoundError
 from iin_lightning.progress import Bar
 
@@ -173,15 +172,12 @@ def _decode(
     loader = DataLoader(chunks, batch_size=None, num_workers=workers, generator=torch.Generator())
     # Workers start before the bar does, whose thread might hold a lock while they are forked.
     decoded = iter(loader)
-    title, done = f"Decoding {broken.split} images", 0
     with Bar(quiet=quiet) as bar:
-        task = bar.add_task(title, total=len(broken.paths))
+        task = bar.add_task(f"Decoding {broken.split} images", total=len(broken.paths))
         for pixels, failures in decoded:
             for item, reason in failures.items():
                 broken.report(item, reason)
-            done += len(pixels) + len(failures)
             bar.advance(task, len(pixels) + len(failures))
-            tell(title, done, len(broken.paths))
             yield pixels, failures
 
 

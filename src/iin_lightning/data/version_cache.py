@@ -24,7 +24,6 @@ from iin_lightning.data.change import Change, changed, described
 from iin_lightning.data.disk import check_space
 from iin_lightning.data.images import ImageTensor, render
 from iin_lightning.data.pixel_cache import CHUNK_BYTES, MappedImages
-from iin_lightning.data.told import tell
 from iin_lightning.data.transforms import to_levels
 from iin_lightning.progress import Bar
 from iin_lightning.seeding import Noise
@@ -149,9 +148,7 @@ def _make(versions: ChangedSource, first: int, title: str, workers: int, quiet: 
     with Bar(quiet=quiet) as bar:
         task = bar.add_task(title, total=len(versions), completed=first)
         for pixels in made:
-            first += len(pixels)
             bar.advance(task, len(pixels))
-            tell(title, first, len(versions))
             yield pixels
 
 

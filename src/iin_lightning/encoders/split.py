@@ -21,6 +21,7 @@ from iin_lightning.encoders.reductions import PCA, Reduction
 from iin_lightning.encoders.remainder import Remainder
 from iin_lightning.encoders.taps import evaluating, find, output_of, run_with, tapped
 from iin_lightning.errors import ConfigError, ShapeError
+from iin_lightning.progress import Bar, waiting
 
 PROBES = 2
 """Images of the dry run: more than one, so that a batch can be told from an axis of size 1."""
@@ -164,14 +165,17 @@ class Split(Encoder):
         wanted = 4 * self.reduction.n_components if n_images is None else n_images
         device, size = self.reduction.mean.device, torch.Size(self.activation_shape).numel()
         activations, count = torch.empty(wanted, size), 0
-        with evaluating(self), torch.no_grad():
+        with evaluating(self), torch.no_grad(), Bar() as bar:
+            task = bar.add_task("Reading activations", total=wanted)
             for batch in batches:
                 taken = batch[: wanted - count].to(device)
                 activations[count : count + len(taken)] = self._activation(taken).flatten(1).cpu()
                 count += len(taken)
+                bar.advance(task, len(taken))
                 if count == wanted:
                     break
-        self.reduction.fit(activations[:count])
+        with waiting(f"Finding {self.reduction.n_components} principal components"):
+            self.reduction.fit(activations[:count])
 
     @property
     def _module(self) -> nn.Module:

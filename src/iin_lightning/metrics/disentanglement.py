@@ -11,6 +11,7 @@ What they say is whether each concept has *one* factor, not whether that is the 
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from iin_lightning.errors import FactorError
 from iin_lightning.metrics.leakage import ProbeKind, fit_probe
+from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import generator
 
 SHUFFLES = 5  # of each factor, for its importance
@@ -149,20 +151,24 @@ def factor_importance(
     z, widths = torch.cat(list(factors.values()), dim=1).cpu(), [part.shape[1] for part in factors.values()]
     share = torch.zeros(len(factors), len(concepts), dtype=torch.float64)
     score = torch.zeros(len(concepts), dtype=torch.float64)
-    for c, values in enumerate(concepts.values()):
-        reader = fit_probe(z, values, probe, seed)
-        items = reader.held_out
-        whole = reader.read(z)
-        score[c] = whole.score
-        if score[c] <= 2 / math.sqrt(len(items)):
-            continue
-        for k in range(len(factors)):
-            columns = slice(sum(widths[:k]), sum(widths[: k + 1]))
-            for shuffle in range(SHUFFLES):
-                order = torch.randperm(len(items), generator=generator(seed, "importance", shuffle))
-                shuffled = z.clone()
-                shuffled[items, columns] = z[items[order], columns]
-                share[k, c] += max(whole.share - reader.read(shuffled).share, 0.0)
+    with Bar() as bar:
+        task = bar.add_task("Shuffling factors", total=len(concepts) * len(factors))
+        for c, values in enumerate(concepts.values()):
+            reader = fit_probe(z, values, probe, seed)
+            items = reader.held_out
+            whole = reader.read(z)
+            score[c] = whole.score
+            if score[c] <= 2 / math.sqrt(len(items)):
+                bar.advance(task, len(factors))
+                continue
+            for k in range(len(factors)):
+                columns = slice(sum(widths[:k]), sum(widths[: k + 1]))
+                for shuffle in range(SHUFFLES):
+                    order = torch.randperm(len(items), generator=generator(seed, "importance", shuffle))
+                    shuffled = z.clone()
+                    shuffled[items, columns] = z[items[order], columns]
+                    share[k, c] += max(whole.share - reader.read(shuffled).share, 0.0)
+                bar.advance(task)
     return Importance(share / share.sum(0).clamp(min=1e-12), score)
 
 
@@ -199,9 +205,8 @@ def disentanglement_scores(
             f"and the concepts {list(concepts)}: evaluate a model that was trained with model=sup on labelled data."
         )
     readouts = {
-        (concept, name): fit_probe(z, values, probe, seed).read(z)
-        for concept, values in concepts.items()
-        for name, z in factors.items()
+        (concept, name): fit_probe(factors[name], concepts[concept], probe, seed).read(factors[name])
+        for concept, name in track(list(product(concepts, factors)), "Probing factors")
     }
 
     importance = factor_importance(factors, concepts, probe, seed)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from iin_lightning.plots.grids import plain
 from iin_lightning.plots.style import style
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the residual is grey.
@@ -31,7 +32,7 @@ def dimension_figure(networks: Mapping[str, Sequence[Mapping[str, int]]]) -> Fig
             for number, factor in enumerate(factors):
                 values = np.array([run[factor] for run in runs], dtype=float)
                 width = values.mean()
-                label = factor if row == 0 else None
+                label = plain(factor) if row == 0 else None
                 color = COLORS[number % len(COLORS)]
                 axes.barh(row, width, left=start, color=color, label=label, height=0.7)
                 spread = f" ± {values.std(ddof=1):.1f}" if len(runs) > 1 else ""
@@ -39,7 +40,7 @@ def dimension_figure(networks: Mapping[str, Sequence[Mapping[str, int]]]) -> Fig
                 text = f"{width:.3g}{spread}"
                 axes.text(start + width / 2, row, text, ha="center", va="center", fontsize=7, color=ink)
                 start += width
-        axes.set_yticks(range(len(networks)), list(networks))
+        axes.set_yticks(range(len(networks)), list(map(plain, networks)))
         axes.invert_yaxis()
         axes.set_xlabel("dimensions of the latent")
         axes.set_xlim(0, None)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iin_lightning.plots.dimensions import COLORS, LUMINANCE
-from iin_lightning.plots.grids import GAP, broken_into_lines, cell_size, tile
+from iin_lightning.plots.grids import GAP, broken_into_lines, cell_size, plain, tile
 from iin_lightning.plots.style import PAGE, style
 
 IMAGE = 0.42  # inches a picture is wide at least, for the labels of columns
@@ -40,7 +40,7 @@ def direction_figure(blocks: Sequence[Mapping[str, Tensor]], alphas: Sequence[fl
     first = next(iter(blocks[0].values()))
     image = min(max(cell_size(first), IMAGE), (PAGE / columns - APART) / len(alphas))
     wide, high = len(alphas) * image, image * first.shape[-2] / first.shape[-1]
-    titles = [[broken_into_lines(title, BOLD * wide, 8) for title in block] for block in blocks]
+    titles = [[broken_into_lines(plain(title), BOLD * wide, 8) for title in block] for block in blocks]
     rows = [next(iter(block.values())).shape[1] for block in blocks]
     label = broken_into_lines("less ← α → more; 0: reconstruction, 1: distance of the class means", columns * wide, 8)
     with style():
@@ -78,7 +78,7 @@ def edit_figure(images: Tensor, walks: Tensor, alphas: Sequence[float], title: s
     with style():
         image = min(max(cell_size(images), STEP), PAGE / len(strips))
         wide, high = len(strips) * image, len(images) * image * images.shape[-2] / images.shape[-1]
-        title = broken_into_lines(title, BOLD * wide, 8)
+        title = broken_into_lines(plain(title), BOLD * wide, 8)
         figure = Figure(figsize=(wide, high + 0.7 + 0.14 * title.count("\n")), layout="constrained")
         axes = figure.subplots()
         _strips(axes, strips, labels, framed=[0, len(strips) - 1])
@@ -109,7 +109,7 @@ def matrix_figure(
         The figure.
     """
     written = max(len(rows), len(columns)) <= WRITTEN
-    names = [name.replace("_", " ") for name in (*rows, *columns)]
+    names = [plain(name.replace("_", " ")) for name in (*rows, *columns)]
     margin = 0.055 * max(map(len, names)) + 0.3
     cell = min(CELL if written else 0.115, (PAGE - margin - 0.9) / len(columns))
     wide, high = len(columns) * cell, len(rows) * cell + margin + 0.25

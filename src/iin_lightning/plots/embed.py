@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from torch import Tensor
 
+from iin_lightning.plots.grids import plain
 from iin_lightning.plots.style import PAGE, style
 
 # Petroff's ten colours, chosen for the colour-blind (Accessible Color Sequences for Data Visualization, 2021,
@@ -112,8 +113,8 @@ def walk_map_figure(
             _bare(axes, f"{short} 1", f"{short} 2")
             axes.set_box_aspect(1)
         if painted is not None:
-            figure.colorbar(painted, ax=grid, label=f"{coloring.name} [{coloring.unit}]", shrink=0.8)
-        by = "" if coloring.values is None else f", coloured by {coloring.name}"
+            figure.colorbar(painted, ax=grid, label=f"{plain(coloring.name)} [{coloring.unit}]", shrink=0.8)
+        by = "" if coloring.values is None else f", coloured by {plain(coloring.name)}"
         unnamed = len(coloring.classes) > MOST_NAMES and not _named(coloring)
         repeat = f" ({len(coloring.classes)} classes, colours repeat)" if unnamed else ""
         title = f"{method} of {len(points):,} held-out latents z{by}{repeat}"
@@ -154,7 +155,7 @@ def map_figure(points: Tensor, coloring: Coloring, title: str, method: str) -> F
         _bare(axes, f"{short} 1", f"{short} 2")
         axes.set_box_aspect(1)
         if painted is not None:
-            figure.colorbar(painted, ax=axes, label=f"{coloring.name} [{coloring.unit}]", shrink=0.8)
+            figure.colorbar(painted, ax=axes, label=f"{plain(coloring.name)} [{coloring.unit}]", shrink=0.8)
     return figure
 
 
@@ -257,7 +258,7 @@ def _named(coloring: Coloring) -> list[tuple[str, str, NDArray[Any]]]:
     occurring = [int(value) for value in values.unique() if value >= 0]
     if len(occurring) > MOST_NAMES:
         return []
-    return [(coloring.classes[i], CLASS_COLORS[i % len(CLASS_COLORS)], (values == i).numpy()) for i in occurring]
+    return [(plain(coloring.classes[i]), CLASS_COLORS[i % len(CLASS_COLORS)], (values == i).numpy()) for i in occurring]
 
 
 def _head(axes: Axes, title: str, below: str) -> None:
@@ -291,7 +292,7 @@ def _dark(color: str) -> tuple[float, ...]:
 
 
 def _readable(name: str) -> str:
-    return name.replace("_", " ")
+    return plain(name.replace("_", " "))
 
 
 def _spread(places: Sequence[Any], gap: float) -> NDArray[np.float64]:

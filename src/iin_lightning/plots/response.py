@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iin_lightning.plots.dimensions import COLORS
+from iin_lightning.plots.grids import plain
 from iin_lightning.plots.style import PAGE, style
 
 RIGHT, GAP = 0.62, 0.13  # for the colour bar; between factors
@@ -72,7 +73,7 @@ def response_figure(
     low = max(1.1, 0.2 + 0.1 * len(first.measures) * len(responses))
     page = _Page(width, [2.7 * LINE, tall, TICKS, 1.5 * LINE, tall, TICKS, 2.6 * LINE, low, TICKS])
     with style():
-        start = names[int(first.walk[0].argmax())]
+        start = plain(names[int(first.walk[0].argmax())])
         page.write(f"One walk in each factor, from an example predicted as {start} (orange: prediction)", 0)
         page.write(f"The same example, each factor drawn {len(first.redrawn)} times from {law}", 3)
         middle = left + (width - left - RIGHT) / 2
@@ -89,7 +90,7 @@ def response_figure(
             heat, spread = page.axes(x, 1, wide), page.axes(x, 4, 0.72 * wide)
             bars = page.axes(x + 0.76 * wide, 4, 0.24 * wide)
             title = _short(name, int(BOLD * wide / SMALLEST_BOLD))
-            heat.set_title(title, pad=11, fontsize=min(9.0, BOLD * wide / len(title)))
+            heat.set_title(plain(title), pad=11, fontsize=min(9.0, BOLD * wide / len(title)))
             heat.annotate(
                 f"{response.dim} dimension{'s' * (response.dim > 1)}",
                 (0.5, 1),
@@ -108,8 +109,8 @@ def response_figure(
                 axes.set_yticks([])
             if number == 0:
                 for axes in (heat, spread):
-                    axes.set_yticks(range(len(names)), names)
-                    axes.set_ylabel(concept)
+                    axes.set_yticks(range(len(names)), map(plain, names))
+                    axes.set_ylabel(plain(concept))
         bar = page.figure.colorbar(ScalarMappable(norm, MAP), cax=page.axes(width - RIGHT + 0.1, 1, 0.1))
         bar.set_label("log-softmax (nats)", fontsize=SMALL)
         bar.outline.set_visible(False)
@@ -197,7 +198,7 @@ def _predictions(axes: Axes, response: FactorResponse, ticks: list[int]) -> None
 
 def _kept(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
     for number, (name, response) in enumerate(responses.items()):
-        axes.plot(_array(response.kept), color=COLORS[number % len(COLORS)], linewidth=1.4, label=name)
+        axes.plot(_array(response.kept), color=COLORS[number % len(COLORS)], linewidth=1.4, label=plain(name))
     axes.set_ylim(0, 1.03)
     axes.set_xlim(0, None)
     axes.set_xlabel("step of the walk", fontsize=SMALL + 0.5, labelpad=1)
@@ -209,6 +210,9 @@ def _measures(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
     values = np.array([[response.measures[group] for group in groups] for response in responses.values()])
     real = [value for response in responses.values() for value, *_ in response.images_changed.values()]
     shown = np.append(values[..., 0], real).clip(SMALLEST)
+    shown = shown[np.isfinite(shown)]  # of a network whose outputs never change, shares are of nothing
+    if not shown.size:
+        shown = np.ones(1)
     logarithmic = shown.max() / shown.min() > WIDE
     smallest = 10 ** np.floor(np.log10(shown.min())) if logarithmic else 0.0
     if logarithmic:
@@ -226,7 +230,7 @@ def _measures(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
             if group in response.images_changed:
                 of_images = max(response.images_changed[group][0], smallest)
                 axes.plot(of_images, row, "D", color=color, markerfacecolor="none", markersize=5, clip_on=False)
-    axes.set_xlim(smallest, max(1.0, values.max(), *real) * 1.1)
+    axes.set_xlim(smallest, 1.1 * max(1.0, values[np.isfinite(values)].max(initial=1.0), shown.max()))
     axes.set_yticks(range(len(groups)), groups)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(axis="x", color="0.9", linewidth=0.5)

@@ -1,8 +1,7 @@
-"""The explorer's page in a browser: Debian's Chromium, driven by Selenium, where it is asked for."""
+"""A run to explore, the server of its page, and models that were never trained."""
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,21 +29,7 @@ LEAST = (
     "+first_stage.model.val_every=75",
     "judge.recipe=null",
 )
-BROWSER = "IIN_LIGHTNING_BROWSER"
-"""Set by ``make test-browser``: without it no browser is started."""
 START = 90  # seconds that the page may take to appear, beside other tests
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",  # continuous integration is root
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
 
 
 @pytest.fixture(scope="session")
@@ -84,27 +69,6 @@ def explorer(run_folder, environment, tmp_path_factory):
         process.kill()
         raise
     assert "Traceback" not in log.read_text(), log.read_text()
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    """A headless Chromium."""
-    if BROWSER not in os.environ:
-        pytest.skip("the browser is asked for by make test-browser")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    paths = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    assert None not in paths.values(), "chromium and chromedriver are absent: apt install chromium chromium-driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = paths["chromium"]
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(paths["chromedriver"]))
-    driver.downloads = downloads
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """The explorer as a user sees it: clicked and dragged in Chromium, at the widths of a desk and of a telephone."""
 
 import base64
+import io
 import json
 import os
 import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 By = pytest.importorskip("selenium.webdriver.common.by").By
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -128,7 +129,6 @@ def test_swap_saves_and_comes_back(page, tmp_path):
     assert json.loads(saved)["state"]["blend"] == 0.6
 
     page.open("?" + link.partition("?")[2])
-    print("LINK", link, page.driver.current_url, page.link())
     assert page.until(lambda: page.picture("swap-result") == shown, "the picture of the link")
     page.open()
     file = tmp_path / "state.json"
@@ -136,6 +136,28 @@ def test_swap_saves_and_comes_back(page, tmp_path):
     _file_input(page, "state-load").send_keys(str(file))
     page.until(lambda: page.picture("swap-result") == shown, "the picture of the file")
     assert page.download("#state-save-png", ".png") == picture
+    assert not page.complaints()
+
+
+def chosen(page, where):
+    """The places of the images that are marked."""
+    return [int(one.get_attribute("data-place")) for one in page.css(f"#{where} [aria-pressed='true']")]
+
+
+@pytest.mark.parametrize(("name", "first"), [("Swap", [0, 1]), ("Walk", [0]), ("Sample", [0, 1])])
+def test_what_was_chosen_is_marked(page, name, first):
+    page.open()
+    page.tab(name)
+    where = "sample-grid" if name == "Sample" else f"{name.lower()}-gallery"
+    page.until(lambda: chosen(page, where) == first, "the marks of the first state")
+    for place in (5, 9, 5):
+        page.click(f"#{where} [data-place='{place}']")
+        page.until(lambda place=place: chosen(page, where) == sorted([place, *first[1:]]), f"a mark on {place}")
+    page.tab("Walk" if name == "Swap" else "Swap")
+    page.tab(name)
+    page.click(f"#{where} [data-place='7']")
+    page.until(lambda: chosen(page, where) == sorted([7, *first[1:]]), "a mark, after another tab was open")
+    page.shot(f"{name.lower()}_chosen_1280")
     assert not page.complaints()
 
 
@@ -221,6 +243,54 @@ def test_map_gives_a_source(page):
     assert not page.complaints()
 
 
+def draw(page, where, height):
+    """A stroke on a sheet."""
+    canvas = page.one(f"#{where} canvas")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    stroke = ActionChains(page.driver, duration=50).move_to_element_with_offset(canvas, -80, height).click_and_hold()
+    for i in range(1, 9):
+        stroke.move_by_offset(20, 25 if i % 2 else -25)
+    stroke.release().perform()
+
+
+def test_undo_takes_strokes_back(page):
+    page.open()
+    page.tab("Concept")
+    canvas = page.one("#concept-canvas-a canvas")
+
+    def sheet():
+        """Its pixels, grey."""
+        uri = page.driver.execute_script("return arguments[0].toDataURL()", canvas)
+        return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
+
+    page.until(lambda: sheet().getextrema()[0] < 100, "the strokes of the first state")
+    sheets = [sheet()]
+    page.click("#concept-canvas-a [data-tool=clear]")
+    sheets.append(sheet())
+    assert sheets[1].getextrema() == (255, 255)
+    for height in (-40, 40):
+        draw(page, "concept-canvas-a", height)
+        sheets.append(sheet())
+        assert sheets[-1] != sheets[-2]
+        time.sleep(0.5)  # for the server's answer, after which as much can be taken back
+    for before in (sheets[2], sheets[1], sheets[0]):
+        page.click("#concept-canvas-a [data-tool=undo]")
+        assert sheet() == before
+    # What is saved is what is seen.
+    for height in (-40, 40):
+        draw(page, "concept-canvas-a", height)
+    page.click("#concept-canvas-a [data-tool=undo]")
+
+    def is_saved():
+        saved = json.loads(page.download("#state-save-json", ".json"))["state"]["sketch_a"]
+        kept = Image.open(io.BytesIO(base64.b64decode(saved))).convert("L")
+        return ImageChops.difference(sheet(), kept).getextrema()[1] <= 9  # of 16 greys
+
+    page.until(is_saved, "saved sketch without the stroke that was taken back")
+    page.shot("concept_undone_1280")
+    assert not page.complaints()
+
+
 def test_two_sketches_become_a_model(page):
     pytest.importorskip("onnxruntime", reason="sketches need the extra sketch: pip install 'iin-lightning[sketch]'")
     page.open()
@@ -229,15 +299,8 @@ def test_two_sketches_become_a_model(page):
     page.until(lambda: len(page.picture("concept-examples")[0]) == 12, "examples in the strokes of two sketches")
     before = page.picture("concept-examples")
     page.driver.find_element(By.CSS_SELECTOR, "#concept-canvas-a").find_elements(By.XPATH, ".//button")[1].click()
-    canvas = page.one("#concept-canvas-a canvas")
-    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     for height in (-40, 40):
-        stroke = (
-            ActionChains(page.driver, duration=50).move_to_element_with_offset(canvas, -80, height).click_and_hold()
-        )
-        for i in range(1, 9):
-            stroke.move_by_offset(20, 25 if i % 2 else -25)
-        stroke.release().perform()
+        draw(page, "concept-canvas-a", height)
     page.until(lambda: "sketch a" in page.picture("concept-examples")[1], "examples of what was drawn")
     page.changed("concept-examples", before)
     page.slide("concept-images", Keys.HOME)

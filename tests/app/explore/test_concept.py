@@ -5,10 +5,16 @@ import io
 import os
 import re
 import shlex
+import shutil
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
@@ -16,16 +22,17 @@ pytest.importorskip("gradio", reason="the page needs the extra explore")
 from tests.explored import make
 
 from iin_lightning.app.command import compose_train
+from iin_lightning.app.explore.downloads import png_of
 from iin_lightning.app.explore.fields import Fields
 from iin_lightning.app.explore.models import Models
-from iin_lightning.app.explore.page import png_of
+from iin_lightning.app.explore.recipe import quoted
 from iin_lightning.app.explore.sketched import Examples, clean, from_upload, is_blank, pixels_of, to_text, write
 from iin_lightning.app.explore.states import ConceptState
 from iin_lightning.app.explore.tabs.concept import ConceptTab
 from iin_lightning.app.explore.training import Workshop
 from iin_lightning.app.subject import load_model
 from iin_lightning.data.sketches import SIZE, read_sketch
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import CheckpointError, ConfigError
 
 STYLIZER = """
 import torch
@@ -182,7 +189,7 @@ def test_a_concept_is_trained_and_becomes_a_model(workshop):
     seen = _until(workshop, lambda status: status.outcome != "running")
     status = workshop.status
     assert status.outcome == "done", status.reason
-    assert any(phase.startswith("Changing") for phase, _, _ in seen) or status.losses
+    assert any(phase.startswith("Changing") for phase, _, _ in seen)
     assert [step for step, _ in status.losses] == [2, 4, 6, 8, 10]
     assert list(workshop.models) == ["mine", "shade"]
     assert list(workshop.models["shade"].factors) == ["residual", "shade"]
@@ -191,17 +198,24 @@ def test_a_concept_is_trained_and_becomes_a_model(workshop):
     assert "data.concept=shade" in words
     assert "data.limit=20" in words
     assert not any("hydra" in word for word in words)
+    # It says where things lie from where the server was started.
+    assert str(Path.cwd()) not in status.command
+    assert (Path(words[words.index("--config-dir") + 1]) / "data" / "explored.yaml").is_file()
+    assert 'first_stage.path="outputs/a run, old"' in words
 
 
-def test_what_cannot_be_trained_says_why_and_is_cancelled_at_once(workshop):
+def test_what_cannot_be_trained_says_why_and_is_cancelled_at_once(workshop, caplog):
     workshop, model = workshop
+    runs = Path(model.subject.recipe.paths.outputs, "explore")
     workshop.arguments = (*SMALLEST, "model.stage=nothing")
     workshop.start(model, ConceptState(images=20, steps=10))
     _until(workshop, lambda status: status.outcome != "running")
     assert workshop.status.outcome == "failed"
     assert workshop.status.reason.startswith("There is no model.stage=nothing; allowed are")
     assert "Traceback" not in workshop.status.reason
+    assert "There is no model.stage=nothing" in caplog.text
     assert list(workshop.models) == ["mine"]
+    assert list(runs.iterdir()) == []  # where no more than that was left
 
     workshop.arguments = SMALLEST
     workshop.start(model, ConceptState(images=20, steps=10))
@@ -209,6 +223,7 @@ def test_what_cannot_be_trained_says_why_and_is_cancelled_at_once(workshop):
     workshop.cancel()
     assert process.poll() is not None
     _until(workshop, lambda status: status.outcome == "cancelled", 5)
+    assert list(runs.iterdir()) == []
 
     model.subject.recipe = None
     with pytest.raises(ConfigError, match="without its run"):
@@ -225,3 +240,69 @@ def test_a_training_ends_with_the_page_however_that_ends(workshop):
     assert not re.search("Traceback", workshop.status.reason)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def _wrapped():
+    error = InstantiationException("Error in call to target")
+    error.__cause__ = CheckpointError("The model is of another version.")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        (MemoryError(), "MemoryError: "),
+        (_wrapped(), "The model is of another version."),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_does_not_block_the_next(workshop, monkeypatch, error, said):
+    workshop, model = workshop
+
+    def load(folder, name):
+        raise error
+
+    workshop.models = Models([model], load)
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))  # a training that is over at once
+    for _ in range(2):
+        workshop.start(model, ConceptState())
+        _until(workshop, lambda status: status.outcome != "running", 20)
+        assert workshop.status.outcome == "failed"
+        assert workshop.status.reason == said
+
+
+def test_a_folder_that_cannot_be_written_is_said(workshop, monkeypatch):
+    workshop, model = workshop
+    runs = Path(model.subject.recipe.paths.outputs, "explore")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(ConfigError, match=r"cannot be written .*paths\.outputs"):
+        workshop.start(model, ConceptState())
+    assert list(runs.iterdir()) == []
+    runs.rmdir()
+    runs.write_text("in the way")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        workshop.start(model, ConceptState())
+    assert workshop.status is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "outputs/mine",
+        "/home/mädchen/outputs",
+        "/a b\\",
+        "o'b\\'c",
+        'o"b\\"c',
+        "1_0",
+        "null",
+        "my, own",
+        "/x=[y]",
+        "{a:b}",
+        "~/x",
+        "/a${b}",
+        "/a\\${b}",
+    ],
+)
+def test_paths_of_any_letters_reach_the_training(path):
+    override = OverridesParser.create().parse_override(f"first_stage.path={quoted(path)}")
+    assert OmegaConf.create({"path": override.value()}).path == path

@@ -1,11 +1,16 @@
 """What becomes of pictures: edits agree with the interpreter's own, and come out the same whoever asks beside."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from tests.explored import make
 
+from iin_lightning.app.explore import directions
+from iin_lightning.app.explore import explored as exploring
 from iin_lightning.app.explore.directions import principal_directions
+from iin_lightning.app.explore.once import Once
 from iin_lightning.app.explore.pictures import Picture, data_uri, to_pixels
 from iin_lightning.app.explore.uploads import uploaded
 from iin_lightning.errors import ConfigError
@@ -59,6 +64,76 @@ def test_attributes_lead_from_those_without_to_those_with(explored):
     torch.testing.assert_close(explored.walk(A, "digit", (), {"digit=3": 1.0}), moved)
     with pytest.raises(ConfigError, match="did you mean digit=3"):
         explored.directions.towards("digit=33")
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A model that nobody has asked yet, and which never encodes a whole split."""
+    model = make(tmp_path, "classifier")
+    model.subject.latents = lambda split: pytest.fail(f"all of {split}")
+    return model
+
+
+def test_an_attribute_is_found_from_some_training_images_some_at_a_time(fresh, monkeypatch):
+    monkeypatch.setattr(directions, "EXAMPLES", 7)
+    monkeypatch.setattr(exploring, "CHUNK", 4)
+    source, drawn = fresh.subject.data.source("train"), []
+    draw = source.draw
+    monkeypatch.setattr(source, "draw", lambda items, noise: drawn.append(items) or draw(items, noise))
+    vector = fresh.directions.towards("digit=3")
+    assert [len(items) for items in drawn] == [4, 4, 4, 2]
+    items = torch.cat(drawn)
+    having = source.labels[items, source.concepts.index("digit")] == 3
+    assert having.sum() == 7
+    with torch.no_grad():
+        z_tilde = fresh.interpreter.translate(fresh.interpreter.encode(draw(items, None)))
+    torch.testing.assert_close(vector, z_tilde[having].mean(0) - z_tilde[~having].mean(0))
+    fresh.directions.towards("digit=3")
+    assert len(drawn) == 4
+
+
+def test_while_an_attribute_is_found_main_directions_are_there(fresh, monkeypatch):
+    began, goes_on = threading.Event(), threading.Event()
+    fit = directions.fit_directions
+
+    def slow(*arguments):
+        began.set()
+        assert goes_on.wait(60)
+        return fit(*arguments)
+
+    monkeypatch.setattr(directions, "fit_directions", slow)
+    with ThreadPoolExecutor(3) as many:
+        asked = [many.submit(fresh.directions.towards, "digit=3") for _ in range(2)]
+        assert began.wait(60)
+        try:
+            assert len(many.submit(fresh.directions.principal, "digit").result(60).steps) == 3
+        finally:
+            goes_on.set()
+        assert asked[0].result() is asked[1].result()
+
+
+def test_names_of_classes_are_found_from_some_images_some_at_a_time(fresh, monkeypatch):
+    monkeypatch.setattr(exploring, "NAMING", 50)
+    monkeypatch.setattr(exploring, "CHUNK", 20)
+    drawn, draw = [], fresh.source.draw
+    monkeypatch.setattr(fresh.source, "draw", lambda items, noise: drawn.append(len(items)) or draw(items, noise))
+    assert fresh.class_names == list("0123456789")
+    assert drawn == [20, 20, 10]
+
+
+def test_what_has_failed_is_made_anew_for_who_asks_next():
+    answers = iter([ValueError("the first time"), 7])
+
+    def make(_):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    made = Once(make)
+    with pytest.raises(ValueError, match="the first time"):
+        made("x")
+    assert made("x") == made("x") == 7
 
 
 def test_redrawn_factors_leave_the_others_alone(explored):

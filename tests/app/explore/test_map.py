@@ -3,6 +3,8 @@
 import base64
 import io
 import os
+from contextlib import nullcontext
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,13 +13,23 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
 
+from iin_lightning.app.explore.downloads import png_of
 from iin_lightning.app.explore.fields import Fields
-from iin_lightning.app.explore.maps import CELL, Map, Maps, columns, drawing, in_a_process, line
-from iin_lightning.app.explore.page import png_of
+from iin_lightning.app.explore.maps import (
+    CELL,
+    EmbeddingError,
+    Map,
+    Maps,
+    _embed,
+    columns,
+    drawing,
+    in_a_process,
+    line,
+)
 from iin_lightning.app.explore.pictures import Picture
 from iin_lightning.app.explore.states import MapState, SwapState
 from iin_lightning.app.explore.tabs import map as tabs_map
-from iin_lightning.errors import ConfigError, ResourceError
+from iin_lightning.errors import ConfigError, ResourceError, ShapeError
 from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN
 
 
@@ -42,7 +54,12 @@ def test_another_process_makes_the_same_map(explored):
     torch.testing.assert_close(made.points, Maps().ask(explored, "digit", "pca").result(0).points)
 
 
-def test_a_process_that_is_ended_is_no_end_of_the_page(explored, monkeypatch):
+@pytest.fixture
+def with_umap(monkeypatch):
+    monkeypatch.setattr("iin_lightning.app.explore.maps.has_umap", lambda: True)
+
+
+def test_a_process_that_is_ended_is_no_end_of_the_page(explored, monkeypatch, with_umap):
     monkeypatch.setattr("iin_lightning.app.explore.maps._embed", _ended)
     maps = Maps()
     with pytest.raises(ResourceError, match="memory"):
@@ -53,6 +70,64 @@ def test_a_process_that_is_ended_is_no_end_of_the_page(explored, monkeypatch):
 
 def _ended(*_):
     os._exit(1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyError("a bug"), "KeyError: 'a bug'"), (ShapeError("Too few."), "Too few.")]
+)
+def test_a_process_says_why_it_has_failed(error, said, monkeypatch):
+    sent = []
+    monkeypatch.setattr("iin_lightning.app.explore.maps.fit_embedding", Mock(side_effect=error))
+    sender = Mock(send=sent.append)
+    with nullcontext() if isinstance(error, ShapeError) else pytest.raises(KeyError):
+        _embed(sender, np.zeros((5, 2)), "umap")
+    assert sent == [said]
+    sender.close.assert_called_once()
+
+
+def test_what_a_process_says_is_an_error_here():
+    with pytest.raises(EmbeddingError, match="no 2 principal components"):
+        in_a_process(torch.zeros(50, 1), "pca")
+
+
+def test_a_map_that_failed_is_made_again_when_somebody_asks_for_it_by_hand(explored, models, monkeypatch, with_umap):
+    made = Mock(side_effect=ResourceError("Memory ran out."))
+    monkeypatch.setattr("iin_lightning.app.explore.maps.in_a_process", made)
+    tab, state = tabs_map.MapTab(models), MapState("digit", "digit", "umap")
+    with pytest.raises(ResourceError):
+        tab.maps.ask(explored, "digit", "umap").result(60)
+    for _ in range(3):
+        plot, note, timer, *_ = tab.move(explored, state)
+        assert "Memory ran out." in note
+        assert "PCA of" in note
+        assert not timer.active
+        expected = drawing(explored, tab.maps.ask(explored, "digit", "pca").result(0), "digit")
+        assert plot == {**expected, "chosen": None}
+    assert made.call_count == 1
+    with pytest.raises(ResourceError):
+        png_of(tab, explored, state)
+    points = Map(torch.rand(len(explored), 2), "UMAP")
+    made.side_effect = [points]
+    tab._again(explored.name, "digit", "digit", "umap")
+    assert tab.maps.ask(explored, "digit", "umap").result(60) is points
+    assert tab.move(explored, state)[1].startswith("UMAP of")
+    tab._again(explored.name, "digit", "digit", "umap")
+    assert made.call_count == 2
+
+
+def test_umap_is_offered_where_it_is_installed_alone(explored, models, monkeypatch):
+    monkeypatch.setattr("iin_lightning.app.explore.maps.has_umap", lambda: False)
+    tab = tabs_map.MapTab(models)
+    assert tab.maps.methods == ("pca",)
+    assert tab.first(explored).method == "pca"
+    # The state of another machine.
+    state = MapState("digit", "digit", "umap")
+    assert tab.fill(explored, state)[-1] == "pca"
+    _, note, timer, *_ = tab.move(explored, state)
+    assert "umap-learn" in note
+    assert not timer.active
+    with pytest.raises(ConfigError, match="allowed"):
+        tab._again(explored.name, "digits", "digit", "pca")
 
 
 def test_a_factor_of_one_dimension_has_a_map_too():
@@ -94,10 +169,12 @@ def test_a_map_is_the_same_picture_each_time_and_gives_a_source(explored, classi
     assert png_of(tab, explored, state) != png_of(tab, explored, MapState("color", "digit", "pca", 3))
     assert png_of(tab, classifier, MapState("digit")).startswith(b"\x89PNG")
     swap = SwapState(Picture(item=0), Picture(item=1), ("digit",))
-    assert tabs_map._used("source", explored, swap, None, 7).source == Picture(item=7)
-    assert tabs_map._used("target", explored, swap, None, 7).target == Picture(item=7)
-    with pytest.raises(ConfigError, match="Click a dot"):
-        tabs_map._used("target", explored, swap, None, None)
+    clicked = (explored.name, MapState("digit", item=7))
+    assert tabs_map._used("source", explored, swap, None, clicked).source == Picture(item=7)
+    assert tabs_map._used("target", explored, swap, None, clicked).target == Picture(item=7)
+    for nothing in (None, (explored.name, MapState("digit")), (classifier.name, clicked[1])):
+        with pytest.raises(ConfigError, match="Click a dot"):
+            tabs_map._used("target", explored, swap, None, nothing)
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,32 @@
 """The page through HTTP, as a browser and as somebody who means harm speak to it."""
 
 import base64
+import http.client
 import io
 import json
 import re
+import threading
+from concurrent.futures import Future
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
 
-from iin_lightning.app.explore.page import Page, png_of
+from iin_lightning.app.explore.downloads import png_of
+from iin_lightning.app.explore.maps import Maps, line
+from iin_lightning.app.explore.page import Page
 from iin_lightning.app.explore.pictures import Picture, data_uri, to_pixels
 from iin_lightning.app.explore.saved import pack, to_json, to_link
 from iin_lightning.app.explore.serve import names, settings
-from iin_lightning.app.explore.states import SampleState, SwapState, WalkState
+from iin_lightning.app.explore.states import MapState, SampleState, SwapState, WalkState
 from iin_lightning.app.explore.tabs.tab import without_folders
+from iin_lightning.app.explore.training import Status
 from iin_lightning.errors import ConfigError
 
 
@@ -40,12 +48,13 @@ class Visitor:
         (path,) = self.client.post("/gradio_api/upload", files={"files": (name, content)}).json()
         return {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
 
-    def call(self, name, kind, query="", place=None, **values):
+    def call(self, name, kind, query="", place=None, item=None, **values):
         """What an event answers, by the names of its outputs; or the error that it says."""
         event = self.event(name, kind)
         self.values |= {key.replace("_", "-"): value for key, value in values.items()}
         said = [self.values[self.names[part]] for part in event["inputs"]]
-        body = {"data": said, "fn_index": event["id"], "session_hash": self.session, "event_data": {"place": place}}
+        told = {"place": place, "item": item}
+        body = {"data": said, "fn_index": event["id"], "session_hash": self.session, "event_data": told}
         if not event["queue"]:
             answer = self.client.post("/gradio_api/run/predict", json=body).json()
         else:
@@ -89,6 +98,11 @@ def visitor(client, request):
     return Visitor(client, f"session{abs(hash(request.node.name))}")
 
 
+def is_skipped(value):
+    """Whether an output stays as it is; of a gr.HTML gradio says so twice."""
+    return value in ({"__type__": "update"}, {"__type__": "update", "props": {"__type__": "update"}})
+
+
 def images(html):
     return re.findall(r'src="(data:image/png[^"]+)"', html)
 
@@ -98,7 +112,8 @@ def test_it_opens_with_a_picture_and_a_link_to_it(visitor, explored, models):
     first = SwapState(Picture(item=explored.gallery[0]), Picture(item=explored.gallery[1]), ("digit",))
     assert images(shown["swap-result"]) == [data_uri(explored.swap(first.target, first.source, ("digit",), 1.0))]
     assert to_link(explored, first) in shown["state-link"]
-    assert len(images(shown["swap-gallery"])) == len(explored.gallery) == 12
+    assert len(images(shown["swap-gallery"]["value"])) == len(explored.gallery) == 12
+    assert shown["swap-gallery"]["props"]["chosen"] == [0, 1]
 
 
 def test_a_slider_draws_the_result_anew(visitor, explored):
@@ -188,6 +203,169 @@ def test_each_tab_remembers_its_state(visitor, explored):
     assert visitor.values["state-link"] == walk
 
 
+def test_images_to_choose_from_are_sent_once(visitor):
+    visitor.open()
+    clicked = visitor.call("swap-gallery", "click", place=7)["swap-gallery"]
+    assert clicked["props"]["chosen"] == [7, 1]
+    assert "value" not in clicked
+    assert visitor.call("model", "input", model="classes")["swap-gallery"]["value"]
+    assert visitor.call("tab-sample", "select")["sample-grid"] == ""
+    assert visitor.call("model", "input", model="mine")["sample-grid"]["value"]
+    assert visitor.call("sample-grid", "click", place=5)["sample-grid"]["props"]["chosen"] == [5, 1]
+    assert "value" not in visitor.call("sample-grid", "click", place=6)["sample-grid"]
+    # Another seed has other images, whichever way it came.
+    assert "value" in visitor.call("sample-next", "click")["sample-grid"]
+    assert "value" in visitor.call("sample-seed", "input", sample_seed=9)["sample-grid"]
+    assert "value" not in visitor.call("sample-grid", "click", place=7)["sample-grid"]
+
+
+@pytest.mark.parametrize("before", ["asleep", "opening"])
+def test_a_page_of_which_nothing_is_known_says_so_or_is_filled_anew(visitor, page, explored, before):
+    def sleep():
+        if before == "asleep":
+            page.blocks.state_holder.delete_state(visitor.session)  # as gradio does after an hour
+
+    if before == "asleep":
+        visitor.open()
+        visitor.call("tab-walk", "select")
+        visitor.call("tab-swap", "select")
+    for name, kind in (("swap-blend", "input"), ("state-save-png", "click"), ("state-save-json", "click")):
+        sleep()
+        answer = visitor.call(name, kind)
+        assert "reload it" in str(answer["error"]), answer
+    sleep()
+    shown = visitor.call("swap-gallery", "click", place=7)
+    first = Picture(item=explored.gallery[7]), Picture(item=explored.gallery[1])
+    assert images(shown["swap-result"]) == [data_uri(explored.swap(*first, ("digit",), 1.0))]
+    assert images(shown["swap-gallery"]["value"])
+    sleep()
+    assert images(visitor.call("tab-walk", "select")["walk-result"])
+
+
+def test_what_a_tab_was_filled_with_may_be_forgotten_before_its_sliders(visitor, page, explored):
+    visitor.open()
+    visitor.call("swap-gallery", "click", place=7)
+    visitor.call("swap-blend", "input", swap_blend=0.5)
+    del page.blocks.state_holder[visitor.session].state_data[page.filled["swap"]._id]
+    shown = visitor.call("swap-blend", "input", swap_blend=0.25)
+    pictures = Picture(item=explored.gallery[7]), Picture(item=explored.gallery[1])
+    assert images(shown["swap-result"]) == [data_uri(explored.swap(*pictures, ("digit",), 0.25))]
+    assert images(visitor.call("tab-swap", "select")["swap-result"]) == images(shown["swap-result"])
+
+
+class UMAP:
+    """Stands for UMAP: it is at work until it is told to end."""
+
+    def __init__(self):
+        self.may_end, self.calls = threading.Event(), 0
+
+    def __call__(self, z_tilde_k, _):
+        self.calls += 1
+        assert self.may_end.wait(60)
+        return line(z_tilde_k[:, :1])._replace(name="UMAP")
+
+
+@pytest.fixture
+def umap(page, monkeypatch):
+    umap = UMAP()
+    monkeypatch.setattr("iin_lightning.app.explore.maps.in_a_process", umap)
+    monkeypatch.setattr(page.tabs["map"], "maps", Maps())
+    yield umap
+    umap.may_end.set()
+
+
+def on_map(visitor, page, explored):
+    """Open a map that UMAP is at work on; the name of its clock."""
+    shown = visitor.open(to_link(explored, MapState("digit", "digit", "umap")))
+    clock = page.tabs["map"].timer._id
+    assert shown[clock]["active"]
+    assert "UMAP is at work" in shown["map-note"]
+    return clock
+
+
+def test_the_clock_of_a_map_draws_once_umap_is_there(visitor, page, explored, umap):
+    clock = on_map(visitor, page, explored)
+    for _ in range(2):
+        assert all(map(is_skipped, visitor.call(clock, "tick").values()))
+    clicked = visitor.call("map-plot", "select", item=5)
+    assert clicked["map-plot"]["chosen"] == 5
+    assert is_skipped(clicked["map-sprite"])
+    umap.may_end.set()
+    page.tabs["map"].maps.ask(explored, "digit", "umap").result(60)
+    drawn = visitor.call(clock, "tick")
+    assert drawn["map-plot"]["chosen"] == 5
+    assert drawn["map-note"].startswith("UMAP of")
+    assert not drawn[clock]["active"]
+    assert umap.calls == 1
+    source = visitor.call("map-source", "click")["swap-source"]
+    assert images(source)[0] == data_uri(explored.image(Picture(item=5)))
+
+
+def test_the_clock_of_a_map_stops_with_its_model(visitor, page, explored, umap):
+    clock = on_map(visitor, page, explored)
+    visitor.call("tab-swap", "select")
+    assert not visitor.call("model", "input", model="classes")[clock]["active"]
+    # Even where an answer that was on its way has set it going again.
+    ticked = visitor.call(clock, "tick")
+    assert ticked.pop(clock) == {"__type__": "update", "active": False}
+    assert all(map(is_skipped, ticked.values()))
+
+
+def test_the_clock_of_a_map_stops_where_nothing_can_be_drawn(visitor, page, explored, umap, monkeypatch):
+    clock = on_map(visitor, page, explored)
+    monkeypatch.setattr(page.tabs["map"].maps, "ask", None)
+    ticked = visitor.call(clock, "tick")
+    assert ticked.pop(clock) == {"__type__": "update", "active": False}
+    assert all(map(is_skipped, ticked.values()))
+
+
+def test_a_map_that_is_not_there_keeps_nobody_waiting_for_a_png(visitor, page, explored, umap, client):
+    on_map(visitor, page, explored)
+    assert "UMAP is at work still" in str(visitor.call("state-save-png", "click")["error"])
+    other = Visitor(client, f"{visitor.session}other")
+    other.open()
+    (picture,) = other.call("state-save-png", "click").values()
+    assert picture["name"] == "mine_swap.png"
+
+
+def test_only_drawing_is_done_one_after_the_other(explored):
+    computes, may_end = Future(), threading.Event()
+
+    def slow(*_):
+        computes.set_result(None)
+        assert may_end.wait(60)
+        return Figure
+
+    first = threading.Thread(target=png_of, args=(SimpleNamespace(figure=slow), explored, None))
+    first.start()
+    computes.result(60)
+    second = threading.Thread(target=png_of, args=(SimpleNamespace(figure=lambda *_: Figure), explored, None))
+    second.start()
+    second.join(60)
+    assert not second.is_alive()
+    assert first.is_alive()
+    may_end.set()
+    first.join(60)
+
+
+def test_who_comes_back_to_a_tab_sees_what_others_have_trained(visitor, page, models, monkeypatch, tmp_path):
+    visitor.open()
+    visitor.call("tab-concept", "select")
+    visitor.call("tab-swap", "select")
+    models.add(tmp_path, "shade")
+    try:
+        monkeypatch.setattr(
+            page.tabs["concept"].workshop, "_status", Status("shade", "mine", "done", "python", model="shade")
+        )
+        shown = visitor.call("tab-concept", "select")
+        assert "shade</b> was trained" in shown["concept-progress"]
+        assert shown["concept-explore"]["visible"]
+        assert ["shade", "shade"] in [list(choice) for choice in shown["model"]["choices"]]
+        assert is_skipped(shown["concept-name"])  # as it was left
+    finally:
+        models._added.clear()
+
+
 def test_a_classifier_shows_bars_and_says_why_it_samples_nothing(visitor, classifier, page):
     visitor.open()
     shown = visitor.call("model", "input", model="classes")
@@ -264,11 +442,16 @@ def secret(tmp_path):
 
 
 @pytest.mark.parametrize("address", READING)
-def test_no_path_of_the_server_is_read_by_its_address(client, secret, explored, address):
+def test_no_path_of_the_server_is_read_by_its_address(page, secret, explored, address):
+    server = page.blocks.local_url.removeprefix("http://").rstrip("/")
     for path in (secret, explored.subject.folder / "model.json", "/etc/passwd", "pyproject.toml"):
-        answer = client.get(address.format(path=path))
-        assert answer.status_code >= 400, answer.text
-        assert not any(word in answer.text for word in (SECRET, "root:", "translator", "build-system"))
+        connection = http.client.HTTPConnection(server, timeout=30)
+        connection.request("GET", address.format(path=path))  # as it is: other clients resolve dots themselves
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        connection.close()
+        assert answer.status >= 400, text
+        assert not any(word in text for word in (SECRET, "root:", "translator", "build-system"))
 
 
 @pytest.mark.parametrize("button", ["upload-target", "state-load"])

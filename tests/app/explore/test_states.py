@@ -7,10 +7,13 @@ import zlib
 import pytest
 import torch
 
+from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.models import Models
 from iin_lightning.app.explore.pictures import Picture
-from iin_lightning.app.explore.saved import LONGEST_LINK, from_json, from_link, pack, to_json, to_link
+from iin_lightning.app.explore.saved import LONGEST_LINK, from_json, from_link, held_out, pack, to_json, to_link
 from iin_lightning.app.explore.states import SEEDS, SampleState, SwapState, WalkState
+from iin_lightning.app.subject import Subject
+from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.errors import ConfigError
 
 DEEP = "[" * 100_000
@@ -78,6 +81,7 @@ HOSTILE = [
     ("swap", "target", {"png": "no base64!"}),
     ("swap", "target", {"png": base64.b64encode(b"no png").decode()}),
     ("swap", "target", {"png": "A" * 600_000}),
+    ("swap", "target", {"png": "A" * 6_000}),  # of 32x32 pixels
     ("swap", "target", None),
     ("swap", "factors", "digit"),
     ("swap", "factors", ["diigt"]),
@@ -120,19 +124,22 @@ def test_a_state_that_somebody_made_up_is_refused(explored, models, tab, name, v
 
 
 def whole(explored, tab):
-    return {"format": 1, "tab": tab, "model": explored.name, "fingerprint": explored.fingerprint, "state": GOOD[tab]}
+    made_of = {"model": explored.name, "fingerprint": explored.fingerprint, "data": held_out(explored)}
+    return {"format": 2, "tab": tab, "state": GOOD[tab]} | made_of
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"format": None},
         {"tab": "train"},
         {"tab": ["swap"]},
         {"model": 3},
         {"model": "x" * 1000},
         {"fingerprint": "../../etc"},
+        {"data": "../../etc"},
+        {"data": None},
         {"state": []},
         {"state": {}},
         {"state": GOOD["swap"] | {"more": 1}},
@@ -159,6 +166,39 @@ def test_another_model_is_warned_of(explored, models):
     assert from_json(unknown, models, explored.name).explored is explored
     # The same weights under another name are the same model.
     assert not from_json(json.dumps(whole(explored, "swap") | {"model": "renamed"}), models).warning
+
+
+def with_limit(explored, name, limit):
+    """The same model with other data."""
+    old = explored.subject
+    data = ColorMNISTMini(views=1, limit=limit)
+    return Explored(name, Subject(old.folder, old.interpreter, data, None, old.folder / "cache", None), 12, seed=0)
+
+
+def test_other_data_are_warned_of(explored):
+    fewer, same = with_limit(explored, "fewer", 150), with_limit(explored, "same", 200)
+    assert fewer.fingerprint == same.fingerprint == explored.fingerprint
+    text = to_json(explored, SwapState(Picture(item=0), Picture(item=1), ()))
+    loaded = from_json(text, Models([fewer], None))
+    assert "other held-out images than fewer" in loaded.warning
+    assert "weights" not in loaded.warning
+    # Among models of the same weights the one with the same data is taken.
+    loaded = from_json(text, Models([fewer, same], None))
+    assert loaded.explored is same
+    assert not loaded.warning
+
+
+@pytest.mark.parametrize("shape", [(3, 512, 512), (1, 28, 28), (3, 1024, 1024)])
+def test_pictures_of_any_size_come_back(shape):
+    noise = torch.randint(256, shape, dtype=torch.uint8)
+    assert torch.equal(Picture.from_json(Picture.of(noise).to_json(), 0, shape).pixels(shape), noise)
+
+
+def test_a_large_state_comes_back(models, explored, monkeypatch):
+    monkeypatch.setattr(explored, "shape", (3, 700, 700))
+    target, source = (Picture.of(torch.randint(256, explored.shape, dtype=torch.uint8)) for _ in range(2))
+    state = SwapState(target, source, ())
+    assert from_json(to_json(explored, state), models).state == state
 
 
 @pytest.mark.parametrize(

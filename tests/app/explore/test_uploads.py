@@ -2,13 +2,18 @@
 
 import io
 import struct
+import threading
+import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from iin_lightning.app.explore.uploads import uploaded
+from iin_lightning.app.explore.sketched import from_upload, pixels_of
+from iin_lightning.app.explore.uploads import decoded, uploaded
+from iin_lightning.data.framing import to_rgb
 from iin_lightning.errors import ConfigError
 
 SIZE = (90, 60)
@@ -83,6 +88,52 @@ def test_16_bits_are_what_8_bits_are(explored):
     assert plain.unique().numel() > 20
 
 
+def test_all_levels_of_16_bits_are_rounded_to_those_of_8():
+    levels = np.arange(2**16)
+    expected = (levels / 257).round()
+    for kind in (np.uint16, np.int32):
+        rgb = np.asarray(to_rgb(Image.fromarray(levels.reshape(256, 256).astype(kind))))
+        assert (rgb == expected.reshape(256, 256, 1)).all()
+
+
+def test_16_bits_are_decoded_in_little_memory():
+    side = 2000
+    image = Image.open(io.BytesIO(saved(Image.new("I;16", (side, side)))))
+    image.load()
+    tracemalloc.start()
+    to_rgb(image)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 7 * side**2  # bytes
+
+
+def test_a_strip_is_filled_up_without_the_memory_of_its_square():
+    strip = Image.new("L", (60_000, 40), 0)
+    pixels = pixels_of(from_upload(saved(strip)))
+    assert pixels[:, 128].max() < 255
+    assert pixels[:, 100].min() == 255
+
+
+def test_uploads_are_decoded_one_at_a_time():
+    at_work, most = [], []
+    begun = threading.Barrier(4)
+
+    def read(file):
+        at_work.append(file)
+        most.append(len(at_work))
+        threading.Event().wait(0.05)
+        at_work.pop()
+        return file
+
+    def upload(_):
+        begun.wait()
+        return decoded(KINDS["one pixel"](), read)
+
+    with ThreadPoolExecutor(4) as many:
+        assert len(list(many.map(upload, range(4)))) == 4
+    assert max(most) == 1
+
+
 def test_the_same_pixels_are_the_same_picture(explored):
     again = uploaded(uploaded(KINDS["RGB"](), explored).png, explored)
     assert again == uploaded(KINDS["RGB"](), explored)
@@ -107,7 +158,7 @@ def test_what_is_no_image_is_refused_in_words(explored, kind):
     assert len(str(refusal.value)) < 300
 
 
-@pytest.mark.parametrize("side", [6400, 30_000, 2**31 - 1])
+@pytest.mark.parametrize("side", [5100, 30_000, 2**31 - 1])
 def test_a_bomb_is_not_decoded(explored, side, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))

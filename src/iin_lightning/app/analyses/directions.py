@@ -24,6 +24,7 @@ from iin_lightning.app.analyses.readers import ReaderKind, attribute_reader
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.directions import direction_figure, matrix_figure
+from iin_lightning.progress import track
 
 BLOCKS = 4  # attributes in a figure: a page has room for so many
 MOST = 40  # attributes that are looked at unasked
@@ -86,7 +87,10 @@ def directions(
     read = attribute_reader(subject, asked, reader)
     z, labels = subject.pick_latents(count, seed)
     z_tilde = translate(subject, z)
-    changes = {kind: effects(z_tilde, steps, read, alpha) for kind, steps in vectors.items()}
+    changes = {
+        kind: effects(z_tilde, track(steps, f"Reading effects of {TITLES[kind]}"), read, alpha)
+        for kind, steps in vectors.items()
+    }
     held_out = answers(labels, subject.data.concepts, asked)
     areas = recognised(in_chunks(read, z_tilde), held_out)
     agreement = cosines(torch.stack([found[name].vector for name in names]))
@@ -95,7 +99,7 @@ def directions(
     if subject.encoder.output == "image":
         x = subject.pick(shown, seed)
         blocks = []
-        for row, name in enumerate(moved):
+        for row, name in enumerate(track(moved, "Walking")):
             kinds = [kind for kind in vectors if kind == PLAIN or others[name]]
             titles = {kind: title(name, others[name] if kind == PROJECTED else ()) for kind in kinds}
             walked = {kind: along(subject.interpreter, x, vectors[kind][row], alphas).cpu() for kind in kinds}
@@ -186,13 +190,19 @@ def fit(subject: Subject, names: Iterable[str], method: Method) -> dict[str, Dir
     known = attributes_in(subject.data.classes)
     latents = subject.latents("train")
     asked = answers(latents.labels, subject.data.concepts, {name: known[name] for name in names})
-    return fit_directions(translate(subject, latents.mean), asked, method)
+    z_tilde = translate(subject, latents.mean)
+    return {
+        name: fit_directions(z_tilde, {name: answer}, method)[name]
+        for name, answer in track(asked.items(), "Finding directions")
+    }
 
 
 @torch.no_grad()
 def translate(subject: Subject, z: Tensor) -> Tensor:
     """z̃ (n, N) of latents z (n, N), on the processor."""
-    return in_chunks(lambda part: subject.interpreter.translate(part.to(subject.device)).cpu(), z)
+    return in_chunks(
+        lambda part: subject.interpreter.translate(part.to(subject.device)).cpu(), z, "Translating latents"
+    )
 
 
 def title(name: str, kept: Sequence[str] = ()) -> str:

@@ -21,6 +21,7 @@ from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.embed import Coloring, Pair, Walk, pair_figure, walk_map_figure
+from iin_lightning.progress import track
 from iin_lightning.seeding import generator
 
 MOST_WALKED = 6  # factors that are walked unasked: two rows of maps
@@ -82,7 +83,7 @@ def embed(
     drawn: dict[str, Walk] = {}
     stays: dict[str, Staying] = {}
     rows: list[dict[str, Any]] = []
-    for name in names:
+    for name in track(names, "Walking"):
         latents_walked = factor_walks(interpreter, starts, name, steps, r, generator(seed, "embed", name)).cpu()
         path = embedding.transform(latents_walked[:, 0])
         nearest = None

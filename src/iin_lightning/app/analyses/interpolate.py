@@ -11,7 +11,9 @@ from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.reference import choose_judge, encode, held_out
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError
+from iin_lightning.plots.grids import plain
 from iin_lightning.plots.interpolate import Curve, walks_figure
+from iin_lightning.progress import track
 
 HIGH_IS_DATA = ("log_likelihood", "confidence")
 
@@ -41,7 +43,7 @@ def interpolate(
     if len(images) < 2:
         raise ConfigError(
             f"analysis=interpolate walks from one image to another and has {len(images)}: give two or more by "
-            "images=[a.png,b.png], or take analysis.pairs of at least 1."
+            "'images=[a.png,b.png]', or take analysis.pairs of at least 1."
         )
     z, network, judge = encode(subject, images), subject.interpreter, choose_judge(subject, concept)
     half = len(z) // 2
@@ -56,7 +58,7 @@ def interpolate(
     labels = {
         "log_likelihood": "log-likelihood of $z$ under $T$ (nats per dimension)",
         "shift_image": "move by encoding and decoding anew (RMS over pixels)",
-        "confidence": f"confidence of a {judge and judge.concept} classifier (largest softmax output)",
+        "confidence": f"confidence of a {judge and plain(judge.concept)} classifier (largest softmax output)",
     }
     curves = [
         Curve(label, {space: measures.points[name] for space, measures in found.items()}, usual[name])
@@ -75,7 +77,7 @@ def interpolate(
 def _decode(subject: Subject, path: Tensor) -> Tensor:
     """Latents (S,B,N) to images, pair by pair."""
     decode = subject.interpreter.decode
-    return torch.stack([decode(path[:, pair]).cpu() for pair in range(path.shape[1])], 1)
+    return torch.stack([decode(walk).cpu() for walk in track(path.unbind(1), "Decoding")], 1)
 
 
 def _summary(found: Measures, usual: Mapping[str, Tensor]) -> dict[str, Any]:

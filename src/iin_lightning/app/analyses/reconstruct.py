@@ -28,8 +28,10 @@ def reconstruct(subject: Subject, *, count: int, shown: int, seed: int) -> Answe
     trip = RoundTrip().to(subject.device)
     for part in z.split(CHUNK):
         trip.update(network.translator, part)
-    plain = in_chunks(lambda x: network.resume(network.encode(x), network.complement(x)).cpu(), images)
-    through = in_chunks(lambda x: network.reconstruct(x).cpu(), images)
+    plain = in_chunks(
+        lambda x: network.resume(network.encode(x), network.complement(x)).cpu(), images, "Reconstructing"
+    )
+    through = in_chunks(lambda x: network.reconstruct(x).cpu(), images, "Reconstructing through T")
     difference = (through - plain).abs()
     numbers: dict[str, object] = {
         "of": f"{len(images)} images",

@@ -25,7 +25,7 @@ class Judge(NamedTuple):
 @torch.no_grad()
 def encode(subject: Subject, images: Tensor) -> Tensor:
     """Images (n,C,H,W) to latents (n,N), means of E, on the subject's device."""
-    return in_chunks(subject.interpreter.encode, images)
+    return in_chunks(subject.interpreter.encode, images, "Encoding images")
 
 
 def held_out(subject: Subject, count: int, seed: int) -> Tensor:

@@ -15,6 +15,7 @@ from iin_lightning.app.analyses.reference import choose_judge
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError
 from iin_lightning.plots.grids import panels_figure
+from iin_lightning.progress import track
 from iin_lightning.seeding import generator
 
 OURS = "translator"
@@ -74,7 +75,7 @@ def sample(
 
     usual = measures(usual_z)
     numbers: dict[str, object] = {"of": f"{count} samples, {len(usual_z)} held-out latents"}
-    for name, z in drawn.items():
+    for name, z in track(drawn.items(), "Measuring samples"):
         found = measures(z)
         numbers[name] = {key: values.mean().item() for key, values in found.items()} | {
             "told_from_images": {

@@ -45,7 +45,7 @@ def submanifold(subject: Subject, *, steps: int, reference: int, seed: int) -> A
         others = subject.pick_latents(reference, seed)[0].to(subject.device)  # samples beside samples
         title = "Four samples $\\tilde{z} \\sim N(0, 1)$ (framed) and what lies between them, bilinear in $\\tilde{z}$"
     square = corners(network, z_tilde, steps)
-    pictures = in_chunks(lambda part: network.decode(part).cpu(), square.flatten(0, 1))
+    pictures = in_chunks(lambda part: network.decode(part).cpu(), square.flatten(0, 1), "Decoding")
     unit = spread(others)
     found, usual = measure(network, square, unit).points, measure(network, others[None], unit).points
     numbers = {

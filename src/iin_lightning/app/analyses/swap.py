@@ -13,6 +13,7 @@ from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.grids import swap_figure
+from iin_lightning.progress import track
 
 NOTHING = "nothing"
 
@@ -55,7 +56,7 @@ def swap(
         )
     grids = {name: swap_grid(network, rows, columns, name).cpu() for name in names}
     a, b = _pairs(subject, images, pairs, seed)
-    errors = {name or NOTHING: swap_errors(network, a, b, name) for name in (*names, None)}
+    errors = {name or NOTHING: swap_errors(network, a, b, name) for name in track((*names, None), "Swapping")}
     table = [{"swapped": name} | values for name, values in errors.items()]
     numbers = {"of": f"{len(a)} pairs", "errors_of_factors_after_swap_of": errors}
     return Answer(numbers, {"": swap_figure(rows, columns, grids)}, {"": table})

@@ -24,12 +24,12 @@ from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.subject import Subject
-from iin_lightning.data.base import Subset
+from iin_lightning.data.base import Source, Subset
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.versions import changing, versions_of
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.response import FactorResponse, response_figure
-from iin_lightning.progress import track
+from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import FIXED, generator
 
 Law = Literal["prior", "data"]
@@ -100,10 +100,10 @@ def walk(
         like = values[name] if law == "data" else None
         path = factor_walks(network, z, name, steps, r, generator(seed, "walk", name), like)
         redrawn = redrawn_outputs(network, z, name, draws, reader.respond, generator(seed, "draws", name), like)
-        found[name] = _Walked(log_probabilities(path, reader.respond), redrawn)
+        found[name] = _Walked(log_probabilities(path, reader.respond, f"Walking in {name}"), redrawn)
     measures = {
         name: _measure(part.redrawn[:, measured], outputs[measured], seed) | {"spread": _spread(values[name])}
-        for name, part in found.items()
+        for name, part in track(found.items(), "Estimating intervals")
     }
     versions = _versions(subject, reader.respond, outputs[measured], seed)
     kept = {name: _kept(part.walks[:, measured]) for name, part in found.items()}
@@ -192,15 +192,28 @@ def _versions(subject: Subject, respond: Respond, outputs: Tensor, seed: int) ->
         if name in subject.interpreter.factors:
             items = versions_of(source, name)
             items = items[:, torch.randperm(items.shape[1], generator=generator(seed, "versions"))[: len(outputs)]]
-            # Means, not samples: with noise of its own each version would differ from the others even unchanged.
-            z = LatentCache.build(
-                Subset(source, items.flatten()), subject.encoder, training=False, seed=FIXED, device=subject.device
-            ).mean.unflatten(0, items.shape)
+            z = _means(subject, Subset(source, items.flatten()), f"Encoding versions of {name}").unflatten(
+                0, items.shape
+            )
             # A concept's versions are not equally frequent where others are changed, too.
             shares = source.labels[:, source.concepts.index(name)].bincount() / len(source)
             y = log_probabilities(z.to(subject.device), respond)
             found[name] = version_response(y, shares, outputs, seed)
     return found
+
+
+def _means(subject: Subject, source: Source, what: str) -> Tensor:
+    """Means, not samples (n, N): with noise of its own each version would differ from the others even unchanged."""
+    with Bar() as bar:
+        task = bar.add_task(what, total=len(source))
+        return LatentCache.build(
+            source,
+            subject.encoder,
+            training=False,
+            seed=FIXED,
+            device=subject.device,
+            progress=lambda done, _: bar.update(task, completed=done),
+        ).mean
 
 
 def _spread(values: Tensor) -> Estimate:

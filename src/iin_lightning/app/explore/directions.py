@@ -3,8 +3,7 @@
 Symbols: z̃_k (n, N_k) is one factor of n images.
 """
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,13 +11,15 @@ import torch
 from torch import Tensor
 
 from iin_lightning.analysis.attributes import answers, attributes_in, examples
-from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.analysis.directions import FEWEST, fit_directions
-from iin_lightning.app.explore.alone import alone
+from iin_lightning.app.explore.once import Once
 from iin_lightning.app.subject import Subject
+from iin_lightning.data.base import LabelledBatch, Source
 from iin_lightning.errors import ConfigError, choices
+from iin_lightning.seeding import FIXED, generator
 
 DIRECTIONS = 6  # of a factor that get a slider
+EXAMPLES = 1000  # training images that have an attribute, and as many that lack it: their means are near those of all
 NARROWEST = 1e-3  # of the widest direction's deviation: what is narrower is rounding, or nothing
 
 
@@ -40,21 +41,25 @@ class Directions:
     Args:
         subject: the model and its data.
         translated: gives z̃ (n, N) of held-out images.
+        translate: a source of images and which of them -> their z̃ and labels.
     """
 
-    def __init__(self, subject: Subject, translated: Callable[[], Tensor]) -> None:
-        self._subject, self._translated = subject, translated
-        self._lock = threading.RLock()
-        self._principal: dict[str, Principal] = {}
-        self._towards: dict[str, Tensor] = {}
+    def __init__(
+        self,
+        subject: Subject,
+        translated: Callable[[], Tensor],
+        translate: Callable[[Source, Sequence[int]], LabelledBatch],
+    ) -> None:
+        self._subject, self._translated, self._translate = subject, translated, translate
+        self._principal = Once(self._find_principal)
+        self._towards = Once(self._find_towards)
 
     def principal(self, name: str) -> Principal:
         """The main directions of a factor, at most six."""
-        with self._lock:
-            if not self._principal:
-                parts = self._subject.interpreter.factors.split(self._translated())
-                self._principal = {factor: principal_directions(values) for factor, values in parts.items()}
-            return self._principal[name]
+        return self._principal(name)
+
+    def _find_principal(self, name: str) -> Principal:
+        return principal_directions(self._subject.interpreter.factors.split(self._translated())[name])
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
@@ -65,31 +70,26 @@ class Directions:
         return tuple(name for name, (having, lacking) in counts.items() if min(having, lacking) >= FEWEST)
 
     def towards(self, attribute: str) -> Tensor:
-        """The direction (N,) of an attribute, from training images as in ``analysis=directions``.
+        """The direction (N,) of an attribute, as in ``analysis=directions``, from some training images alone.
 
         Raises:
             ConfigError: there is no such attribute, or too few training images have or lack it.
         """
         if attribute not in self.attributes:
             raise ConfigError(f"There is no attribute {attribute!r}; {choices(attribute, self.attributes)}.")
-        with self._lock:
-            if attribute not in self._towards:
-                data, labels = self._subject.data, self._subject.latents("train").labels
-                asked = answers(labels, data.concepts, {attribute: attributes_in(data.classes)[attribute]})
-                self._towards[attribute] = fit_directions(self._trained, asked)[attribute].vector
-            return self._towards[attribute]
+        return self._towards(attribute)
 
-    @cached_property
-    def _trained(self) -> Tensor:
-        """z̃ of the training images."""
-        interpreter = self._subject.interpreter
+    def _find_towards(self, attribute: str) -> Tensor:
+        data = self._subject.data
+        source, asked = data.source("train"), {attribute: attributes_in(data.classes)[attribute]}
+        found = self._translate(source, _examples(answers(source.labels.cpu(), data.concepts, asked)[attribute]))
+        return fit_directions(found.x, answers(found.labels.cpu(), data.concepts, asked))[attribute].vector
 
-        @alone  # some at a time, so that others get their turn
-        @torch.no_grad()
-        def translate(z: Tensor) -> Tensor:
-            return interpreter.translate(z.to(interpreter.device)).cpu()
 
-        return in_chunks(translate, self._subject.latents("train").mean)
+def _examples(answer: Tensor) -> list[int]:
+    """Places of some examples that have an attribute and of some that lack it, at random, the same ones each time."""
+    mixed = torch.randperm(len(answer), generator=generator(FIXED, "explore attributes"))
+    return torch.cat([mixed[answer[mixed] == value][:EXAMPLES] for value in (1, 0)]).sort().values.tolist()
 
 
 def principal_directions(values: Tensor) -> Principal:

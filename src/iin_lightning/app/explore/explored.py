@@ -4,8 +4,7 @@ Symbols: z̃ (1, N) are the factors of one picture, z̃_k (1, N_k) one of them. 
 in batches of another size a convolution may differ in its last bits, and what is saved must come back to the last bit.
 """
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -17,14 +16,17 @@ from iin_lightning import serialization
 from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.explore.alone import alone
 from iin_lightning.app.explore.directions import Directions
+from iin_lightning.app.explore.once import Once
 from iin_lightning.app.explore.pictures import Picture
 from iin_lightning.app.subject import Subject
+from iin_lightning.data.base import LabelledBatch, Source, draw_labelled
 from iin_lightning.data.transforms import to_range
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import FIXED, generator
 
 REMEMBERED = 256  # pictures whose factors are kept
 SOME = 2000
+NAMING = 500  # of some: enough to tell which classes the logits are of
 CHUNK = 100  # images that are encoded at once
 
 
@@ -62,9 +64,9 @@ class Explored:
         count = len(self.source)
         self.gallery: list[int] = torch.randperm(count, generator=generator(seed, "gallery"))[:gallery].tolist()
         self._encode = lru_cache(REMEMBERED)(self._encode_picture)
-        self._lock = threading.Lock()
-        self._translated: Tensor | None = None
-        self.directions = Directions(subject, self.translated)
+        self._translated = Once[None, Tensor](lambda _: self.translate(self.source, self.some).x)
+        self._class_names = Once[None, list[str]](lambda _: self._find_class_names())
+        self.directions = Directions(subject, self.translated, self.translate)
 
     def __len__(self) -> int:
         """The number of held-out images."""
@@ -102,11 +104,6 @@ class Explored:
     def images(self, items: Sequence[int]) -> Tensor:
         """Held-out images (n, C, S, S) in [-1, 1]."""
         return self.source.draw(torch.tensor(items, device=self.source.device), None).cpu()
-
-    @cached_property
-    def gallery_images(self) -> Tensor:
-        """The images (n, C, S, S) to choose from, in [-1, 1]."""
-        return self.images(self.gallery)
 
     @cached_property
     def gallery_captions(self) -> list[str]:
@@ -204,27 +201,39 @@ class Explored:
 
     def translated(self) -> Tensor:
         """z̃ (n, N) of ``some`` held-out images, on the processor; remembered."""
-        with self._lock:
-            if self._translated is None:
-                # Some at a time, so that others get their turn.
-                parts = [self._encode_some(self.some[i : i + CHUNK]) for i in range(0, len(self.some), CHUNK)]
-                self._translated = torch.cat(parts)
-            return self._translated
+        return self._translated(None)
+
+    def translate(self, source: Source, items: Sequence[int]) -> LabelledBatch:
+        """z̃ (n, N) of images of a source with their labels, on the processor."""
+        return _in_turns(self._translate, source, items)
 
     @alone
     @torch.no_grad()
-    def _encode_some(self, items: Sequence[int]) -> Tensor:
-        return self.interpreter.translate(self.interpreter.encode(self.images(items))).cpu()
+    def _translate(self, source: Source, items: Tensor) -> LabelledBatch:
+        x, labels = draw_labelled(source, items, None)
+        return LabelledBatch(self.interpreter.translate(self.interpreter.encode(x)).cpu(), labels.cpu())
 
-    @cached_property
+    @property
     def class_names(self) -> list[str]:
-        """The classes that the logits are of; numbers where the data do not say."""
-        return self._class_names()
+        """The classes that the logits are of; numbers where the data do not say; remembered."""
+        return self._class_names(None)
 
-    @alone
-    @torch.no_grad()
-    def _class_names(self) -> list[str]:
-        z, labels = self.subject.pick_latents(500, 0)
-        logits = self.interpreter.decode(z.to(self.interpreter.device))
+    def _find_class_names(self) -> list[str]:
+        logits, labels = _in_turns(self._classify, self.source, self.some[:: -(-len(self.some) // NAMING)])
         concept = predicted_concept(self.subject, logits, labels)
         return [str(k) for k in range(logits.shape[1])] if concept is None else self.subject.classes_of(concept)
+
+    @alone
+    @torch.no_grad()
+    def _classify(self, source: Source, items: Tensor) -> LabelledBatch:
+        x, labels = draw_labelled(source, items, None)
+        logits = self.interpreter.resume(self.interpreter.encode(x), self.interpreter.complement(x))
+        return LabelledBatch(logits.cpu(), labels.cpu())
+
+
+def _in_turns(
+    function: Callable[[Source, Tensor], LabelledBatch], source: Source, items: Sequence[int]
+) -> LabelledBatch:
+    """What a function that computes alone gives for all items: some at a time, so that others get their turn."""
+    parts = [function(source, chunk) for chunk in torch.tensor(items).split(CHUNK)]
+    return LabelledBatch(*(torch.cat(tensors) for tensors in zip(*parts)))

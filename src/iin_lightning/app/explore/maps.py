@@ -7,7 +7,8 @@ import base64
 import io
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from iin_lightning.analysis.embed import EmbeddingMethod, fit_embedding
 from iin_lightning.app.explore.alone import alone
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.pictures import to_pixels
-from iin_lightning.errors import IINError, ResourceError
+from iin_lightning.errors import IINError, MissingExtraError, ResourceError
 from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN
 from iin_lightning.seeding import FIXED, generator
 
@@ -45,39 +46,52 @@ class Map(NamedTuple):
     name: str
 
 
+class EmbeddingError(IINError, RuntimeError):
+    """A map could not be made."""
+
+
 class Maps:
     """The maps that were asked for, and those that are being made, one at a time in a process of its own.
 
     UMAP holds Python's lock while it computes, so that in this process all users would wait for it.
+
+    Attributes:
+        methods: that can be asked for.
     """
 
     def __init__(self) -> None:
+        self.methods = ("umap", "pca") if has_umap() else ("pca",)
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._kept: dict[Key, Future[Map]] = {}
         self._sprites: dict[Key, str] = {}
 
-    def ask(self, explored: Explored, factor: str, method: str) -> "Future[Map]":
+    def ask(self, explored: Explored, factor: str, method: str, *, again: bool = False) -> "Future[Map]":
         """A map, or the promise of one: principal components are there at once, UMAP takes some seconds.
 
         Args:
             explored: the model.
             factor: of it.
-            method: "pca", or "umap", which are principal components where umap-learn is not installed.
+            method: "pca" or "umap".
+            again: try anew what has failed; else it has failed for all who ask.
         """
         key = (explored.name, explored.fingerprint, factor, method)
         with self._lock:
-            known = self._kept.get(key)
-            if known is not None and not (known.done() and known.exception() is not None):
-                return known
-            promise = self._kept[key] = Future[Map]()
+            promise = self._kept.get(key)
+            new = promise is None or ((again or method == "pca") and _has_failed(promise))
+            if promise is None or new:
+                promise = self._kept[key] = Future[Map]()
             for oldest in list(self._kept)[:-KEPT]:
                 del self._kept[oldest]
-        if method == "pca":
-            self._fulfil(promise, explored, factor, method)
-        else:
+        arguments = (promise, explored, factor, method)
+        if new and method == "pca":
+            self._fulfil(*arguments)
+        elif new and method not in self.methods:
+            promise.set_exception(MissingExtraError("umap-learn", "embed", "UMAP"))
+        elif new:
             # Not one of a pool, for which the program would wait at its end.
-            arguments = (promise, explored, factor, method)
             threading.Thread(target=self._fulfil, args=arguments, daemon=True).start()
+        if method == "pca":
+            wait([promise])  # another thread may be at it
         return promise
 
     def sprite(self, explored: Explored) -> str:
@@ -102,9 +116,22 @@ class Maps:
                 promise.set_result(_components(z_tilde_k))
             else:
                 with self._turn:
-                    promise.set_result(in_a_process(z_tilde_k, "auto"))
+                    promise.set_result(in_a_process(z_tilde_k, "umap"))
         except BaseException as error:
             promise.set_exception(error)
+
+
+def has_umap() -> bool:
+    """Whether umap-learn is installed; to import it would take seconds, and another package has the name umap, too."""
+    try:
+        version("umap-learn")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _has_failed(promise: "Future[Map]") -> bool:
+    return promise.done() and promise.exception() is not None
 
 
 def line(z_tilde_k: Tensor) -> Map:
@@ -128,7 +155,8 @@ def in_a_process(z_tilde_k: Tensor, method: EmbeddingMethod) -> Map:
     """A map by any method, made by a process that ends with it.
 
     Raises:
-        ResourceError: something has ended it.
+        EmbeddingError: the method has failed.
+        ResourceError: something has ended the process.
     """
     context = get_context("spawn")  # a fork would take the locks of the server's threads with it
     receiver, sender = context.Pipe(duplex=False)
@@ -142,20 +170,23 @@ def in_a_process(z_tilde_k: Tensor, method: EmbeddingMethod) -> Map:
     finally:
         receiver.close()
         process.join()
-    if isinstance(answer, BaseException):
-        raise answer
+    if isinstance(answer, str):
+        raise EmbeddingError(answer)
     points, name = answer
     return Map(torch.from_numpy(points), name)
 
 
 def _embed(sender: Connection, z_tilde_k: np.ndarray, method: EmbeddingMethod) -> None:
-    """What the process does."""
+    """What the process does: send points and the name of what placed them, or why there are none."""
     torch.set_num_threads(1)
     try:
         embedding = fit_embedding(torch.from_numpy(z_tilde_k), 2, method)
         sender.send((embedding.points.numpy(), embedding.name))
     except IINError as error:
-        sender.send(error)
+        sender.send(str(error))
+    except Exception as error:
+        sender.send(f"{type(error).__name__}: {error}")
+        raise  # with its traceback in the server's log
     finally:
         sender.close()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from iin_lightning.app.explore.explored import Explored
+from iin_lightning.app.explore.folders import know
 from iin_lightning.errors import ConfigError, choices
 
 MOST_ADDED = 8  # models trained on the page that are kept; each has its networks in memory
@@ -23,6 +24,11 @@ class Models:
         self._added: dict[str, Explored] = {}
         self._load = load
         self._lock = threading.Lock()
+        for name, one in self._given.items():
+            know(one.subject.folder, name)
+            recipe = one.subject.recipe
+            for key, path in ({} if recipe is None else recipe.paths).items():
+                know(path, f"paths.{key}")
 
     def __getitem__(self, name: str) -> Explored:
         """A model.

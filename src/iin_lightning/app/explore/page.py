@@ -1,15 +1,13 @@
 """The page: a header with the models, the tabs, and a bar that saves and loads what the open tab shows."""
 
-import base64
-import io
-import re
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from html import escape
 from typing import Any
 
 import gradio as gr
 
+from iin_lightning.app.explore.downloads import COPY, DOWNLOAD, download, png_of
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.models import Models
 from iin_lightning.app.explore.saved import Loaded, from_json, from_link, to_json, to_link
@@ -21,35 +19,13 @@ from iin_lightning.app.explore.tabs.swap import SwapTab
 from iin_lightning.app.explore.tabs.tab import LIVE, SLOW, Tab, said, warned
 from iin_lightning.app.explore.tabs.walk import WalkTab
 from iin_lightning.errors import ConfigError
-from iin_lightning.plots.style import UNDATED, style
 
 TABS: tuple[type[Tab[Any]], ...] = (SwapTab, WalkTab, SampleTab, MapTab, ConceptTab)
-NO_LINK = "<p>With an uploaded picture this state is too long for a link: save it as JSON.</p>"
-COPY = """
-element.addEventListener('click', async event => {
-  const button = event.target.closest('button');
-  if (!button) return;
-  const address = element.querySelector('a').href;
-  try {
-    await navigator.clipboard.writeText(address);
-    button.textContent = 'Copied';
-  } catch {  // browsers have a clipboard on secure pages alone
-    window.prompt('Link to this state', address);
-  }
-});
-"""
-DOWNLOAD = """saved => {
-  if (!saved) return;
-  const link = document.createElement('a');
-  [link.download, link.href] = [saved.name, saved.href];
-  document.body.append(link); link.click(); link.remove();
-}"""
-
+NO_LINK = "<p>With its drawn or uploaded pictures this state is too long for a link: save it as JSON.</p>"
+SLEPT = "This page has slept, and has forgotten what it showed: reload it."
 
 Shown = tuple[str, State]
 """The name of a model, and the state of a tab."""
-
-_drawing = threading.Lock()  # matplotlib's settings are those of the process
 
 
 class Page:
@@ -61,6 +37,8 @@ class Page:
 
     Attributes:
         model: the drop-down with the models' names.
+        tabs: by their names.
+        filled: of each tab the state that it was last filled with: what no component shows is read from it.
         blocks: what is served.
     """
 
@@ -74,8 +52,11 @@ class Page:
                     list(models), value=models.first.name, label="Model", elem_id="model", filterable=False
                 )
             self._card = gr.HTML(elem_id="card")
+            # Of each session: the state that is shown, and of each tab the one that it was filled with and the one that
+            # it has come to by sliders since; these are two, as a slider may move while a tab is filled. Gradio deletes
+            # each an hour after it was set last, where the browser was away for a moment.
             self._shown = gr.State()
-            self._last = {name: gr.State() for name in self.tabs}
+            self.filled, self._last = ({name: gr.State() for name in self.tabs} for _ in range(2))
             self._tabs, places = gr.Tabs(elem_id="tabs"), {}
             with self._tabs:
                 for name, tab in self.tabs.items():
@@ -91,16 +72,16 @@ class Page:
                     )
             saved = gr.JSON(visible=False)
             self._everything = everything = [self.model, self._card, self._tabs, *self._after]
-            for name, tab in self.tabs.items():
-                everything += [self._last[name], *tab.inputs, *tab.outputs]
+            for tab in self.tabs.values():
+                everything += self._parts(tab)
             for tab in self.tabs.values():
                 tab.wire(self)
             for name, place in places.items():
                 tab = self.tabs[name]
                 place.select(
                     warned(self._select(tab)),
-                    [self.model, self._shown, self._last[name]],
-                    [self._last[name], *tab.inputs, *tab.outputs, *self._after],
+                    [self.model, self._shown, self.filled[name], self._last[name]],
+                    [self.model, *self._parts(tab), *self._after],
                     **(SLOW | {"show_progress": "minimal", "show_progress_on": tab.moving}),
                 )
             self.blocks.load(warned(self._open), None, everything, **SLOW)
@@ -108,10 +89,6 @@ class Page:
             self.model.input(warned(self._choose), [self.model, self._shown], everything, **SLOW)
             png.click(said(self._png), self._shown, saved, **SLOW).success(None, saved, None, js=DOWNLOAD)
             text.click(said(self._json), self._shown, saved, **SLOW).success(None, saved, None, js=DOWNLOAD)
-
-    def tab(self, name: str) -> Tab[Any]:
-        """A tab by its name."""
-        return self.tabs[name]
 
     def live(self, listeners: Sequence[Callable[..., Any]], tab: Tab[Any], *, whole: bool = False) -> None:
         """Draw a tab anew as often as one of its inputs changes.
@@ -122,18 +99,42 @@ class Page:
             whole: all its outputs, not the moving ones alone.
         """
 
-        def draw(name: str, shown: Shown | None, *values: Any) -> list[Any]:
-            explored = self.models[name]
-            state = tab.read(explored, *values)
+        def draw(name: str, shown: Shown | None, filled: Shown | None, last: Shown | None, *values: Any) -> Any:
+            explored, known = self.models[name], filled or last
+            if known is None:
+                raise ConfigError(SLEPT)
+            if known[0] != name:  # another model has been chosen, and the tab will be filled anew
+                return gr.skip()
+            state = tab.read(explored, known[1], *values)
             drawn = (tab.draw if whole else tab.move)(explored, state)
-            # A clock may go on in a tab that is not open.
+            # What happens in a tab that has been left meanwhile is not what is saved.
             hidden = shown is not None and shown[1].tab != tab.name
             after = [gr.skip()] * len(self._after) if hidden else self._show(explored, state)
             return [*drawn, (name, state), *after]
 
+        inputs = [self.model, self._shown, self.filled[tab.name], self._last[tab.name], *tab.inputs]
         outputs = [*(tab.outputs if whole else tab.moving), self._last[tab.name], *self._after]
         for listener in listeners:
-            listener(said(draw), [self.model, self._shown, *tab.inputs], outputs, **LIVE)
+            listener(said(draw), inputs, outputs, **LIVE)
+
+    def clock(self, timer: gr.Timer, tab: Tab[Any], is_due: Callable[[Explored, Any], bool]) -> None:
+        """Draw a tab anew once that is done which goes on without the user.
+
+        Args:
+            timer: whose ticks ask, one of the tab's moving outputs. It is stopped where the tab shows another model.
+            tab: that waits.
+            is_due: explored, the tab's state -> whether it is done.
+        """
+
+        def tick(name: str, filled: Shown | None, *values: Any) -> Any:
+            with suppress(Exception):  # else it would be said every second; who does something next is told
+                if filled is not None and filled[0] == name:
+                    explored = self.models[name]
+                    state = tab.read(explored, filled[1], *values)
+                    return tab.move(explored, state) if is_due(explored, state) else gr.skip()
+            return [gr.Timer(active=False) if output is timer else gr.skip() for output in tab.moving]
+
+        timer.tick(tick, [self.model, self.filled[tab.name], *tab.inputs], tab.moving, **LIVE)
 
     def change(
         self,
@@ -156,17 +157,20 @@ class Page:
             of: the tab to open then, where the event is one of another tab.
             **how: of the event.
         """
-        here, count = [self._last[tab.name], *tab.inputs], len(tab.inputs)
+        count = len(tab.inputs)
 
-        def changed(event: gr.EventData, name: str, last: Shown | None, *values: Any) -> list[Any]:
-            explored = self.models[name]
-            state = tab.read(explored, *values[:count]) if _is_of(last, name) else tab.first(explored)
+        def changed(
+            event: gr.EventData, name: str, filled: Shown | None, last: Shown | None, *values: Any
+        ) -> list[Any]:
+            explored, known, before = self.models[name], _of(name, filled, last), _of(name, last)
+            state = tab.first(explored) if known is None else tab.read(explored, known, *values[:count])
             state = to(explored, state, event, *values[count:])
             opened = [] if of is None else [gr.Tabs(selected=tab.name)]
-            return [*opened, (name, state), *self._filled(tab, explored, state), *self._show(explored, state)]
+            return [*opened, *self._whole(tab, explored, state, before), *self._show(explored, state)]
 
-        outputs = [*([] if of is None else [self._tabs]), *here, *tab.outputs, *self._after]
-        listener(warned(changed), [self.model, *here, *also], outputs, **(SLOW | how))
+        inputs = [self.model, self.filled[tab.name], self._last[tab.name], *tab.inputs, *also]
+        outputs = [*([] if of is None else [self._tabs]), *self._parts(tab), *self._after]
+        listener(warned(changed), inputs, outputs, **(SLOW | how))
 
     def open(self, listener: Callable[..., Any], to: Callable[[], Loaded]) -> None:
         """Open a model and a state of a tab when something happens.
@@ -187,18 +191,26 @@ class Page:
         said = f'<a href="{link}">Link to this state</a><button type="button">Copy</button>' if link else NO_LINK
         return [(explored.name, state), said]
 
-    def _filled(self, tab: Tab[Any], explored: Explored, state: State) -> list[Any]:
-        return [*tab.fill(explored, state), *tab.draw(explored, state)]
+    def _parts(self, tab: Tab[Any]) -> list[gr.components.Component]:
+        """What is filled of a tab; see ``_whole``."""
+        return [self.filled[tab.name], self._last[tab.name], *tab.inputs, *tab.outputs]
+
+    def _whole(self, tab: Tab[Any], explored: Explored, state: State, before: State | None = None) -> list[Any]:
+        shown = (explored.name, state)
+        return [shown, shown, *tab.fill(explored, state), *tab.draw(explored, state, before)]
 
     def _select(self, tab: Tab[Any]) -> Callable[..., Any]:
-        def select(name: str, shown: Shown | None, last: Shown | None) -> Any:
-            if shown is None:  # a tab is selected before the page has been opened, which fills it
+        def select(name: str, shown: Shown | None, filled: Shown | None, last: Shown | None) -> Any:
+            if shown is None and tab.name == next(iter(self.tabs)):  # browsers select it before the page is opened
                 return gr.skip()
-            explored = self.models[name]
-            if last is not None and _is_of(last, name):
-                return [*[gr.skip()] * (1 + len(tab.inputs) + len(tab.outputs)), *self._show(explored, last[1])]
-            state = tab.first(explored)
-            return [(name, state), *self._filled(tab, explored, state), *self._show(explored, state)]
+            models, explored = gr.Dropdown(choices=list(self.models)), self.models[name]
+            state = _of(name, last, filled)
+            if state is not None and _of(name, filled) is not None:
+                parts = [*[gr.skip()] * (2 + len(tab.inputs)), *tab.refresh()]
+            else:
+                state = state or tab.first(explored)
+                parts = self._whole(tab, explored, state)
+            return [models, *parts, *self._show(explored, state)]
 
         return select
 
@@ -235,33 +247,25 @@ class Page:
         ]
         for name, tab in self.tabs.items():
             if name == state.tab:
-                values += [(explored.name, state), *self._filled(tab, explored, state)]
+                values += self._whole(tab, explored, state)
             else:
-                values += [None, *[gr.skip()] * (len(tab.inputs) + len(tab.outputs))]
+                values += [None, None, *[gr.skip()] * len(tab.inputs), *tab.leave()]
         return values
 
-    def _png(self, shown: Shown) -> dict[str, str]:
-        explored, state = self.models[shown[0]], shown[1]
-        return _download(explored, state, "png", "image/png", png_of(self.tabs[state.tab], explored, state))
+    def _png(self, shown: Shown | None) -> dict[str, str]:
+        explored, state = self._saved(shown)
+        return download(explored, state, "png", "image/png", png_of(self.tabs[state.tab], explored, state))
 
-    def _json(self, shown: Shown) -> dict[str, str]:
-        explored, state = self.models[shown[0]], shown[1]
-        return _download(explored, state, "json", "application/json", to_json(explored, state).encode())
+    def _json(self, shown: Shown | None) -> dict[str, str]:
+        explored, state = self._saved(shown)
+        return download(explored, state, "json", "application/json", to_json(explored, state).encode())
 
-
-def _is_of(last: Shown | None, model: str) -> bool:
-    return last is not None and last[0] == model
-
-
-def png_of(tab: Tab[Any], explored: Explored, state: State) -> bytes:
-    """The PNG of a state: the same bytes for the same state."""
-    buffer = io.BytesIO()
-    with _drawing, style():
-        figure = tab.figure(explored, state)
-        figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.04, metadata=UNDATED[".png"])
-    return buffer.getvalue()
+    def _saved(self, shown: Shown | None) -> tuple[Explored, State]:
+        if shown is None:
+            raise ConfigError(SLEPT)
+        return self.models[shown[0]], shown[1]
 
 
-def _download(explored: Explored, state: State, suffix: str, kind: str, content: bytes) -> dict[str, str]:
-    name = re.sub(r"\W+", "-", explored.name).strip("-")
-    return {"name": f"{name}_{state.tab}.{suffix}", "href": f"data:{kind};base64,{base64.b64encode(content).decode()}"}
+def _of(model: str, *shown: Shown | None) -> State | None:
+    """The first of some states that is of a model."""
+    return next((one[1] for one in shown if one is not None and one[0] == model), None)

@@ -9,7 +9,6 @@ import binascii
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -17,11 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from iin_lightning.errors import ConfigError
 
 MODES = {1: "L", 3: "RGB"}
-MOST_BYTES = 500_000  # of a PNG within a state: more than any model's input needs
+THUMBNAIL = 96  # pixels: the most that a side of an image to choose has
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class Picture:
             return cls(item=item)
         if isinstance(value, dict) and set(value) == {"png"}:
             text = value["png"]
-            if not isinstance(text, str) or len(text) > MOST_BYTES:
-                raise ConfigError(f"A picture of the state must be a text of at most {MOST_BYTES} characters.")
+            if not isinstance(text, str) or len(text) > (most := most_characters(shape)):
+                raise ConfigError(f"A picture of the state must be a text of at most {most:,} characters.")
             try:
                 picture = cls(png=base64.b64decode(text, validate=True))
             except (binascii.Error, ValueError) as error:
@@ -101,6 +101,19 @@ class Picture:
             # Written anew, so that nothing but pixels goes on.
             return cls.of(picture.pixels(shape))
         raise ConfigError('A picture of the state is {"item": <number>} or {"png": <base64>}, and nothing else.')
+
+
+def most_characters(shape: Sequence[int]) -> int:
+    """Of the base64 of a PNG of (C, H, W) pixels, as ``to_png`` writes it, even of noise.
+
+    Example:
+        >>> noise = to_png(torch.randint(256, (3, 64, 64), dtype=torch.uint8))
+        >>> len(base64.b64encode(noise)) < most_characters((3, 64, 64)) < 20_000
+        True
+    """
+    channels, height, width = shape
+    raw = (channels * width + 1) * height  # a row begins with a byte that names its filter
+    return (raw + raw // 100 + 1000) * 4 // 3  # deflate adds 5 bytes to 16 KB of noise, PNG 12 to a part of its own
 
 
 def to_pixels(image: Tensor) -> Tensor:
@@ -121,7 +134,6 @@ def data_uri(image: Tensor) -> str:
     return png_uri(to_png(to_pixels(image)))
 
 
-@lru_cache(512)
 def png_uri(png: bytes) -> str:
     """A PNG as what the ``src`` of an ``<img>`` takes."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
@@ -145,30 +157,37 @@ def row(*tiles: str, kind: str = "") -> str:
     return f'<div class="iin-row {kind}">{"".join(tiles)}</div>'
 
 
-def buttons(images: Tensor, captions: Sequence[str], chosen: Sequence[int] = (), kind: str = "") -> str:
-    """HTML of images (n, C, H, W) that are clicked; ``PICK`` says which one was.
+def buttons(images: Tensor, captions: Sequence[str]) -> str:
+    """HTML of images (n, C, S, S) that are clicked, made small where they are large; see ``PICK``.
 
     Args:
         images: in [-1, 1].
         captions: shown when pointed at, and read aloud.
-        chosen: places of those that are marked.
-        kind: class name of the style sheet.
     """
+    if images.shape[-1] > THUMBNAIL:
+        images = interpolate(images, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
     made = [
-        f'<button type="button" data-place="{place}" title="{escape(caption)}" aria-label="{escape(caption)}"'
-        f' aria-pressed="{str(place in chosen).lower()}"><img src="{data_uri(image)}" alt=""></button>'
+        f'<button type="button" data-place="{place}" title="{escape(caption)}" aria-label="{escape(caption)}">'
+        f'<img src="{data_uri(image)}" alt=""></button>'
         for place, (image, caption) in enumerate(zip(images, captions))
     ]
-    return f'<div class="iin-gallery {kind}">{"".join(made)}</div>'
+    return f'<div class="iin-gallery">{"".join(made)}</div>'
 
 
 PICK = """
+const mark = () => element.querySelectorAll('[data-place]').forEach(button =>
+  button.setAttribute('aria-pressed', Boolean(props.chosen?.includes(Number(button.dataset.place)))));
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-place]');
   if (button) trigger('click', {place: Number(button.dataset.place)});
 });
+watch(['value', ...Object.keys({chosen: 0})], mark);  // a word in quotes gradio takes for the name of an event
+mark();
 """
-"""``js_on_load`` of a ``gr.HTML`` with ``buttons``: the event's data say which ``place`` was clicked."""
+"""``js_on_load`` of a ``gr.HTML`` with ``buttons`` and, as its prop ``chosen``, the places of those that are marked.
+
+The data of its event ``click`` say which ``place`` was clicked.
+"""
 
 
 def bars(

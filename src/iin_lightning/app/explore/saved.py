@@ -6,18 +6,26 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
+
+import torch
 
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.fields import Fields
 from iin_lightning.app.explore.models import Models
-from iin_lightning.app.explore.pictures import Picture
+from iin_lightning.app.explore.per_model import per_model
+from iin_lightning.app.explore.pictures import Picture, to_pixels
 from iin_lightning.app.explore.states import STATES, State
+from iin_lightning.data.base import digest
 from iin_lightning.errors import ConfigError
 
-FORMAT = 1
-MOST_BYTES = 2_000_000  # of a saved state
+FORMAT = 2
+MOST_BYTES = 20_000_000  # of a saved state, as of any upload: two uncompressed pictures of 1400x1400 pixels
+MOST_UNPACKED = 2_000_000  # of that of a link
 LONGEST_LINK = 8000  # characters: what servers and chat programs take
+PROBES = 64  # images that say which data these are
+FINGERPRINT = r"[0-9a-f]{16}", "16 hexadecimal digits"
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Loaded:
     Attributes:
         explored: the model.
         state: of one tab.
-        warning: a sentence where the model is not the one that it was saved with; "" if it is.
+        warning: sentences where the model or the data are not those that it was saved with; "" if they are.
     """
 
     explored: Explored
@@ -43,6 +51,7 @@ def to_json(explored: Explored, state: State) -> str:
         "tab": state.tab,
         "model": explored.name,
         "fingerprint": explored.fingerprint,
+        "data": held_out(explored),
         "state": plain,
     }
     return json.dumps(whole, indent=2) + "\n"
@@ -70,20 +79,38 @@ def from_json(text: str | bytes, models: Models, model: str | None = None) -> Lo
         raise ConfigError(f"This state has another format than {FORMAT}: it was saved by another version of the page.")
     kind = STATES[fields.choice("tab", STATES)]
     name = fields.text("model", r"(?s).{1,300}", "the name of a model")
-    fingerprint = fields.text("fingerprint", r"[0-9a-f]{16}", "16 hexadecimal digits")
+    fingerprint, data = (fields.text(key, *FINGERPRINT) for key in ("fingerprint", "data"))
     inner = Fields(fields.take("state"))
     fields.end()
-    known = next((one for one in models if models[one].fingerprint == fingerprint), None)
-    fallback = name if name in models else model
-    if known is None and fallback is None:
-        models[name]
-    explored = models[known or str(fallback)]
+    same = [one for one in map(models.__getitem__, models) if one.fingerprint == fingerprint]
+    if same:  # under whatever name, and of those the one with the same data
+        explored = next((one for one in same if held_out(one) == data), same[0])
+    else:
+        explored = models[model if model is not None and name not in models else name]
     state = kind.read(inner, explored)
     inner.end()
-    warning = (
-        f"This state was saved with a model of other weights ({name:.80}), so {explored.name} shows another picture."
-    )
-    return Loaded(explored, state, "" if known is not None else warning)
+    warnings = []
+    if not same:
+        warnings.append(
+            f"This state was saved with a model of other weights ({name:.80}), so that {explored.name} shows another "
+            "picture."
+        )
+    if held_out(explored) != data:
+        warnings.append(
+            f"This state was saved with other held-out images than {explored.name} has, so others may be shown."
+        )
+    return Loaded(explored, state, " ".join(warnings))
+
+
+@per_model
+def held_out(explored: Explored) -> str:
+    """16 hexadecimal digits that change with the held-out images of a model, and not with the folder they lie in.
+
+    Not ``data.latents.fingerprint``, which is one of files: their paths and times are others on another machine.
+    """
+    items = torch.linspace(0, len(explored) - 1, min(PROBES, len(explored))).long()
+    seen = digest(explored.source.labels.cpu(), to_pixels(explored.images(items.tolist())))
+    return sha256(f"{explored.source.concepts}, {seen}".encode()).hexdigest()[:16]
 
 
 def to_link(explored: Explored, state: State) -> str:
@@ -112,7 +139,7 @@ def from_link(packed: str) -> str:
         raise ConfigError(f"The state of a link has at most {LONGEST_LINK} characters, this one has {len(packed)}.")
     try:
         unpacker = zlib.decompressobj()
-        text = unpacker.decompress(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)), MOST_BYTES)
+        text = unpacker.decompress(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)), MOST_UNPACKED)
         if unpacker.unconsumed_tail or not unpacker.eof:
             raise ConfigError("The state of this link is damaged, or too long.")
         return text.decode()

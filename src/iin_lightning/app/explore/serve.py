@@ -5,9 +5,12 @@ import signal
 import socket
 import sys
 import tempfile
+from copy import deepcopy
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -21,12 +24,10 @@ from iin_lightning.app.locate import choose_device, find_runs, load_subject
 from iin_lightning.app.quiet import quiet
 from iin_lightning.errors import ConfigError, DataNotFoundError, MissingExtraError
 
-if TYPE_CHECKING:
-    pass
-
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 PORTS = range(7860, 7960)
+SESSIONS = 100  # each has about a megabyte: gradio keeps what all components of a page last showed
 STYLE = Path(__file__).parent / "look.css"
 
 
@@ -54,18 +55,29 @@ def explore(config: DictConfig) -> None:
             raise DataNotFoundError(f"state={path} is not there: name a file that the page has saved.")
         with path.open("rb") as file:
             opening = from_json(file.read(MOST_BYTES + 1), models, models.first.name)
+    exit_on_signals()
     with tempfile.TemporaryDirectory(prefix="iin-lightning-") as folder:
         # Set before gradio is imported: uploads lie there for some minutes, and nothing is told to anyone.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         from iin_lightning.app.explore.page import Page  # noqa: PLC0415
 
         page = Page(models, opening)
-        # Else whoever ends the process by a signal leaves the folder, and what trains, behind.
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         page.blocks.launch(**settings(), server_name=config.host, server_port=port, inbrowser=config.open)
         address = page.blocks.local_url.rstrip("/")
         Console().print(f"Explore [bold]{', '.join(models)}[/bold] at {address}  (Ctrl-C ends it)", soft_wrap=True)
         page.blocks.block_thread()
+
+
+def exit_on_signals() -> None:
+    """Have signals end the process as Ctrl-C does: else the folder of uploads, and what trains, would stay behind."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):  # the second is what a closed terminal sends, and not known everywhere
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup is to be heeded
+            signal.signal(number, leave)
 
 
 def choose_port(host: str, asked: int | None) -> int:
@@ -91,14 +103,14 @@ def load_models(config: DictConfig) -> Models:
     """The models that the command names, by the shortest names that tell them apart."""
     device = choose_device(config.device)
 
-    def load(folder: Path, name: str) -> Explored:
-        subject = load_subject(folder, device, config)
-        return Explored(name, subject, config.gallery, config.seed)
+    def load(folder: Path, name: str, said: DictConfig) -> Explored:
+        return Explored(name, load_subject(folder, device, said), config.gallery, config.seed)
 
     folders = find_runs(config.run)
-    given = [load(folder, name) for folder, name in zip(folders, names(folders))]
-    config.data = None  # what is trained on the page has data of its own
-    return Models(given, load)
+    given = [load(folder, name, config) for folder, name in zip(folders, names(folders))]
+    own = deepcopy(config)
+    own.data = None  # what is trained on the page has data of its own
+    return Models(given, partial(load, said=own))
 
 
 def names(folders: list[Path]) -> list[str]:
@@ -131,6 +143,7 @@ def settings() -> dict[str, Any]:
         "ssr_mode": False,
         "mcp_server": False,
         "run_history": False,
+        "state_session_capacity": SESSIONS,
         "theme": theme,
         "css_paths": STYLE,
     }

@@ -19,8 +19,8 @@ from torch import Tensor
 from iin_lightning.app.explore.alone import alone
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.pictures import Picture, png_uri, to_png
-from iin_lightning.app.explore.uploads import FORMATS, check
-from iin_lightning.data.framing import BrokenImageError, Framing, read_image
+from iin_lightning.app.explore.uploads import FORMATS, decoded
+from iin_lightning.data.framing import Framing, read_image
 from iin_lightning.data.sketches import BUILT_IN, SIZE, read_sketch
 from iin_lightning.data.stylize import Stylize, Stylizer
 from iin_lightning.data.transforms import to_range
@@ -39,12 +39,7 @@ def from_upload(content: bytes) -> str:
     Raises:
         ConfigError: it is no image, or too large.
     """
-    check(content)
-    try:
-        return to_text(read_image(io.BytesIO(content), Framing(SIZE, pad=True), FORMATS))
-    except BrokenImageError as error:
-        reason = str(error).partition(": ")[2] or str(error)
-        raise ConfigError(f"This image cannot be read: {reason}.") from error
+    return to_text(decoded(content, lambda file: read_image(file, Framing(SIZE, pad=True), FORMATS)))
 
 
 def to_text(pixels: Tensor) -> str:

@@ -5,9 +5,11 @@ The training belongs to the server, not to whoever started it: who opens the pag
 
 import atexit
 import json
+import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,20 +21,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from omegaconf import DictConfig, OmegaConf
-
 from iin_lightning.app.explore.explored import Explored
+from iin_lightning.app.explore.folders import without_folders
 from iin_lightning.app.explore.models import Models
-from iin_lightning.app.explore.sketched import write
+from iin_lightning.app.explore.recipe import new_folder, quoted, recipe_of, words, written
 from iin_lightning.app.explore.states import ConceptState
 from iin_lightning.app.explore.watched import PROGRESS, Watched
-from iin_lightning.app.locate import model_folder
-from iin_lightning.callbacks.told import Told
-from iin_lightning.errors import ConfigError, IINError
-from iin_lightning.trusted import trusted
+from iin_lightning.app.guard import sentence
+from iin_lightning.errors import ConfigError
 
-BASE = "explored"  # the model's own data set, as a choice of the group data
+SAID, ERRORS = "said.txt", "errors.txt"
+MOST_SAID = 20_000  # letters of a failure that are logged
 GRACE = 5.0  # seconds that a training has to end when it is cancelled
+
+log = logging.getLogger(__name__)
 
 Outcome = Literal["running", "done", "failed", "cancelled"]
 
@@ -45,7 +47,7 @@ class Status:
         concept: that is trained.
         of: name of the model whose latents it is trained on.
         outcome: see ``Outcome``.
-        command: that does the same in a shell.
+        command: that does the same in a shell, where the server was started.
         phase: what is done now.
         done: how much of it.
         total: of how much; 0 where that is not known.
@@ -81,6 +83,7 @@ class Workshop:
         self._lock = threading.Lock()
         self._status: Status | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: threading.Thread | None = None
         self._folder = Path()
         self._began = 0.0
         self._cancelled = False
@@ -109,34 +112,49 @@ class Workshop:
             state: clean, see ``sketched.clean``.
 
         Raises:
-            ConfigError: another one is at work, or this model's data are not known, or not in colour.
+            ConfigError: another one is at work, or this model's data are not known, or not in colour; its folder cannot
+                be written.
         """
-        base = recipe_of(explored)
+        recipe_of(explored)
         with self._lock:
             if self._process is not None:
                 assert self._status is not None
                 raise ConfigError(
                     f"{self._status.concept} is being trained, and one concept at a time can be: wait, or cancel it."
                 )
-            folder = _new_folder(Path(explored.subject.recipe.paths.outputs) / "explore" / state.name)  # type: ignore[union-attr]
-            said = written(folder, explored, state, base)
-            told = (
-                f"hydra.run.dir={_quoted(folder)}",
-                f"+hydra.callbacks.watched._target_={Watched.__module__}.{Watched.__name__}",
-                f"+callbacks.told._target_={Told.__module__}.{Told.__name__}",
+            parent = Path(explored.subject.recipe.paths.outputs) / "explore" / state.name  # type: ignore[union-attr]
+            try:
+                folder = new_folder(parent)
+                try:
+                    self._begin(folder, explored, state)
+                except BaseException:
+                    _remove(folder)
+                    raise
+            except OSError as error:
+                raise ConfigError(
+                    f"{parent} cannot be written ({error.strerror or error}), and a training keeps its run there: make "
+                    "room, or open the page with another paths.outputs=<folder>."
+                ) from error
+
+    def _begin(self, folder: Path, explored: Explored, state: ConceptState) -> None:
+        said = written(folder, explored, state, recipe_of(explored))
+        shell = shlex.join(["python", "-m", "iin_lightning.train", *words(said, without_folders), *self.arguments])
+        told = (
+            f"hydra.run.dir={quoted(str(folder))}",
+            f"+hydra.callbacks.watched._target_={Watched.__module__}.{Watched.__name__}",
+        )
+        with (folder / SAID).open("wb") as out, (folder / ERRORS).open("wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "iin_lightning.train", *words(said), *self.arguments, *told],
+                stdin=subprocess.PIPE,  # whose end tells the training that this server has ended, however it did
+                stdout=out,
+                stderr=errors,
+                start_new_session=True,  # so that what it starts can be ended with it
             )
-            shell = shlex.join(["python", "-m", "iin_lightning.train", *said, *self.arguments])
-            with (folder / "said.txt").open("wb") as out, (folder / "errors.txt").open("wb") as errors:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "iin_lightning.train", *said, *self.arguments, *told],
-                    stdin=subprocess.PIPE,  # whose end tells the training that this server has ended, however it did
-                    stdout=out,
-                    stderr=errors,
-                    start_new_session=True,  # so that what it starts can be ended with it
-                )
-            self._status = Status(state.name, explored.name, "running", shell)
-            self._folder, self._began, self._cancelled = folder, time.monotonic(), False
-            threading.Thread(target=self._wait, args=(self._process,), daemon=True).start()
+        self._status = Status(state.name, explored.name, "running", shell)
+        self._folder, self._began, self._cancelled = folder, time.monotonic(), False
+        self._waiting = threading.Thread(target=self._wait, args=(self._process, self._status), daemon=True)
+        self._waiting.start()
 
     def cancel(self) -> None:
         """End the training at work, if there is one."""
@@ -145,118 +163,47 @@ class Workshop:
         if process is not None:
             _end(process)
 
-    close = cancel
+    def close(self) -> None:
+        """The same, until nothing of it is left."""
+        self.cancel()
+        if self._waiting is not None:
+            self._waiting.join(GRACE)
 
-    def _wait(self, process: "subprocess.Popen[bytes]") -> None:
-        code = process.wait()
-        status = self.status
-        assert status is not None
-        if self._cancelled:
-            status = replace(status, outcome="cancelled")
-        elif code:
-            status = replace(status, outcome="failed", reason=_reason(self._folder / "errors.txt", code))
-        else:
+    def _wait(self, process: "subprocess.Popen[bytes]", status: Status) -> None:
+        try:
+            code = process.wait()
+            with suppress(OSError):  # there is nobody, most often
+                os.killpg(process.pid, signal.SIGKILL)  # those that it has started
+            status = self._ended(self.status or status, code)
+        except Exception as error:  # whatever it was, another training must be possible
+            log.exception("%s was trained, and its model cannot be loaded from %s", status.concept, self._folder)
+            reason = sentence(error) or f"{type(error).__name__}: {error}"
+            status = replace(self.status or status, outcome="failed", reason=str(reason))
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
             with self._lock:
-                self._status = replace(status, phase="Loading the model", done=0, total=0)
-            (self._folder / PROGRESS).unlink(missing_ok=True)
-            status = self._loaded(status)
-        if process.stdin is not None:
-            process.stdin.close()
-        with self._lock:
-            self._status, self._process = status, None
+                self._status, self._process = status, None
 
-    def _loaded(self, status: Status) -> Status:
+    def _ended(self, status: Status, code: int) -> Status:
+        """What has become of a training; of one that has no model nothing is left."""
+        if self._cancelled:
+            _remove(self._folder)
+            return replace(status, outcome="cancelled")
+        if code:
+            reason, said = _reason(self._folder / ERRORS, code), (self._folder / ERRORS).read_text(errors="replace")
+            log.warning("The training of %s has failed:\n%s", status.concept, said[-MOST_SAID:])
+            _remove(self._folder)
+            return replace(status, outcome="failed", reason=reason)
+        with self._lock:
+            self._status = replace(status, phase="Loading the model", done=0, total=0)
+        (self._folder / PROGRESS).unlink(missing_ok=True)
         known, name, number = list(self.models), status.concept, 1
         while name in known:
             number += 1
             name = f"{status.concept} {number}"
-        try:
-            self.models.add(self._folder, name)
-        except (IINError, OSError) as error:
-            return replace(status, outcome="failed", reason=str(error))
+        self.models.add(self._folder, name)
         return replace(status, outcome="done", model=name, seconds=time.monotonic() - self._began)
-
-
-def recipe_of(explored: Explored) -> DictConfig:
-    """The data set of a model, without changes that were made to its images for another concept.
-
-    Raises:
-        ConfigError: it is not known, or its images are not in colour.
-    """
-    recipe = explored.subject.recipe
-    if recipe is None:
-        raise ConfigError(
-            f"{explored.name} is a model folder without its run: nothing says which data it was trained on, so that no "
-            "concept can be trained. Open the page with run=<run folder>."
-        )
-    if explored.shape[0] != 3:
-        raise ConfigError(f"A sketch changes images in colour, and those of {explored.name} are grey.")
-    base: DictConfig = recipe.data
-    while "changes" in base or "sketches" in base:
-        base = base.base
-    return base
-
-
-def written(folder: Path, explored: Explored, state: ConceptState, base: DictConfig) -> list[str]:
-    """Write the files that a training needs into its folder, and say it in arguments.
-
-    Args:
-        folder: of the run.
-        explored: whose encoder is taken.
-        state: the concept.
-        base: its data set.
-    """
-    recipe, sketches = folder / "recipe" / "data", folder / "sketches"
-    recipe.mkdir(parents=True)
-    sketches.mkdir()
-    (recipe / f"{BASE}.yaml").write_text(f"# The data set of {explored.name}.\n{OmegaConf.to_yaml(base)}")
-    subject = explored.subject
-    assert subject.recipe is not None
-    packages = trusted()
-    return [
-        *("--config-dir", str(folder / "recipe")),
-        *("data=sketch", f"data.base={BASE}", "data.keep=[]", f"data.concept={state.name}"),
-        f"data.sketch_a={_quoted(write(state.sketch_a, sketches, f'{state.name}_a'))}",
-        f"data.sketch_b={_quoted(write(state.sketch_b, sketches, f'{state.name}_b'))}",
-        f"data.limit={state.images}",
-        *("encoder=interpreter", f"first_stage.path={_quoted(model_folder(subject.folder))}"),
-        *("model=sup", f"model.steps={state.steps}", f"model.val_every={max(1, state.steps // 2)}"),
-        # So few latents would be learned by heart without noise.
-        *(
-            f"model.warmup={state.steps // 10}",
-            "model.latent_noise=0.6",
-            "judge.recipe=null",
-            f"name=explore/{state.name}",
-        ),
-        *(f"paths.{name}={_quoted(path)}" for name, path in subject.recipe.paths.items()),
-        *([f"trust=[{','.join(packages)}]"] if packages else []),
-    ]
-
-
-def _new_folder(parent: Path) -> Path:
-    """A folder of this second; a number is added where there is one already."""
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for number in range(1, 100):
-        folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise ConfigError(f"{parent} has too many runs of this second.")
-
-
-def _quoted(value: object) -> str:
-    """A value as Hydra reads it back, whatever letters it has.
-
-    Example:
-        >>> _quoted("outputs/mine"), _quoted("my, own")
-        ('outputs/mine', "'my, own'")
-    """
-    text = str(value)
-    if re.fullmatch(r"[\w./-]+", text):
-        return text
-    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _reason(errors: Path, code: int) -> str:
@@ -272,7 +219,14 @@ def _reason(errors: Path, code: int) -> str:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
-    with suppress(subprocess.TimeoutExpired):
+    try:
         process.wait(GRACE)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # it, and those that it has started
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()  # if no other run of this concept lies there

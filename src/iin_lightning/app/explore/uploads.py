@@ -1,8 +1,12 @@
 """What a user uploads: bytes from anywhere, to a picture as the model reads it."""
 
 import io
+import threading
+from collections.abc import Callable
+from typing import BinaryIO
 
 from PIL import Image
+from torch import Tensor
 
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.pictures import Picture
@@ -10,9 +14,11 @@ from iin_lightning.data.framing import BrokenImageError
 from iin_lightning.errors import ConfigError
 
 MOST_BYTES = 20_000_000
-MOST_PIXELS = 40_000_000
+MOST_PIXELS = 25_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Not all that PIL knows: some of its decoders call other programs."""
+
+_turn = threading.Lock()
 
 
 def uploaded(content: bytes, explored: Explored) -> Picture:
@@ -21,9 +27,19 @@ def uploaded(content: bytes, explored: Explored) -> Picture:
     Raises:
         ConfigError: it is no image, or so large that it may be an attack.
     """
+    return Picture.of(decoded(content, lambda file: explored.subject.read_pixels(file, FORMATS)))
+
+
+def decoded(content: bytes, read: Callable[[BinaryIO], Tensor]) -> Tensor:
+    """What a function reads of an image file, one at a time: decoded it may have a thousand times its bytes.
+
+    Raises:
+        ConfigError: it is no image, or too large.
+    """
     check(content)
     try:
-        return Picture.of(explored.subject.read_pixels(io.BytesIO(content), FORMATS))
+        with _turn:
+            return read(io.BytesIO(content))
     except BrokenImageError as error:
         reason = str(error).partition(": ")[2] or str(error)
         raise ConfigError(f"This image cannot be read: {reason}.") from error

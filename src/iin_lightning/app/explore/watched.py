@@ -14,7 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from iin_lightning.data.told import listeners
+from iin_lightning.progress import listeners
 
 PROGRESS = "progress.json"
 """In the folder of the run."""
@@ -47,7 +47,7 @@ class Progress:
         self._written = 0.0
 
     def __call__(self, what: str, done: int, total: int, loss: float | None) -> None:
-        """See ``data.told``."""
+        """See ``iin_lightning.progress.Listener``."""
         if loss is not None:
             self.losses.append((done, loss))
         now = time.monotonic()

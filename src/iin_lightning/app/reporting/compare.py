@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,12 @@ class Entry:
 
 def entry(found: Found, page: Page, file: Path) -> Entry:
     """What is kept of a run, of which there may be many, once its page is written."""
-    numbers = results.values(found.outcome.get("validation") or {}) | results.values(found.outcome.get("metrics") or {})
-    for metric, of_metric in (found.outcome.get("evaluation") or {}).items():
-        numbers |= results.named(metric, of_metric)
+    numbers = results.values(results.section(found.outcome, "validation"))
+    numbers |= results.values(results.section(found.outcome, "metrics"))
+    for metric, of_metric in results.section(found.outcome, "evaluation").items():
+        numbers |= (
+            results.named(metric, of_metric) if isinstance(of_metric, Mapping) else results.values({metric: of_metric})
+        )
     return Entry(
         found.folder,
         file,
@@ -57,14 +60,22 @@ def entry(found: Found, page: Page, file: Path) -> Entry:
     )
 
 
-def comparison(entries: Sequence[Entry], folder: Path) -> Page:
+def common_folder(folders: Iterable[Path]) -> Path:
+    """The folder that all lie in, or which is one of them, resolved."""
+    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+
+
+def comparison(entries: Sequence[Entry], folder: Path, failed: Mapping[Path, str]) -> Page:
     """The page.
 
     Args:
         entries: of two runs or more.
         folder: where the page will lie, from which it links to those of the runs.
+        failed: folder -> why there is no page of a run.
     """
-    top = Path(os.path.commonpath([one.folder.resolve() for one in entries]))
+    top = common_folder(one.folder for one in entries)
+    if top in {one.folder.resolve() for one in entries}:
+        top = top.parent  # each then has a name of its own
     labels = [str(one.folder.resolve().relative_to(top)) for one in entries]
     rows = [
         [
@@ -92,5 +103,6 @@ def comparison(entries: Sequence[Entry], folder: Path) -> Page:
         Section("Runs", "Each has a page of its own, in its folder.", tables=[runs]),
         Section("Numbers", text, tables=[Table(["number", "mean", "deviation", *labels], numbers)] if numbers else []),
         Section("Pictures", "The first one of each page.", pictures),
+        Section("Not shown", " ".join(f"{name}: {reason}" for name, reason in failed.items())),
     ]
     return Page(f"{len(entries)} runs", f"Runs below {top.name}, side by side.", [], sections, "")

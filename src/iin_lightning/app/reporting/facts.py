@@ -88,7 +88,7 @@ def provenance_rows(found: Mapping[str, Any]) -> Rows:
     """What ``provenance.json`` says, of the beginning and of each time that the run went on."""
     rows = _session(found)
     for place, session in enumerate(_list(found.get("resumed")), 1):
-        rows += [(f"went on ({place}): {name}", value) for name, value in _session(session)]
+        rows += [(f"went on ({place}): {name}", value) for name, value in _session(_dict(session))]
     return rows
 
 

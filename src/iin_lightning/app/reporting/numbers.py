@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from iin_lightning.app.reporting.page import Interval, Table
-from iin_lightning.app.results import TRANSFER, transfer_rows, transfer_scores
+from iin_lightning.app.results import TRANSFER, section, transfer_rows, transfer_scores
 from iin_lightning.metrics.readings import ClassReading, ColorReading
 
 MEANINGS = {
@@ -22,7 +22,10 @@ INTERPRET = "interpret"
 
 UNITS = {"class": f"{ClassReading.unit} read right ↑", "color": f"{ColorReading.unit} ↓"}
 BOUNDS = {"reconstruction": "nothing: reconstructions, the bound", "images": "nothing: the images themselves"}
-KNOWN = ("name", "stage", "metrics", "validation", "evaluation", "analysis", "figures", "factors")
+SECTIONS = ("metrics", "validation", "evaluation", "analysis")
+"""Keys of what has tables of its own, if it is what it should be."""
+
+KNOWN = ("name", "stage", "figures", "factors")
 """Keys that stand elsewhere on the page: the rest are facts of the training."""
 
 
@@ -33,7 +36,7 @@ def test_tables(outcome: Mapping[str, Any], kinds: Mapping[str, str]) -> list[Ta
         outcome: what ``results.json`` holds.
         kinds: concept -> its kind, where the data are known.
     """
-    metrics, tables = outcome.get("metrics") or {}, []
+    metrics, tables = section(outcome, "metrics"), []
     said = partial(_meaning, latents=outcome.get("stage", INTERPRET) == INTERPRET)
     plain = [[name.removeprefix("test/"), value, said(name)] for name, value in metrics.items()]
     plain = [row for row in plain if not row[0].startswith(TRANSFER.removeprefix("test/"))]
@@ -52,7 +55,7 @@ def test_tables(outcome: Mapping[str, Any], kinds: Mapping[str, str]) -> list[Ta
             "its own factor a concept should be the source's, in all others still the target's."
         )
         tables.append(Table([first, *units], shown, "After swapping a factor between test images", text))
-    if validation := [[name, value, said(name)] for name, value in (outcome.get("validation") or {}).items()]:
+    if validation := [[name, value, said(name)] for name, value in section(outcome, "validation").items()]:
         text = "Of the weights that were kept."
         tables.append(Table(["number", "value", "what it says"], validation, "Validation split", text))
     return tables
@@ -61,7 +64,7 @@ def test_tables(outcome: Mapping[str, Any], kinds: Mapping[str, str]) -> list[Ta
 def evaluation_tables(outcome: Mapping[str, Any]) -> list[Table]:
     """A table a metric of ``python -m iin_lightning.evaluate``, with what each number is of."""
     tables = []
-    for metric, numbers in (outcome.get("evaluation") or {}).items():
+    for metric, numbers in section(outcome, "evaluation").items():
         if not isinstance(numbers, Mapping):
             tables.append(Table(["number", "value"], list(map(list, flat(numbers, metric))), metric))
             continue
@@ -98,26 +101,28 @@ def analysis_tables(numbers: Any) -> list[Table]:
 
 
 def _side_by_side(columns: Mapping[str, Any], title: str = "") -> Table:
-    values = {name: dict(flat(entry)) for name, entry in columns.items()}
+    values = {name: _with_intervals(dict(flat(entry))) for name, entry in columns.items()}
     names = dict.fromkeys(name for column in values.values() for name in column)
-    rows = []
-    for name in names:
-        interval = f"{name}_interval"
-        if name.removesuffix("_interval") in names and name.endswith("_interval"):
-            continue
-        cells = [
-            Interval(column[name], *column[interval]) if interval in column and name in column else column.get(name, "")
-            for column in values.values()
-        ]
-        rows.append([name, *cells])
-    return Table(["", *values], rows, title)
+    return Table(
+        ["", *values], [[name, *(column.get(name, "") for column in values.values())] for name in names], title
+    )
+
+
+def _with_intervals(column: Mapping[str, Any]) -> dict[str, Any]:
+    """Each number together with its bounds, which stand under a name of their own."""
+    joined = dict(column)
+    for interval, bounds in column.items():
+        name = interval.removesuffix("_interval")
+        if name != interval and name in column and isinstance(bounds, list) and len(bounds) == 2:
+            joined[name] = Interval(column[name], *joined.pop(interval))
+    return joined
 
 
 def other_rows(outcome: Mapping[str, Any]) -> list[list[Any]]:
     """What else there is: seed, steps, seconds, and whatever a later version may write."""
-    return [
-        [name.replace("_", " "), value] for name, value in flat({k: v for k, v in outcome.items() if k not in KNOWN})
-    ]
+    elsewhere = {*KNOWN, *(name for name in SECTIONS if isinstance(outcome.get(name) or {}, Mapping))}
+    rest = {name: value for name, value in outcome.items() if name not in elsewhere}
+    return [[name.replace("_", " "), value] for key, entry in rest.items() for name, value in flat(entry, key)]
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

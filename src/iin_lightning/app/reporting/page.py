@@ -1,6 +1,7 @@
 """A page of tables and pictures as one HTML file that needs nothing beside it, and is small enough to be sent."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -131,9 +132,9 @@ def render_within(page: Page, limit: int) -> str:
     for part in STEPS:
         if len(html.encode()) < limit:
             return html
-        html = render(_shrunk(page, part))
+        html = render(_shrunk(page, part, limit))
     if len(html.encode()) >= limit:
-        html = render(_without_last(_shrunk(page, STEPS[-1]), limit))
+        html = render(_without_last(_shrunk(page, STEPS[-1], limit), limit))
     if len(html.encode()) >= limit:
         raise ConfigError(
             f"The tables alone make a page of {len(html.encode()) / 1e6:.1f} MB, and {limit / 1e6:.1f} MB are allowed: "
@@ -191,27 +192,28 @@ def _is_number(value: Any) -> bool:
     return value in (None, "") or (isinstance(value, int | float | Interval) and not isinstance(value, bool))
 
 
-def _shrunk(page: Page, part: float) -> Page:
+def _shrunk(page: Page, part: float, limit: int) -> Page:
     sections = [
         replace(section, pictures=[smaller(picture, part) for picture in section.pictures]) for section in page.sections
     ]
     size = "" if part == 1 else f" and {part:.0%} of their width"
-    note = f"Pictures are shown in fewer colours{size}, so that this page stays below {LIMIT / 1e6:.0f} MB."
+    note = f"Pictures are shown in fewer colours{size}, so that this page stays below {limit / 1e6:.2g} MB."
     return replace(page, sections=sections, note=note)
 
 
 def _without_last(page: Page, limit: int) -> Page:
-    """As many of the pictures as there is room for, the first ones."""
-    bare = replace(page, sections=[replace(section, pictures=[]) for section in page.sections])
-    room, kept, left = limit - len(render(bare).encode()), [], 0
+    """With as many of the pictures as there is room for, the first ones."""
+    count = sum(len(section.pictures) for section in page.sections)
+    too_many = bisect_left(range(count), limit, key=lambda kept: len(render(_first(page, kept)).encode()))
+    return _first(page, max(too_many - 1, 0))
+
+
+def _first(page: Page, kept: int) -> Page:
+    """With so many of its pictures."""
+    sections, left = [], kept
     for section in page.sections:
-        pictures = []
-        for picture in section.pictures:
-            room -= len(picture.uri) + 4 * len(escape(f"{picture.title}{picture.text}")) + 1000  # what stands around it
-            if room > 0:
-                pictures.append(picture)
-            else:
-                left += 1
-        kept.append(replace(section, pictures=pictures))
-    note = f"{page.note} {left} pictures have no room at all: they lie in the folder of the run."
-    return replace(page, sections=kept, note=note)
+        sections.append(replace(section, pictures=section.pictures[:left]))
+        left = max(left - len(section.pictures), 0)
+    gone = sum(len(section.pictures) for section in page.sections) - kept
+    note = f"{page.note} {gone} picture{'s have' if gone > 1 else ' has'} no room at all: see the folder of the run."
+    return replace(page, sections=sections, note=note)

@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
-from iin_lightning.plots.style import style
+from iin_lightning.data.framing import BrokenImageError
+from iin_lightning.plots.style import STYLE, style
 
 WIDEST = 1400  # pixels: a page of a paper at the resolution of our figures
 COLORS = 256
@@ -24,7 +25,7 @@ class Picture:
         text: what is to be seen, below, and for those who cannot see it.
         data: of the file.
         mime: image/png or image/svg+xml.
-        size: pixels across and down.
+        size: pixels of a screen across and down, see ``INCH``.
     """
 
     title: str
@@ -55,14 +56,18 @@ def vector(figure: Figure, title: str, text: str) -> Picture:
 
 
 def read(file: Path | io.BytesIO, title: str, text: str) -> Picture:
-    """A picture of a file, written anew, so that nothing but its pixels goes on.
+    """A picture of a PNG, written anew, so that nothing but its pixels goes on.
 
     Raises:
-        OSError: it is no picture, or broken.
-        Image.DecompressionBombError: it is larger than any picture is.
+        BrokenImageError: it is none, damaged, or so large that it may be an attack.
     """
-    with Image.open(file) as image:
-        flat = image.convert("RGBA")
+    try:
+        with Image.open(file, formats=["PNG"]) as image:  # of another format PIL might call other programs
+            flat = image.convert("RGBA")
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes lead PIL's decoders to nearly every exception that there is
+        raise BrokenImageError(f"{type(error).__name__}: {error}") from error
     shown = Image.new("RGB", flat.size, "white")
     shown.paste(flat, mask=flat)
     return _written(_narrow(shown, WIDEST), title, text)
@@ -88,4 +93,5 @@ def _narrow(image: Image.Image, width: int) -> Image.Image:
 def _written(image: Image.Image, title: str, text: str) -> Picture:
     with io.BytesIO() as file:
         image.save(file, format="png", optimize=True)
-        return Picture(title, text, file.getvalue(), "image/png", image.size)
+        width, height = (max(1, round(side * INCH / STYLE["savefig.dpi"])) for side in image.size)
+        return Picture(title, text, file.getvalue(), "image/png", (width, height))

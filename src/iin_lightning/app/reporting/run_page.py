@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from PIL import Image
 from torch import nn
 
 from iin_lightning.app import provenance, results
@@ -27,10 +26,11 @@ from iin_lightning.app.reporting.drawing import (
 )
 from iin_lightning.app.reporting.page import Page, Section, Table
 from iin_lightning.app.reporting.pictures import Picture, read, vector
-from iin_lightning.app.results import values
+from iin_lightning.app.results import section, values
 from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED
 from iin_lightning.app.secrets import mask
 from iin_lightning.app.subject import Subject
+from iin_lightning.data.framing import BrokenImageError
 from iin_lightning.errors import IINError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.curves import curves_figure
@@ -52,7 +52,7 @@ class Found:
         why: the sentence that says why they could not.
         outcome: what ``results.json`` holds.
         drawn: pictures that were made now, by what they show.
-        failed: what could not be drawn, and why.
+        failed: what could not be drawn or read, and why.
         answers: of analyses that were asked now.
     """
 
@@ -66,19 +66,19 @@ class Found:
     answers: dict[str, Answer] = field(default_factory=dict)
 
 
-def run_page(found: Found, analysis: Callable[[Subject], Answer], seed: int, *, progress: bool = True) -> Page:
+def run_page(found: Found, analysis: Callable[[Subject], Answer], seed: int) -> Page:
     """Draw what is missing and lay all out.
 
     Args:
         found: of the run; what is drawn goes into it.
         analysis: how classifiers are walked, where no answer is there.
         seed: of the held-out images.
-        progress: whether a bar shows how far it is.
 
     Raises:
-        CheckpointError: a file of the run is damaged.
+        CheckpointError: ``provenance.json`` is damaged.
     """
-    _draw(found, analysis, seed, progress)
+    _draw(found, analysis, seed)
+    not_shown = Section("Not shown")
     name, data = str(found.outcome.get("name") or found.folder.resolve().name), found.subject and found.subject.data
     title = data.title.rstrip(".") if data else None
     sections = [
@@ -88,32 +88,33 @@ def run_page(found: Found, analysis: Callable[[Subject], Answer], seed: int, *, 
         *(Section(title, "", _figure(found, name)) for name, (title, _) in CAPTIONS.items() if name != "swap"),
         Section("Held-out images", found.why, found.drawn.get("thumbnails", [])),
         Section("Other pictures", "", list(_others(found))),
-        Section("Not shown", " ".join(found.failed)),
+        not_shown,
         *_analyses(found),
         Section("Metrics", "", tables=numbers.test_tables(found.outcome, data.kinds if data else {})),
         Section("Evaluation", "", tables=numbers.evaluation_tables(found.outcome)),
-        _curves(found.folder),
+        _curves(found),
         Section("Model", "", tables=[Table([], facts.model_rows(found.network, model_folder(found.folder)))]),
         _data(found),
         _provenance(found),
-        _configuration(found.folder),
+        _configuration(found),
     ]
+    not_shown.text = " ".join(found.failed)  # which all others may have added to
     foot = f"Made by {provenance.PACKAGE} {version(provenance.PACKAGE)} from {found.folder.resolve().name}."
     return Page(name, facts.lead(found.network, title), _tiles(found), sections, foot)
 
 
-def _draw(found: Found, analysis: Callable[[Subject], Answer], seed: int, progress: bool) -> None:
+def _draw(found: Found, analysis: Callable[[Subject], Answer], seed: int) -> None:
     subject = found.subject
     if subject is None:
         return
     figures = {path.stem for path in (found.folder / "figures").glob("*.png")}
     asked = [("figures", question) for question in standard_figures(subject, figures, seed)]
     asked += [("walks", question) for question in walks(subject, seed)]
-    known = RESPONSE in (found.outcome.get("analysis") or {})
+    known = RESPONSE in section(found.outcome, "analysis")
     if isinstance(found.network, Interpreter) and subject.encoder.output == "logits" and not known:
         asked.append(("response", response(subject, analysis, partial(found.answers.__setitem__, RESPONSE))))
     asked.append(("thumbnails", thumbnails(subject, seed)))
-    with Bar(quiet=not progress) as bar:
+    with Bar() as bar:
         task = bar.add_task("Drawing", total=len(asked))
         for group, question in asked:
             bar.update(task, description=f"Drawing: {question.says}")
@@ -140,7 +141,7 @@ def _response(found: Found) -> Section:
 
 def _analyses(found: Found) -> Iterator[Section]:
     """A section an analysis, with the pictures whose files are named after it."""
-    for name, said in (found.outcome.get("analysis") or {}).items():
+    for name, said in section(found.outcome, "analysis").items():
         files = [file for file, owner in _owners(found).items() if owner == name]
         pictures = list(_read(found, files, lambda file: (file.stem, f"Drawn by the analysis {name}.")))  # noqa: B023
         yield Section(f"Analysis: {name}", "", pictures, numbers.analysis_tables(said))
@@ -148,7 +149,7 @@ def _analyses(found: Found) -> Iterator[Section]:
 
 def _owners(found: Found) -> dict[Path, str]:
     """Picture of an analysis -> the name of its answer, the longest that fits; "" where none does."""
-    names = found.outcome.get("analysis") or {}
+    names = section(found.outcome, "analysis")
     files = sorted((found.folder / "analysis").glob("*.png"))
     return {
         file: max((n for n in names if file.stem == n or file.stem.startswith(f"{n}_")), key=len, default="")
@@ -166,23 +167,19 @@ def _read(found: Found, files: Iterable[Path], caption: Callable[[Path], tuple[s
     for file in files:
         try:
             yield read(file, *caption(file))
-        except (OSError, Image.DecompressionBombError) as error:
+        except BrokenImageError as error:
             found.failed.append(f"{file.name} is no picture that can be read ({error}).")
 
 
-def _curves(folder: Path) -> Section:
+def _curves(found: Found) -> Section:
     """What ``metrics.csv``, and those of earlier parts of a run that went on, say of training and validation."""
     curves: dict[str, dict[str, dict[float, float]]] = {}
-    for file in sorted(folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime):
-        with file.open(newline="", errors="replace") as lines:
-            for row in csv.DictReader(lines):
-                for name, value in row.items():
-                    split, _, number = (name or "").rpartition("/")
-                    if split not in CURVES and name != "lr":
-                        continue
-                    with suppress(TypeError, ValueError):  # an empty cell, or a line that was cut off
-                        point = float(row["step"]), float(value)
-                        curves.setdefault(number, {}).setdefault(split, {})[point[0]] = point[1]
+    for file in sorted(found.folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime):
+        try:
+            for number, split, step, value in _points(file):
+                curves.setdefault(number, {}).setdefault(split, {})[step] = value
+        except (OSError, csv.Error) as error:
+            found.failed.append(f"{file.name} cannot be read to its end ({error}).")
     if not curves:
         return Section("Training")
     lines_of = {
@@ -191,6 +188,18 @@ def _curves(folder: Path) -> Section:
     }
     title, text = "Training curves", f"Over the steps: {', '.join(lines_of)}, as metrics.csv has them."
     return Section("Training", "", [vector(curves_figure(lines_of), title, text)])
+
+
+def _points(file: Path) -> Iterator[tuple[str, str, float, float]]:
+    """Number, split, step and value of each cell that belongs to a curve."""
+    with file.open(newline="", errors="replace") as lines:
+        for row in csv.DictReader(lines):
+            for name, value in row.items():
+                split, _, number = (name or "").rpartition("/")
+                if split not in CURVES and name != "lr":
+                    continue
+                with suppress(TypeError, ValueError):  # an empty cell, no step, or a line that was cut off
+                    yield number, split, float(row.get("step") or ""), float(value)
 
 
 def _data(found: Found) -> Section:
@@ -211,18 +220,23 @@ def _provenance(found: Found) -> Section:
     return Section("Where it comes from", "", tables=[Table([], rows)] if rows else [])
 
 
-def _configuration(folder: Path) -> Section:
+def _configuration(found: Found) -> Section:
     """The configuration that the run ended with, without secrets; not resolved, as it may name the environment."""
-    file = next((folder / name for name in (CONFIG_RESUMED, CONFIG) if (folder / name).is_file()), None)
-    if file is None:
-        return Section("Configuration")
-    said = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    return Section("Configuration", f"All of {file.name}.", quote=OmegaConf.to_yaml(OmegaConf.create(mask(said))))
+    for name in (CONFIG_RESUMED, CONFIG):
+        file = found.folder / name
+        if not file.is_file():
+            continue
+        try:
+            said = mask(OmegaConf.to_container(OmegaConf.load(file), resolve=False))
+            return Section("Configuration", f"All of {name}.", quote=OmegaConf.to_yaml(OmegaConf.create(said)))
+        except Exception as error:  # damaged bytes lead to many kinds
+            found.failed.append(f"{name} is no configuration, or damaged ({mask(' '.join(str(error).split()))}).")
+    return Section("Configuration")
 
 
 def _tiles(found: Found) -> list[tuple[str, str]]:
     """The few numbers that say whether the model is any good."""
-    metrics, tiles = values(found.outcome.get("metrics") or {}), []
+    metrics, tiles = values(section(found.outcome, "metrics")), []
     network = found.network
     if isinstance(network, Interpreter):
         dims = network.factors

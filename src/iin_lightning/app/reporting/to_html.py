@@ -1,26 +1,30 @@
 """``report to=html``: a page for each run, and one that compares several."""
 
-import os
 from pathlib import Path
 
 import torch
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import file_line
+from iin_lightning.app.guard import sentence
 from iin_lightning.app.locate import choose_device, find_runs, load_subject, model_folder
 from iin_lightning.app.quiet import quiet
-from iin_lightning.app.reporting.compare import comparison, entry
+from iin_lightning.app.reporting.compare import common_folder, comparison, entry
 from iin_lightning.app.reporting.page import write
 from iin_lightning.app.reporting.run_page import Found, run_page
 from iin_lightning.app.resume import CONFIG
+from iin_lightning.app.secrets import mask
 from iin_lightning.app.subject import load_model
-from iin_lightning.data.splits import SPLITS
-from iin_lightning.errors import ConfigError, DataNotFoundError
+from iin_lightning.errors import ConfigError, IINError
 
 FILE = "report.html"
+COMPARISON = "comparison.html"
+"""Of several runs, where the folder that holds them all is one of them."""
 
 
 def to_html(config: DictConfig) -> None:
@@ -29,6 +33,7 @@ def to_html(config: DictConfig) -> None:
     Raises:
         ConfigError: no run is named, or a page cannot be written.
         CheckpointError: a folder holds no model, or a damaged file.
+        IINError: the same of some of several runs; those that are left have their pages.
     """
     quiet()
     trust.take(config)
@@ -37,29 +42,38 @@ def to_html(config: DictConfig) -> None:
     folders, device = find_runs(config.run), choose_device(config.device)
     analysis, console = instantiate(config.response), Console()
     out, several = config.out and Path(config.out), len(folders) > 1
-    entries = []
+    entries, failed = [], {}
     for folder in folders:
-        found = _find(folder, device, config)
-        page = run_page(found, analysis, config.seed, progress=console.is_terminal)
-        file = folder / FILE if several or not out else out
-        _say(console, file, write(page, file))
+        try:
+            found = _find(folder, device, config)
+            page = run_page(found, analysis, config.seed)
+            file = folder / FILE if several or not out else out
+            _say(console, file, write(page, file))
+        except IINError as error:
+            if not several:
+                raise
+            failed[folder] = str(error)
+            continue
         entries.append(entry(found, page, file))
-    if several:
-        file = out or Path(os.path.commonpath([folder.resolve() for folder in folders])) / FILE
-        _say(console, file, write(comparison(entries, file.parent), file))
+    if len(entries) > 1:
+        top = common_folder(folders)
+        file = out or top / (COMPARISON if top in {folder.resolve() for folder in folders} else FILE)
+        _say(console, file, write(comparison(entries, file.parent, failed), file))
+    if failed:
+        reasons = "".join(f"\n{folder}: {reason}" for folder, reason in failed.items())
+        raise IINError(f"{len(failed)} of {len(folders)} runs have no page.{reasons}")
 
 
 def _find(folder: Path, device: torch.device, config: DictConfig) -> Found:
-    """A run and its data, which may lie on another machine."""
+    """A run and its data, which may lie on another machine, or be of another version."""
     outcome, why = results.read(folder), "No data are known: data=<data set> names them."
     if config.data is not None or (folder / CONFIG).is_file():
         try:
-            subject = load_subject(folder, device, config)
-            for split in SPLITS:
-                subject.data.source(split)
+            subject = load_subject(folder, device, config, caches=False)
+            subject.data.source("test")
             return Found(folder, subject.network, subject, "", outcome)
-        except DataNotFoundError as error:
-            why = str(error)
+        except (IINError, HydraException, OmegaConfBaseException) as error:
+            why = mask(" ".join(str(sentence(error) or error).split()))
     network = load_model(model_folder(folder)).to(device).eval()
     return Found(folder, network, None, f"There are no images here, so nothing new was drawn of them. {why}", outcome)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from iin_lightning.app.files import show_files
 from iin_lightning.app.locate import find_runs
 from iin_lightning.app.loggers import wandb_errors
 from iin_lightning.app.workspace import layout, logged, packages
@@ -32,7 +33,7 @@ def to_wandb(config: DictConfig) -> None:
         out = Path(config.out)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(view.model_dump(by_alias=True, exclude_none=True, mode="json"), indent=2) + "\n")
-        Console().print(f"written  {out}", soft_wrap=True)
+        show_files([("layout", out)])
         return
     with wandb_errors():
         import wandb  # noqa: PLC0415

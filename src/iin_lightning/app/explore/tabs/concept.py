@@ -1,11 +1,12 @@
 """Concept: two sketches define one, which is trained on the model's latents and then explored (Fig. 3)."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import torch
@@ -14,18 +15,23 @@ from torch import Tensor
 
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.fields import Fields
+from iin_lightning.app.explore.folders import without_folders
 from iin_lightning.app.explore.models import Models
 from iin_lightning.app.explore.pictures import Picture, row, tile
+from iin_lightning.app.explore.recipe import recipe_of
 from iin_lightning.app.explore.saved import Loaded
 from iin_lightning.app.explore.sketched import Examples, from_upload, is_blank, pixels_of, uri_of
 from iin_lightning.app.explore.states import FEWEST, MOST_CHANGED, MOST_STEPS, ConceptState
-from iin_lightning.app.explore.tabs.tab import SLOW, Tab, said, without_folders
-from iin_lightning.app.explore.training import Status, Workshop, recipe_of
+from iin_lightning.app.explore.tabs.tab import SLOW, Tab, said
+from iin_lightning.app.explore.training import Status, Workshop
 from iin_lightning.data.arbitrary_style import ArbitraryStyle
 from iin_lightning.data.sketches import BUILT_IN, SIZE
 from iin_lightning.data.transforms import to_range
 from iin_lightning.errors import ConfigError, IINError, MissingExtraError
 from iin_lightning.plots.contact import Panel, contact_figure
+
+if TYPE_CHECKING:
+    from iin_lightning.app.explore.page import Page
 
 SHEET = f"""
 <canvas class="iin-sheet" width="{SIZE}" height="{SIZE}" role="img" aria-label="Sheet to draw a sketch on"></canvas>
@@ -97,7 +103,7 @@ class ConceptTab(Tab[ConceptState]):
         self.watched = [self.progress, self.command, self.timer, self.train, self.stop, self.explore]
         self.outputs = [*self.moving, *self.watched]
 
-    def wire(self, page: Any) -> None:
+    def wire(self, page: "Page") -> None:
         """See ``Tab``."""
         changed = [sheet.input for sheet in self.sheets.values()]
         page.live([*changed, self.concept.blur, self.images.release, self.steps.release], self)
@@ -113,7 +119,7 @@ class ConceptTab(Tab[ConceptState]):
         """See ``Tab``."""
         return ConceptState()
 
-    def read(self, explored: Explored, *values: Any) -> ConceptState:
+    def read(self, explored: Explored, filled: ConceptState, *values: Any) -> ConceptState:
         """See ``Tab``."""
         return ConceptState.read(Fields(dict(zip(vars(ConceptState()), values))), explored)
 
@@ -121,7 +127,7 @@ class ConceptTab(Tab[ConceptState]):
         """See ``Tab``."""
         return list(vars(state).values())
 
-    def draw(self, explored: Explored, state: ConceptState) -> list[Any]:
+    def draw(self, explored: Explored, state: ConceptState, before: ConceptState | None = None) -> list[Any]:
         """See ``Tab``."""
         return [*self.move(explored, state), *self._seen()]
 
@@ -137,7 +143,11 @@ class ConceptTab(Tab[ConceptState]):
         rows = (row(*(tile(image, caption) for caption, image in line.items()), kind="versions") for line in lines)
         return [f"<h3>Held-out images in their strokes</h3>{''.join(rows)}"]
 
-    def figure(self, explored: Explored, state: ConceptState) -> Figure:
+    def refresh(self) -> list[Any]:
+        """See ``Tab``."""
+        return [*[gr.skip()] * len(self.moving), *self._seen()]
+
+    def figure(self, explored: Explored, state: ConceptState) -> Callable[[], Figure]:
         """See ``Tab``."""
         if self.examples is None:
             raise ConfigError(self.absent)
@@ -145,18 +155,17 @@ class ConceptTab(Tab[ConceptState]):
         lines = _lines(self.examples, explored, state)
         cells = torch.stack([image for line in lines for image in line.values()])
         captions = [caption for line in lines for caption in line]
-        return contact_figure(
-            [
-                Panel(f"{state.name}: two sketches", sketches[:, None], ["a", "b"], 2),
-                Panel(f"{explored.name}, held-out images", cells[:, None], captions, len(lines[0])),
-            ]
-        )
+        panels = [
+            Panel(f"{state.name}: two sketches", sketches[:, None], ["a", "b"], 2),
+            Panel(f"{explored.name}, held-out images", cells[:, None], captions, len(lines[0])),
+        ]
+        return partial(contact_figure, panels)
 
     def _train(self, name: str, *values: Any) -> list[Any]:
         explored = self.models[name]
         if self.examples is None:
             raise ConfigError(self.absent)
-        state = self.read(explored, *values)
+        state = self.read(explored, self.first(explored), *values)
         for side, sketch in zip(SIDES, (state.sketch_a, state.sketch_b)):
             if is_blank(sketch):
                 raise ConfigError(f"Sketch {side} is empty: draw some strokes, upload one, or take one of ours.")
@@ -181,21 +190,19 @@ class ConceptTab(Tab[ConceptState]):
         ready = status is not None and status.outcome == "done" and status.model in self.models
         return [
             "" if status is None else _progress(status),
-            ""
-            if status is None
-            else f"<details><summary>Command</summary><pre>{escape(status.command)}</pre></details>",
+            "" if status is None else _command(status),
             gr.Timer(active=runs),
             gr.Button(interactive=not runs and self.examples is not None),
             gr.Button(visible=runs),
             gr.Button(visible=ready),
         ]
 
-    def _explore(self, page: Any) -> Loaded:
+    def _explore(self, page: "Page") -> Loaded:
         status = self.workshop.status
         if status is None or not status.model:
             raise ConfigError("No concept has been trained yet.")
         explored = self.models[status.model]
-        return Loaded(explored, page.tab("swap").first(explored))
+        return Loaded(explored, page.tabs["swap"].first(explored))
 
 
 def _lines(examples: Examples, explored: Explored, state: ConceptState) -> list[dict[str, Tensor]]:
@@ -240,6 +247,13 @@ def _progress(status: Status) -> str:
         f"<em>{status.seconds:.0f} s</em></p>"
         f'<div class="bar" role="progressbar" aria-valuenow="{part:.0f}"><i style="width:{part:.1f}%"></i></div>{curve}'
     )
+
+
+def _command(status: Status) -> str:
+    """HTML of how to do the same in a shell, as long as there is what the command names."""
+    if status.outcome in ("failed", "cancelled"):
+        return ""
+    return f"<details><summary>Command</summary><pre>{escape(status.command)}</pre></details>"
 
 
 def _curve(losses: tuple[tuple[int, float], ...]) -> str:

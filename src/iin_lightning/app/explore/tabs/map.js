@@ -124,11 +124,12 @@ function name() {
 
 function take() {
   const same = data && JSON.stringify(data.names) === JSON.stringify(props.value?.names);
+  const still = data && String(data.points) === String(props.value?.points);
   data = props.value ? {...props.value} : null;
   if (!data) return;
   if (!same) only = kept = null;
   if (!same || !legend.children.length) name();
-  card.hidden = true; near = -1;
+  if (!still) { card.hidden = true; near = -1; }  // who chooses with the keyboard goes on from there
   place();
 }
 

@@ -1,7 +1,9 @@
 """Sample: new images, and the way between two of them (Eq. 13, Fig. 4)."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import torch
@@ -15,6 +17,9 @@ from iin_lightning.app.explore.states import SAMPLES, SEEDS, SampleState
 from iin_lightning.app.explore.tabs.tab import Tab
 from iin_lightning.errors import ConfigError
 from iin_lightning.plots.contact import Panel, contact_figure
+
+if TYPE_CHECKING:
+    from iin_lightning.app.explore.page import Page
 
 STRIP = 9  # steps that are shown at once
 ENDS = ("first", "last")
@@ -38,19 +43,18 @@ class SampleTab(Tab[SampleState]):
                     self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="sample-seed")
                     self.next = gr.Button("Next seed", size="sm", elem_id="sample-next")
                 self.role = gr.Radio(list(ENDS), value="first", label="A click chooses the", elem_id="sample-role")
-                self.grid = gr.HTML(js_on_load=PICK, elem_id="sample-grid")
+                self.grid = gr.HTML(js_on_load=PICK, chosen=[], elem_id="sample-grid")
             with gr.Column(scale=3, min_width=300):
                 self.result = gr.HTML(elem_id="sample-result")
                 self.blend = gr.Slider(
                     0, 1, 0.5, step=0.01, label="On the way from the first to the last", elem_id="sample-blend"
                 )
                 self.strip = gr.HTML(elem_id="sample-strip")
-        self.ends = [gr.State(place) for place in (0, 1)]
-        self.inputs = [self.seed, *self.ends, self.blend]
+        self.inputs = [self.seed, self.blend]
         self.moving = [self.result]
         self.outputs = [self.result, self.strip, self.grid, self.note, self.all]
 
-    def wire(self, page: Any) -> None:
+    def wire(self, page: "Page") -> None:
         """See ``Tab``."""
         page.live([self.blend.input], self)
         page.live([self.seed.input], self, whole=True)
@@ -61,24 +65,25 @@ class SampleTab(Tab[SampleState]):
         """See ``Tab``."""
         return SampleState()
 
-    def read(self, explored: Explored, *values: Any) -> SampleState:
+    def read(self, explored: Explored, filled: SampleState, *values: Any) -> SampleState:
         """See ``Tab``."""
-        return SampleState.read(Fields(dict(zip(("seed", "first", "last", "blend"), values))), explored)
+        seed, blend = values
+        return SampleState.read(Fields(vars(filled) | {"seed": seed, "blend": blend}), explored)
 
     def fill(self, explored: Explored, state: SampleState) -> list[Any]:
         """See ``Tab``."""
-        return [state.seed, state.first, state.last, state.blend]
+        return [state.seed, state.blend]
 
-    def draw(self, explored: Explored, state: SampleState) -> list[Any]:
+    def draw(self, explored: Explored, state: SampleState, before: SampleState | None = None) -> list[Any]:
         """See ``Tab``."""
         if not explored.makes_images:
             return ["", "", "", NOTHING, gr.Row(visible=False)]
-        grid = buttons(
-            _samples(explored, state), [f"sample {i + 1}" for i in range(SAMPLES)], [state.first, state.last]
-        )
+        grid: dict[str, Any] = {"chosen": [state.first, state.last]}
+        if before is None or before.seed != state.seed:
+            grid["value"] = buttons(_samples(explored, state), [f"sample {i + 1}" for i in range(SAMPLES)])
         strip = row(*(tile(image, kind="small") for image in _strip(explored, state)), kind="strip")
         note = "New images: factors are drawn from **N(0, 1)**, and the network decodes what they mean."
-        return [*self.move(explored, state), strip, grid, note, gr.Row(visible=True)]
+        return [*self.move(explored, state), strip, gr.HTML(**grid), note, gr.Row(visible=True)]
 
     def move(self, explored: Explored, state: SampleState) -> list[Any]:
         """See ``Tab``."""
@@ -91,7 +96,7 @@ class SampleTab(Tab[SampleState]):
         middle = tile(_between(explored, state, state.blend), f"{state.blend:.0%} of the way", "large")
         return [row(first, middle, last, kind="stage")]
 
-    def figure(self, explored: Explored, state: SampleState) -> Figure:
+    def figure(self, explored: Explored, state: SampleState) -> Callable[[], Figure]:
         """See ``Tab``."""
         if not explored.makes_images:
             raise ConfigError(NOTHING)
@@ -99,12 +104,11 @@ class SampleTab(Tab[SampleState]):
         middle = _between(explored, state, state.blend)[None, None]
         between = f"from sample {state.first + 1} to {state.last + 1}"
         captions = [*(f"{i / (STRIP - 1):.0%}" for i in range(STRIP)), f"{state.blend:.0%}"]
-        return contact_figure(
-            [
-                Panel(f"{explored.name}, seed {state.seed}", cells, [str(i + 1) for i in range(SAMPLES)], 6),
-                Panel(between, torch.cat([strip, middle]), captions, 5),
-            ]
-        )
+        panels = [
+            Panel(f"{explored.name}, seed {state.seed}", cells, [str(i + 1) for i in range(SAMPLES)], 6),
+            Panel(between, torch.cat([strip, middle]), captions, 5),
+        ]
+        return partial(contact_figure, panels)
 
 
 def _samples(explored: Explored, state: SampleState) -> Tensor:

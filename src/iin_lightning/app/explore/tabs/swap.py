@@ -1,9 +1,9 @@
 """Swap: a target takes factors over from a source (Figs. 2, 5, 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import torch
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.fields import Fields
+from iin_lightning.app.explore.per_model import per_model
 from iin_lightning.app.explore.pictures import PICK, Picture, bars, buttons, row, tile
 from iin_lightning.app.explore.states import SwapState
 from iin_lightning.app.explore.tabs.tab import Tab
@@ -18,6 +19,9 @@ from iin_lightning.app.explore.uploads import uploaded
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.probabilities import probabilities_figure
+
+if TYPE_CHECKING:
+    from iin_lightning.app.explore.page import Page
 
 ROLES = ("target", "source")
 
@@ -35,7 +39,7 @@ class SwapTab(Tab[SwapState]):
         with gr.Row(elem_classes="iin-panes"):
             with gr.Column(scale=2, min_width=300):
                 self.role = gr.Radio(list(ROLES), value="target", label="A click chooses the", elem_id="swap-role")
-                self.gallery = gr.HTML(js_on_load=PICK, elem_id="swap-gallery")
+                self.gallery = gr.HTML(js_on_load=PICK, chosen=[], elem_id="swap-gallery")
                 with gr.Row():
                     self.uploads = {
                         role: gr.UploadButton(f"Upload a {role}", size="sm", type="binary", elem_id=f"upload-{role}")
@@ -49,12 +53,11 @@ class SwapTab(Tab[SwapState]):
                 self.blend = gr.Slider(
                     0, 1, 1, step=0.01, label="Blend, from the target's factors to the source's", elem_id="swap-blend"
                 )
-        self.pictures = {role: gr.State() for role in ROLES}
-        self.inputs = [*self.pictures.values(), self.factors, self.blend]
+        self.inputs = [self.factors, self.blend]
         self.moving = [self.result]
         self.outputs = [self.result, *self.shown.values(), self.gallery]
 
-    def wire(self, page: Any) -> None:
+    def wire(self, page: "Page") -> None:
         """See ``Tab``."""
         page.live([self.factors.input, self.blend.input], self)
         page.change(self.gallery.click, self, _picked, [self.role])
@@ -66,18 +69,18 @@ class SwapTab(Tab[SwapState]):
         target, source = (Picture(item=item) for item in explored.gallery[:2])
         return SwapState(target, source, explored.factors.concepts[:1] or (RESIDUAL,))
 
-    def read(self, explored: Explored, *values: Any) -> SwapState:
+    def read(self, explored: Explored, filled: SwapState, *values: Any) -> SwapState:
         """See ``Tab``."""
-        target, source, factors, blend = values
-        fields = Fields({"factors": factors, "blend": blend})
-        return SwapState(target, source, fields.chosen("factors", explored.factors), fields.number("blend", 0, 1))
+        fields = Fields(dict(zip(("factors", "blend"), values)))
+        factors, blend = fields.chosen("factors", explored.factors), fields.number("blend", 0, 1)
+        return replace(filled, factors=factors, blend=blend)
 
     def fill(self, explored: Explored, state: SwapState) -> list[Any]:
         """See ``Tab``."""
         boxes = gr.CheckboxGroup([(spoken(name), name) for name in explored.factors], value=list(state.factors))
-        return [state.target, state.source, boxes, state.blend]
+        return [boxes, state.blend]
 
-    def draw(self, explored: Explored, state: SwapState) -> list[Any]:
+    def draw(self, explored: Explored, state: SwapState, before: SwapState | None = None) -> list[Any]:
         """See ``Tab``."""
         shown = [
             row(
@@ -87,7 +90,8 @@ class SwapTab(Tab[SwapState]):
             )
             for role, picture in (("target", state.target), ("source", state.source))
         ]
-        return [*self.move(explored, state), *shown, gallery(explored, [state.target, state.source])]
+        pictures = gallery(explored, [state.target, state.source], again=before is not None)
+        return [*self.move(explored, state), *shown, pictures]
 
     def move(self, explored: Explored, state: SwapState) -> list[Any]:
         """See ``Tab``."""
@@ -97,13 +101,14 @@ class SwapTab(Tab[SwapState]):
         note = f"result: {_taken(state)}; a mark is the target's own"
         return [bars(result, explored.class_names, explored.reconstruct(state.target), note=note)]
 
-    def figure(self, explored: Explored, state: SwapState) -> Figure:
+    def figure(self, explored: Explored, state: SwapState) -> Callable[[], Figure]:
         """See ``Tab``."""
         result = explored.swap(state.target, state.source, state.factors, state.blend)
         pictures = {"target": state.target, "source": state.source}
         outputs = {role: explored.reconstruct(picture) for role, picture in pictures.items()}
         if not explored.makes_images:
-            return probabilities_figure(outputs | {f"target, {_taken(state)}": result}, explored.class_names)
+            outputs[f"target, {_taken(state)}"] = result
+            return partial(probabilities_figure, outputs, explored.class_names)
         images = [
             explored.image(state.target),
             outputs["target"],
@@ -112,7 +117,8 @@ class SwapTab(Tab[SwapState]):
             explored.image(state.source),
         ]
         captions = ["target", "target, reconstructed", f"target, {_taken(state)}", "source, reconstructed", "source"]
-        return contact_figure([Panel(explored.name, torch.stack(images)[:, None], captions, len(images))])
+        panels = [Panel(explored.name, torch.stack(images)[:, None], captions, len(images))]
+        return partial(contact_figure, panels)
 
 
 def spoken(name: str) -> str:
@@ -126,10 +132,21 @@ def output(explored: Explored, picture: Picture) -> str:
     return tile(made, "reconstruction") if explored.makes_images else bars(made, explored.class_names, most=6)
 
 
-def gallery(explored: Explored, chosen: Sequence[Picture]) -> str:
-    """HTML of the held-out images to choose from; ``chosen_in`` says which one was clicked."""
+def gallery(explored: Explored, chosen: Sequence[Picture], *, again: bool) -> gr.HTML:
+    """The held-out images to choose from, the chosen ones marked; ``chosen_in`` says which one was clicked.
+
+    Args:
+        explored: the model.
+        chosen: pictures; those that are none of the gallery are not marked.
+        again: the images are there already, and marked otherwise.
+    """
     places = [explored.gallery.index(one.item) for one in chosen if one.item in explored.gallery]
-    return buttons(explored.gallery_images, explored.gallery_captions, places)
+    return gr.HTML(chosen=places) if again else gr.HTML(_held_out(explored), chosen=places)
+
+
+@per_model
+def _held_out(explored: Explored) -> str:
+    return buttons(explored.images(explored.gallery), explored.gallery_captions)
 
 
 def chosen_in(explored: Explored, event: gr.EventData) -> Picture:

@@ -1,6 +1,5 @@
 """What all tabs of the page are: a view of one state of one model."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import wraps
@@ -11,6 +10,7 @@ import gradio as gr
 from matplotlib.figure import Figure
 
 from iin_lightning.app.explore.explored import Explored
+from iin_lightning.app.explore.folders import without_folders
 from iin_lightning.app.explore.models import Models
 from iin_lightning.app.explore.states import State
 from iin_lightning.errors import IINError
@@ -35,12 +35,12 @@ class Tab(ABC, Generic[S]):
     """A tab: components that show a state, and are changed by hand into another one.
 
     A subclass makes its components in ``build``. Nothing else is kept: many users share a tab, and what no component
-    shows, such as a picture, is in a ``gr.State``.
+    shows, such as a picture, is in the state with which the page has last filled the tab.
 
     Attributes:
         title: on the page.
         name: that of its states; its components have ids that begin so.
-        inputs: components whose values say the state.
+        inputs: components whose values say the state, besides what none of them shows.
         outputs: components that show what comes of it.
         moving: those of the outputs that a slider changes.
     """
@@ -60,15 +60,20 @@ class Tab(ABC, Generic[S]):
 
     @abstractmethod
     def wire(self, page: "Page") -> None:
-        """Say what happens when components are used: ``page.live``, ``page.change``; ``page.tab`` is another tab."""
+        """Say what happens when components are used: ``page.live``, ``page.change``; ``page.tabs`` has the others."""
 
     @abstractmethod
     def first(self, explored: Explored) -> S:
         """The state that the tab opens with."""
 
     @abstractmethod
-    def read(self, explored: Explored, *values: Any) -> S:
+    def read(self, explored: Explored, filled: S, *values: Any) -> S:
         """The state that the values of the inputs mean.
+
+        Args:
+            explored: the model.
+            filled: the state that the tab was last filled with, which has what no input shows.
+            *values: of the inputs.
 
         Raises:
             ConfigError: they mean none, as somebody has made them up.
@@ -79,16 +84,30 @@ class Tab(ABC, Generic[S]):
         """The values, or updates, with which the inputs show a state."""
 
     @abstractmethod
-    def draw(self, explored: Explored, state: S) -> list[Any]:
-        """The values of the outputs."""
+    def draw(self, explored: Explored, state: S, before: S | None = None) -> list[Any]:
+        """The values of the outputs.
+
+        Args:
+            explored: the model.
+            state: what to show.
+            before: what the tab shows of the same model: what looks the same need not be sent again. None: nothing.
+        """
 
     @abstractmethod
     def move(self, explored: Explored, state: S) -> list[Any]:
         """The values of the moving outputs alone."""
 
+    def refresh(self) -> list[Any]:
+        """The values of the outputs for who comes back to the tab: as they are, but for what has gone on meanwhile."""
+        return [gr.skip()] * len(self.outputs)
+
+    def leave(self) -> list[Any]:
+        """The values of the outputs once another model has been chosen: as they are, but clocks are stopped."""
+        return [gr.skip()] * len(self.outputs)
+
     @abstractmethod
-    def figure(self, explored: Explored, state: S) -> Figure:
-        """The state as a figure, for a PNG.
+    def figure(self, explored: Explored, state: S) -> Callable[[], Figure]:
+        """The state as a figure, for a PNG: all is computed now, and what is returned only draws it.
 
         Raises:
             ConfigError: there is nothing to be seen.
@@ -124,13 +143,3 @@ def warned(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _sentence(error: IINError) -> str:
     return escape(without_folders(str(error)))
-
-
-def without_folders(text: str) -> str:
-    """A sentence whose paths are reduced to their last names.
-
-    Example:
-        >>> without_folders("/home/someone/outputs/run holds no model")
-        'run holds no model'
-    """
-    return re.sub(r"(?<![\w/])/(?:[^\s/]+/)+", "", text)

@@ -1,7 +1,9 @@
 """Walk: one picture, moved along the main directions of a factor and along those of attributes (Figs. 8, 9)."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import torch
@@ -20,6 +22,9 @@ from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.probabilities import probabilities_figure
 
+if TYPE_CHECKING:
+    from iin_lightning.app.explore.page import Page
+
 DRAWS = 12
 
 
@@ -36,7 +41,7 @@ class WalkTab(Tab[WalkState]):
         )
         with gr.Row(elem_classes="iin-panes"):
             with gr.Column(scale=2, min_width=300):
-                self.gallery = gr.HTML(js_on_load=PICK, elem_id="walk-gallery")
+                self.gallery = gr.HTML(js_on_load=PICK, chosen=[], elem_id="walk-gallery")
                 self.upload = gr.UploadButton("Upload a picture", size="sm", type="binary", elem_id="upload-walk")
             with gr.Column(scale=3, min_width=300):
                 with gr.Row(elem_id="walk-stage"):
@@ -61,16 +66,11 @@ class WalkTab(Tab[WalkState]):
                     self.reset = gr.Button("Reset", size="sm", elem_id="walk-reset")
                     self.random = gr.Button("Random samples of this factor", size="sm", elem_id="walk-random")
                 self.samples = gr.HTML(elem_id="walk-samples")
-        self.picture, self.draws, self.named = gr.State(), gr.State(), gr.State(())
-        self.inputs = [
-            *(self.picture, self.factor, self.attributes, self.draws, self.named),
-            *self.steps,
-            *self.alphas,
-        ]
+        self.inputs = [self.factor, self.attributes, *self.steps, *self.alphas]
         self.moving = [self.result]
         self.outputs = [self.result, self.start, self.samples, self.gallery]
 
-    def wire(self, page: Any) -> None:
+    def wire(self, page: "Page") -> None:
         """See ``Tab``."""
         page.live([slider.input for slider in (*self.steps, *self.alphas)], self)
         page.change(self.gallery.click, self, _picked)
@@ -85,19 +85,19 @@ class WalkTab(Tab[WalkState]):
         """See ``Tab``."""
         return _at(explored, Picture(item=explored.gallery[0]), (*explored.factors.concepts, RESIDUAL)[0])
 
-    def read(self, explored: Explored, *values: Any) -> WalkState:
+    def read(self, explored: Explored, filled: WalkState, *values: Any) -> WalkState:
         """See ``Tab``."""
-        picture, factor, attributes, draws, named, *sliders = values
+        factor, attributes, *sliders = values
         factor = Fields({"factor": factor}).choice("factor", explored.factors)
         shown = len(explored.directions.principal(factor).steps)
-        places = dict(zip(named, sliders[DIRECTIONS:]))  # of those that have a slider already
+        places = dict(zip(filled.attributes, sliders[DIRECTIONS:]))  # of those that have a slider already
         asked = {name: places.get(name, 0) for name in attributes or ()}
         fields = Fields({"steps": sliders[:shown], "attributes": asked})
         steps = fields.numbers("steps", -FARTHEST, FARTHEST, DIRECTIONS)
         alphas = fields.named_numbers(
             "attributes", explored.directions.attributes, -FARTHEST, FARTHEST, MOST_ATTRIBUTES
         )
-        return WalkState(picture, factor, steps, alphas, draws)
+        return WalkState(filled.picture, factor, steps, alphas, filled.draws)
 
     def fill(self, explored: Explored, state: WalkState) -> list[Any]:
         """See ``Tab``."""
@@ -115,19 +115,16 @@ class WalkTab(Tab[WalkState]):
             sliders += [gr.Slider(value=value, label=f"towards {name}", visible=True) for name, value in named]
             sliders += [gr.Slider(value=0, visible=False)] * (not named)
         return [
-            state.picture,
             gr.Dropdown([(spoken(name), name) for name in explored.factors], value=state.factor),
             gr.Dropdown(
                 list(explored.directions.attributes),
                 value=list(state.attributes),
                 visible=bool(explored.directions.attributes),
             ),
-            state.draws,
-            tuple(state.attributes),
             *sliders,
         ]
 
-    def draw(self, explored: Explored, state: WalkState) -> list[Any]:
+    def draw(self, explored: Explored, state: WalkState, before: WalkState | None = None) -> list[Any]:
         """See ``Tab``."""
         start = row(
             tile(explored.image(state.picture), explored.caption(state.picture)),
@@ -141,9 +138,14 @@ class WalkTab(Tab[WalkState]):
             if explored.makes_images:
                 samples = title + row(*(tile(image, kind="small") for image in made))
             else:
-                before = explored.reconstruct(state.picture)
-                samples = title + row(*(bars(one, explored.class_names, before, 4) for one in made), kind="bars")
-        return [*self.move(explored, state), start, samples, gallery(explored, [state.picture])]
+                as_it_is = explored.reconstruct(state.picture)
+                samples = title + row(*(bars(one, explored.class_names, as_it_is, 4) for one in made), kind="bars")
+        return [
+            *self.move(explored, state),
+            start,
+            samples,
+            gallery(explored, [state.picture], again=before is not None),
+        ]
 
     def move(self, explored: Explored, state: WalkState) -> list[Any]:
         """See ``Tab``."""
@@ -153,17 +155,18 @@ class WalkTab(Tab[WalkState]):
         note = f"{_moves(state)}; a mark is the picture as it is"
         return [bars(result, explored.class_names, explored.reconstruct(state.picture), note=note)]
 
-    def figure(self, explored: Explored, state: WalkState) -> Figure:
+    def figure(self, explored: Explored, state: WalkState) -> Callable[[], Figure]:
         """See ``Tab``."""
         before, after = explored.reconstruct(state.picture), _walked(explored, state)
         if not explored.makes_images:
-            return probabilities_figure({"as it is": before, _moves(state): after}, explored.class_names)
+            outputs = {"as it is": before, _moves(state): after}
+            return partial(probabilities_figure, outputs, explored.class_names)
         images = torch.stack([explored.image(state.picture), before, after])
         panels = [Panel(explored.name, images[:, None], ["image", "reconstruction", _moves(state)], 3)]
         if state.draws is not None:
             made = torch.stack(_samples(explored, state))[:, None]
             panels.append(Panel(f"random {spoken(state.factor)}, seed {state.draws}", made, [""] * len(made), 6))
-        return contact_figure(panels)
+        return partial(contact_figure, panels)
 
 
 def _at(explored: Explored, picture: Picture, factor: str) -> WalkState:

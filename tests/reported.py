@@ -1,0 +1,80 @@
+"""Runs to report on, of networks that know nothing yet: what is shown does not depend on what they know."""
+
+import json
+from collections.abc import Mapping
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from iin_lightning import serialization
+from iin_lightning.app.command import compose_train
+from iin_lightning.app.paths import conf_folder, register_resolvers
+from iin_lightning.app.report import report
+from iin_lightning.encoders import Autoencoder, Classifier, Split
+from iin_lightning.encoders.zoo import Torchvision
+from iin_lightning.factors import Factors
+from iin_lightning.flows.translator import Translator
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.report import Report
+
+FEW = ("device=cpu", "response.steps=4", "response.walks=3", "response.draws=4")
+SUP, UNSUP = {"residual": 4, "digit": 3, "color": 1}, {"residual": 8}
+
+
+def ask(cache, *overrides):
+    """Compose and report in this process."""
+    register_resolvers()
+    ConfigStore.instance().store("iin_lightning_report", Report)
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        config = compose("report", [*FEW, f"paths.cache={cache}", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    report(config)
+
+
+def network(kind):
+    """Of random weights, for images of 32 pixels."""
+    torch.manual_seed(0)
+    sizes = {"image_size": 32, "latent_dim": 8, "width": 4, "norm": "batch"}
+    if kind == "torchvision":
+        outside = Torchvision("shufflenet_v2_x0_5", weights=None, n_classes=10)
+        return Split(outside, f"model.{outside.default_layer}", image_size=32).eval()
+    if kind.endswith("autoencoder"):
+        return Autoencoder(channels=1 if kind.startswith("gray") else 3, **sizes).eval()
+    return Classifier(n_classes=2 if kind.endswith("of 2") else 10, **sizes).eval()
+
+
+def make(folder, kind, dims=None, outcome=None, data=("data=color_mnist",)):
+    """A run folder: its model, its configuration, and what it found.
+
+    Args:
+        folder: where.
+        kind: of the network.
+        dims: of the factors of an interpreter; None: there is none.
+        outcome: for ``results.json``; None: there is none.
+        data: overrides that choose the data.
+    """
+    encoder = network(kind)
+    if dims is None:
+        serialization.save(encoder, folder / "model", {"network": serialization.describe(encoder)})
+    else:
+        size = encoder.latent_dim
+        translator = Translator(size, n_blocks=2, hidden=8)
+        translator.initialize(torch.randn(64, size, generator=torch.Generator().manual_seed(3)))
+        Interpreter(encoder, translator, Factors(dims, size)).save_pretrained(folder / "model")
+    config = compose_train(*data)
+    OmegaConf.set_struct(config, False)
+    _forbid_downloads(config.data)
+    OmegaConf.save(config, folder / "config.yaml")
+    if outcome is not None:
+        (folder / "results.json").write_text(json.dumps(outcome))
+    return folder
+
+
+def _forbid_downloads(data):
+    if "download" in data:
+        data.download = False
+    if isinstance(data.get("base"), Mapping):
+        _forbid_downloads(data.base)
