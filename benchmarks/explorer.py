@@ -14,7 +14,6 @@ import io
 import json
 import random
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -233,7 +232,7 @@ def measure(said: list[str], folder: Path, moves: int, seconds: float, loads: in
         reload(address[0], loads)
         return found | {"megabytes_at_the_end": memory(page.pid)}
     finally:
-        page.send_signal(signal.SIGINT)
+        page.terminate()  # not SIGINT, which what a shell starts in the background ignores
         page.wait(30)
 
 

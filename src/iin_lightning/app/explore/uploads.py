@@ -1,8 +1,8 @@
 """What a user uploads: bytes from anywhere, to a picture as the model reads it."""
 
 import io
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 from PIL import Image
@@ -18,7 +18,8 @@ MOST_PIXELS = 25_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Not all that PIL knows: some of its decoders call other programs."""
 
-_turn = threading.Lock()
+# One at a time, and always the same thread: what malloc keeps for a thread is as much as its largest image has needed.
+_decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
 
 def uploaded(content: bytes, explored: Explored) -> Picture:
@@ -38,8 +39,7 @@ def decoded(content: bytes, read: Callable[[BinaryIO], Tensor]) -> Tensor:
     """
     check(content)
     try:
-        with _turn:
-            return read(io.BytesIO(content))
+        return _decoder.submit(read, io.BytesIO(content)).result()
     except BrokenImageError as error:
         reason = str(error).partition(": ")[2] or str(error)
         raise ConfigError(f"This image cannot be read: {reason}.") from error
