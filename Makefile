@@ -31,8 +31,10 @@ quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its i
 test: $(VENV)/installed-dev  ## environment, install, all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-browser: $(VENV)/installed-dev  ## explorer and report, looked at in Chromium (Debian: apt install chromium chromium-driver)
-	IIN_LIGHTNING_BROWSER=1 $(BIN)/python -m pytest tests/app/explore/test_browser.py tests/app/test_report_browser.py
+test-browser: $(VENV)/installed-dev  ## explorer and report in Chromium (Debian: apt install chromium chromium-driver), servers, UMAP
+	@$(PIP) --editable '.[embed]'
+	IIN_LIGHTNING_BROWSER=1 $(BIN)/python -m pytest tests/app/explore/test_browser.py tests/app/explore/test_serve.py \
+	  tests/app/test_report_browser.py tests/analysis/test_embed.py
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .

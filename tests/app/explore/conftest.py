@@ -54,6 +54,8 @@ def explorer(run_folder, environment, tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "iin_lightning.explore", f"run={run_folder}", f"port={port}", "gallery=24"]
+    # What a shell starts in the background ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("w") as file:
         process = subprocess.Popen(command, cwd=place, env=dict(environment), stdout=file, stderr=subprocess.STDOUT)
     end = time.monotonic() + START
