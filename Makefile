@@ -29,7 +29,7 @@ quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its i
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
 test: $(VENV)/installed-dev  ## environment, install, all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # else files of few, long tests come last
 
 test-browser: $(VENV)/installed-dev  ## explorer and report in Chromium (Debian: apt install chromium chromium-driver), servers, UMAP
 	@$(PIP) --editable '.[embed]'
