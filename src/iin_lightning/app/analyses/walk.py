@@ -169,7 +169,7 @@ def _choose_reader(subject: Subject, concept: str | None, latents: Tensor, label
             f"The {subject.kind} of {subject.folder} has {count} logits, but {concept} has {len(classes)} classes: "
             "name the concept that it was trained on, or analysis.concept=null."
         )
-    return _Reader(network.decode, concept, classes, f"the {subject.kind}'s own logits")
+    return _Reader(network.decode, concept, classes, "the network's own logits")
 
 
 def _measure(redrawn: Tensor, outputs: Tensor, seed: int) -> dict[str, Estimate]:

@@ -41,19 +41,20 @@ def lead(network: nn.Module, title: str | None) -> str:
         network: an interpreter, or a network.
         title: of the data, if they are known.
     """
-    of, name = f" of {title}" if title else "", kind(network)
+    name, images = kind(network), f" The images: {title.rstrip('.')}." if title else ""
     if not isinstance(network, Interpreter):
         gives = {"image": "decodes them again", "logits": "tells classes from them"}
         said = gives.get(getattr(network, "output", ""), "goes on from them")
-        return f"A network, {name}, that encodes images{of} to latents and {said}; nothing has interpreted it yet."
-    start = f"An invertible network translates the latents of a frozen network, {name}, for images{of}"
+        return f"A network, {name}, that encodes images to latents and {said}; nothing has interpreted it yet.{images}"
+    start = f"An invertible network translates the latents of a frozen network, {name}, into"
     if not network.factors.concepts:
-        return f"{start} into standard normal ones, of which new latents can be drawn; the network itself is unchanged."
-    concepts = ", ".join(network.factors.concepts)
-    return (
-        f"{start} into factors: one for each concept ({concepts}) and a residual for all else. A factor can be "
-        "exchanged, walked or drawn anew without the others; the network itself is unchanged."
-    )
+        said = "standard normal ones, of which new latents can be drawn"
+    else:
+        said = (
+            f"factors: one for each concept ({', '.join(network.factors.concepts)}) and a residual for all else. A "
+            "factor can be exchanged, walked or drawn anew without the others"
+        )
+    return f"{start} {said}; the network itself is unchanged.{images}"
 
 
 def model_rows(network: nn.Module, folder: Path) -> Rows:
