@@ -7,6 +7,7 @@ from tests.data import fakes
 
 from iin_lightning.interpreter import Interpreter
 
+ONCE = "trainer.val_check_interval=4"  # validated, and drawn
 FILES = ("data.size=16", "data.num_workers=0")
 
 
@@ -50,7 +51,7 @@ MODELS = ("autoencoder", "unsup", "sup")
 @pytest.fixture
 def train(tmp_path, run_command, small):
     def run(*arguments):
-        return run_command("iin_lightning.train", "-m", "trainer=smoke", *small, *arguments, cwd=tmp_path)
+        return run_command("iin_lightning.train", "-m", "trainer=smoke", ONCE, *small, *arguments, cwd=tmp_path)
 
     return run
 

@@ -29,6 +29,16 @@ GAME = (
     "model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 3, "
     "discriminator: {_target_: iin_lightning.encoders.trunk.Trunk, _partial_: true, width: 4, n_down: 2}}",
 )
+# After training: the judge is not in the store, and who trains it alone must not wait for the other process.
+QUESTIONS = (
+    "+evaluation.metric=[likelihood,quality]",
+    "+evaluation.extractor=classifier",
+    "+evaluation.count=20",
+    "+analysis@analyses.walk=walk",
+    "analyses.walk.walks=4",
+    "analyses.walk.draws=3",
+    "analyses.walk.steps=3",
+)
 
 
 @pytest.fixture
@@ -130,11 +140,14 @@ def test_the_adversarial_game_under_srun(start, alone, arguments, tmp_path):
     assert_same_numbers(together, alone(*GAME))
 
 
-def test_single_cached_latents_under_torchrun(start, alone, arguments, tmp_path):
+def test_single_cached_latents_and_questions_about_them_under_torchrun(start, alone, arguments, tmp_path):
     torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "iin_lightning.train")
-    start(*torchrun, *arguments("two", "model=unsup"), f"paths.outputs={tmp_path}/out")
+    start(*torchrun, *arguments("two", "model=unsup", *QUESTIONS), f"paths.outputs={tmp_path}/out")
     (together,) = tmp_path.glob("out/*/*")
-    assert_same_numbers(together, alone("model=unsup"))
+    assert_same_numbers(together, alone("model=unsup", *QUESTIONS))
+    results = json.loads((together / "results.json").read_text())
+    assert set(results["evaluation"]) == {"likelihood", "quality"}
+    assert results["analysis"]["walk"]["factors"]["residual"]
 
 
 def test_latents_encoded_at_each_step_in_a_job_of_submitit(start, alone, arguments, tmp_path):
@@ -143,26 +156,3 @@ def test_latents_encoded_at_each_step_in_a_job_of_submitit(start, alone, argumen
     submitit = ("-m", "hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2")
     start("iin_lightning.train", *submitit, *arguments("two", *online), f"hydra.sweep.dir={tmp_path}/sweep")
     assert_same_numbers(tmp_path / "sweep" / "0", alone(*online))
-
-
-def test_questions_after_training_on_two_processes(command, tiny, tmp_path):
-    # The judge is not in the store, and who trains it alone must not wait for the other process.
-    command(
-        *tiny("trainer"),
-        "trainer=ddp_cpu",
-        "model=unsup",
-        "+evaluation.metric=[likelihood,quality]",
-        "+evaluation.extractor=classifier",
-        "+evaluation.count=20",
-        "+analysis@analyses.walk=walk",
-        "analyses.walk.walks=4",
-        "analyses.walk.draws=3",
-        "analyses.walk.steps=3",
-        f"paths.models={tmp_path}/models",
-        f"hydra.run.dir={tmp_path}/run",
-        own_process=True,
-        timeout=150,
-    )
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert set(results["evaluation"]) == {"likelihood", "quality"}
-    assert results["analysis"]["walk"]["factors"]["residual"]

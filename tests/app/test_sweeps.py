@@ -200,19 +200,19 @@ def test_a_sweep_does_what_is_missing(command, tiny, workplace, tmp_path):
 def test_workers_share_what_is_trained_first(command, tiny, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = command(
-        *("-m", "sweep=joblib", *tiny(), "model=unsup", "logger=wandb", "model.lr=1e-3,2e-3,3e-3,1e30,4e-3,5e-3"),
+        *("-m", "sweep=joblib", *tiny(), "model=unsup", "logger=wandb", "model.lr=1e-3,2e-3,1e30,3e-3"),
         *(f"hydra.sweep.dir={tmp_path}/sweep", f"paths.models={tmp_path}/models", f"paths.cache={tmp_path}/cache"),
         ok=False,
     )
     assert process.returncode == 2, process.stderr
     found = rows(tmp_path / "sweep")
-    assert [row["status"] for row in found] == ["done"] * 3 + ["failed"] + ["done"] * 2, process.stderr
-    assert "not finite" in found[3]["reason"]
+    assert [row["status"] for row in found] == ["done"] * 2 + ["failed", "done"], process.stderr
+    assert "not finite" in found[2]["reason"]
     assert all(float(row["val/nll"]) for row in found if row["status"] == "done")
     (first_stage,) = (path for path in (tmp_path / "models").iterdir() if path.is_dir())
     assert len(list(first_stage.glob("metrics*.csv"))) == 1, "a second training would keep those of the first"
     assert len(list((tmp_path / "cache" / "latents").glob("train-*.lock"))) == 1
-    assert len(list((tmp_path / "sweep").glob("?/wandb/offline-run-*"))) == 6
+    assert len(list((tmp_path / "sweep").glob("?/wandb/offline-run-*"))) == 4
     assert (tmp_path / "sweep" / "sweep.png").is_file()
 
 

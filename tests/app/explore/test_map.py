@@ -14,18 +14,9 @@ from PIL import Image
 pytest.importorskip("gradio", reason="the page needs the extra explore")
 
 from iin_lightning.app.explore.downloads import png_of
+from iin_lightning.app.explore.embedding import EmbeddingError, Map, _embed, in_a_process
 from iin_lightning.app.explore.fields import Fields
-from iin_lightning.app.explore.maps import (
-    CELL,
-    EmbeddingError,
-    Map,
-    Maps,
-    _embed,
-    columns,
-    drawing,
-    in_a_process,
-    line,
-)
+from iin_lightning.app.explore.maps import CELL, Maps, columns, drawing, line
 from iin_lightning.app.explore.pictures import Picture
 from iin_lightning.app.explore.states import MapState, SwapState
 from iin_lightning.app.explore.tabs import map as tabs_map
@@ -60,7 +51,7 @@ def with_umap(monkeypatch):
 
 
 def test_a_process_that_is_ended_is_no_end_of_the_page(explored, monkeypatch, with_umap):
-    monkeypatch.setattr("iin_lightning.app.explore.maps._embed", _ended)
+    monkeypatch.setattr("iin_lightning.app.explore.embedding._embed", _ended)
     maps = Maps()
     with pytest.raises(ResourceError, match="memory"):
         maps.ask(explored, "digit", "umap").result(60)
@@ -77,7 +68,7 @@ def _ended(*_):
 )
 def test_a_process_says_why_it_has_failed(error, said, monkeypatch):
     sent = []
-    monkeypatch.setattr("iin_lightning.app.explore.maps.fit_embedding", Mock(side_effect=error))
+    monkeypatch.setattr("iin_lightning.app.explore.embedding.fit_embedding", Mock(side_effect=error))
     sender = Mock(send=sent.append)
     with nullcontext() if isinstance(error, ShapeError) else pytest.raises(KeyError):
         _embed(sender, np.zeros((5, 2)), "umap")

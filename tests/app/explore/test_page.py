@@ -268,6 +268,7 @@ class UMAP:
 @pytest.fixture
 def umap(page, monkeypatch):
     umap = UMAP()
+    monkeypatch.setattr("iin_lightning.app.explore.maps.has_umap", lambda: True)
     monkeypatch.setattr("iin_lightning.app.explore.maps.in_a_process", umap)
     monkeypatch.setattr(page.tabs["map"], "maps", Maps())
     yield umap

@@ -8,10 +8,7 @@ import io
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, wait
-from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +16,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from iin_lightning.analysis.embed import EmbeddingMethod, fit_embedding
+from iin_lightning.analysis.embed import fit_embedding
 from iin_lightning.app.explore.alone import alone
+from iin_lightning.app.explore.embedding import Map, has_umap, in_a_process
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.pictures import to_pixels
-from iin_lightning.errors import IINError, MissingExtraError, ResourceError
+from iin_lightning.errors import MissingExtraError
 from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN
 from iin_lightning.seeding import FIXED, generator
 
@@ -34,26 +32,8 @@ CHUNK = 100  # images that are made small at once
 Key = tuple[str, ...]
 
 
-class Map(NamedTuple):
-    """Points of held-out images.
-
-    Attributes:
-        points: (n, 2), of ``Explored.some``.
-        name: of what placed them, "UMAP".
-    """
-
-    points: Tensor
-    name: str
-
-
-class EmbeddingError(IINError, RuntimeError):
-    """A map could not be made."""
-
-
 class Maps:
-    """The maps that were asked for, and those that are being made, one at a time in a process of its own.
-
-    UMAP holds Python's lock while it computes, so that in this process all users would wait for it.
+    """The maps that were asked for, and those that are being made, UMAP's one at a time.
 
     Attributes:
         methods: that can be asked for.
@@ -121,15 +101,6 @@ class Maps:
             promise.set_exception(error)
 
 
-def has_umap() -> bool:
-    """Whether umap-learn is installed; to import it would take seconds, and another package has the name umap, too."""
-    try:
-        version("umap-learn")
-    except PackageNotFoundError:
-        return False
-    return True
-
-
 def _has_failed(promise: "Future[Map]") -> bool:
     return promise.done() and promise.exception() is not None
 
@@ -149,46 +120,6 @@ def line(z_tilde_k: Tensor) -> Map:
 def _components(z_tilde_k: Tensor) -> Map:
     embedding = fit_embedding(z_tilde_k, 2, "pca")
     return Map(embedding.points, embedding.name)
-
-
-def in_a_process(z_tilde_k: Tensor, method: EmbeddingMethod) -> Map:
-    """A map by any method, made by a process that ends with it.
-
-    Raises:
-        EmbeddingError: the method has failed.
-        ResourceError: something has ended the process.
-    """
-    context = get_context("spawn")  # a fork would take the locks of the server's threads with it
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_embed, args=(sender, z_tilde_k.numpy(), method), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        answer = receiver.recv()
-    except EOFError as error:
-        raise ResourceError("The process that made the map was ended, most often because memory ran out.") from error
-    finally:
-        receiver.close()
-        process.join()
-    if isinstance(answer, str):
-        raise EmbeddingError(answer)
-    points, name = answer
-    return Map(torch.from_numpy(points), name)
-
-
-def _embed(sender: Connection, z_tilde_k: np.ndarray, method: EmbeddingMethod) -> None:
-    """What the process does: send points and the name of what placed them, or why there are none."""
-    torch.set_num_threads(1)
-    try:
-        embedding = fit_embedding(torch.from_numpy(z_tilde_k), 2, method)
-        sender.send((embedding.points.numpy(), embedding.name))
-    except IINError as error:
-        sender.send(str(error))
-    except Exception as error:
-        sender.send(f"{type(error).__name__}: {error}")
-        raise  # with its traceback in the server's log
-    finally:
-        sender.close()
 
 
 def sprite_of(explored: Explored) -> str:

@@ -175,8 +175,13 @@ def buttons(images: Tensor, captions: Sequence[str]) -> str:
 
 
 PICK = """
-const mark = () => element.querySelectorAll('[data-place]').forEach(button =>
-  button.setAttribute('aria-pressed', Boolean(props.chosen?.includes(Number(button.dataset.place)))));
+const mark = () => element.querySelectorAll('[data-place]').forEach(button => {
+  const places = props.chosen ?? [], place = Number(button.dataset.place);
+  const roles = (props.roles ?? []).filter((role, i) => places[i] === place);
+  button.setAttribute('aria-pressed', places.includes(place));
+  button.setAttribute('aria-description', roles.join(' and '));
+  button.dataset.role = roles.length > 1 ? 'both' : roles.join();
+});
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-place]');
   if (button) trigger('click', {place: Number(button.dataset.place)});
@@ -186,6 +191,7 @@ mark();
 """
 """``js_on_load`` of a ``gr.HTML`` with ``buttons`` and, as its prop ``chosen``, the places of those that are marked.
 
+A prop ``roles`` names them where there are several: the first place is that of the first role, and so on.
 The data of its event ``click`` say which ``place`` was clicked.
 """
 

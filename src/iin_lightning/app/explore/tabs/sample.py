@@ -43,7 +43,7 @@ class SampleTab(Tab[SampleState]):
                     self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="sample-seed")
                     self.next = gr.Button("Next seed", size="sm", elem_id="sample-next")
                 self.role = gr.Radio(list(ENDS), value="first", label="A click chooses the", elem_id="sample-role")
-                self.grid = gr.HTML(js_on_load=PICK, chosen=[], elem_id="sample-grid")
+                self.grid = gr.HTML(js_on_load=PICK, chosen=[], roles=list(ENDS), elem_id="sample-grid")
             with gr.Column(scale=3, min_width=300):
                 self.result = gr.HTML(elem_id="sample-result")
                 self.blend = gr.Slider(

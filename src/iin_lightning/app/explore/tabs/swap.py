@@ -39,7 +39,7 @@ class SwapTab(Tab[SwapState]):
         with gr.Row(elem_classes="iin-panes"):
             with gr.Column(scale=2, min_width=300):
                 self.role = gr.Radio(list(ROLES), value="target", label="A click chooses the", elem_id="swap-role")
-                self.gallery = gr.HTML(js_on_load=PICK, chosen=[], elem_id="swap-gallery")
+                self.gallery = gr.HTML(js_on_load=PICK, chosen=[], roles=list(ROLES), elem_id="swap-gallery")
                 with gr.Row():
                     self.uploads = {
                         role: gr.UploadButton(f"Upload a {role}", size="sm", type="binary", elem_id=f"upload-{role}")
@@ -140,7 +140,7 @@ def gallery(explored: Explored, chosen: Sequence[Picture], *, again: bool) -> gr
         chosen: pictures; those that are none of the gallery are not marked.
         again: the images are there already, and marked otherwise.
     """
-    places = [explored.gallery.index(one.item) for one in chosen if one.item in explored.gallery]
+    places = [explored.gallery.index(one.item) if one.item in explored.gallery else None for one in chosen]
     return gr.HTML(chosen=places) if again else gr.HTML(_held_out(explored), chosen=places)
 
 

@@ -50,7 +50,11 @@ class WalkTab(Tab[WalkState]):
                 with gr.Row():
                     self.factor = gr.Dropdown([], label="Factor", filterable=False, elem_id="walk-factor")
                     self.attributes = gr.Dropdown(
-                        [], multiselect=True, max_choices=MOST_ATTRIBUTES, label="Attributes", elem_id="walk-attributes"
+                        [],
+                        multiselect=True,
+                        max_choices=MOST_ATTRIBUTES,
+                        label=f"Attributes to move towards (up to {MOST_ATTRIBUTES})",
+                        elem_id="walk-attributes",
                     )
                 bounds: dict[str, Any] = {"minimum": -FARTHEST, "maximum": FARTHEST, "value": 0, "step": 0.05}
                 with gr.Group(elem_id="walk-sliders"):
