@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: quickstart test test-browser check bench docs docs-check clean help
+.PHONY: quickstart test test-system check bench docs docs-check clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -28,13 +28,12 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its interpretation on ColorMNIST, pictures
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
-test: $(VENV)/installed-dev  ## environment, install, all tests
+test: $(VENV)/installed-dev  ## environment, install, all tests but those of test-system
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # else files of few, long tests come last
 
-test-browser: $(VENV)/installed-dev  ## explorer and report in Chromium (Debian: apt install chromium chromium-driver), servers, UMAP
+test-system: $(VENV)/installed-dev  ## servers, launchers, UMAP, pages in Chromium (Debian: apt install chromium chromium-driver)
 	@$(PIP) --editable '.[embed]'
-	IIN_LIGHTNING_BROWSER=1 $(BIN)/python -m pytest tests/app/explore/test_browser.py tests/app/explore/test_serve.py \
-	  tests/app/test_report_browser.py tests/analysis/test_embed.py
+	$(BIN)/python -m pytest -m system
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
 	$(BIN)/ruff format --check .

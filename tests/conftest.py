@@ -38,6 +38,14 @@ def _write_mnist(folder: Path, suffix: str = "") -> None:
         write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", (torch.arange(n) % 10).byte())
 
 
+def pytest_collection_modifyitems(config, items):
+    """What starts real servers, launchers or a browser is asked for by its mark; else it says why it is skipped."""
+    if not config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("system"):
+                item.add_marker(pytest.mark.skip(reason="takes long, and more than Python: make test-system"))
+
+
 @pytest.fixture(scope="session")
 def write_mnist():
     return _write_mnist

@@ -85,6 +85,7 @@ def test_what_cannot_be_embedded_says_why(arguments, error, text):
 # UMAP: one test, since compiling takes long
 
 
+@pytest.mark.system
 @pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="the extra embed, umap-learn, is not installed")
 def test_umap_keeps_clusters_together_gives_the_same_points_again_and_does_not_complain():
     z, labels = clusters()

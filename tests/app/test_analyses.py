@@ -1,7 +1,9 @@
 """Every analysis on every kind of model: an answer that is written down, the same for the same seed, or a reason."""
 
 import json
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hydra.utils import instantiate
@@ -9,7 +11,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from iin_lightning import progress
-from iin_lightning.app.analyses.answer import answer
+from iin_lightning.app.analyses.answer import Written, answer
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.app.subject import Subject, load_model
 from iin_lightning.errors import IINError
@@ -96,48 +98,70 @@ def subjects(folders, workplace):
     return build
 
 
+class Answered(NamedTuple):
+    """An answer, the folder that it is written to, and what was heard of how far it was, by what was done."""
+
+    written: Written
+    folder: Path
+    heard: dict[str, tuple]
+
+
+@pytest.fixture(scope="module")
+def answered(subjects, tmp_path_factory):
+    """The answer of an analysis on a kind of model, given once."""
+
+    @cache
+    def give(kind, name):
+        folder, heard = tmp_path_factory.mktemp(f"{kind}-{name}"), {}
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(progress, "listeners", [lambda what, *said: heard.update({what: said})])
+            return Answered(answer(subjects(kind, folder), name, ask(name)), folder, heard)
+
+    return give
+
+
 @pytest.mark.parametrize("name", ANALYSES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_analysis_answers_or_says_why_not(kind, name, subjects, tmp_path):
-    subject = subjects(kind, tmp_path)
+def test_every_analysis_answers_or_says_why_not(kind, name, subjects, answered, tmp_path):
     if (reason := REFUSED.get((kind, name))) is not None:
         with pytest.raises(IINError, match=reason):
-            answer(subject, name, ask(name))
+            answer(subjects(kind, tmp_path), name, ask(name))
         return
-    written = answer(subject, name, ask(name))
-    assert json.loads((tmp_path / "results.json").read_text())["analysis"][name]
+    written, folder, _ = answered(kind, name)
+    assert json.loads((folder / "results.json").read_text())["analysis"][name]
     assert written.numbers
     for title, figure in written.answer.figures.items():
-        assert (tmp_path / "analysis" / f"{called(name, title)}.png").stat().st_size > 1000
-        assert (tmp_path / "analysis" / f"{called(name, title)}.pdf").stat().st_size > 1000
+        assert (folder / "analysis" / f"{called(name, title)}.png").stat().st_size > 1000
+        assert (folder / "analysis" / f"{called(name, title)}.pdf").stat().st_size > 1000
         assert max(figure.get_size_inches()) < 12
     for title, rows in written.answer.tables.items():
-        assert len((tmp_path / "analysis" / f"{called(name, title)}.csv").read_text().splitlines()) == len(rows) + 1 > 1
+        assert len((folder / "analysis" / f"{called(name, title)}.csv").read_text().splitlines()) == len(rows) + 1 > 1
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_what_takes_long_says_how_far_it_is(name, subjects, tmp_path, monkeypatch):
-    heard = {}
-    monkeypatch.setattr(progress, "listeners", [lambda what, *said: heard.update({what: said})])
-    answer(subjects("sup", tmp_path), name, ask(name))
+def test_what_takes_long_says_how_far_it_is(name, answered):
+    heard = answered("sup", name).heard
     assert {what: heard.get(what, ())[:2] for what in LONG[name]} == {
         what: (total, total) for what, total in LONG[name].items()
     }
 
 
 @pytest.mark.parametrize("name", ANALYSES)
-def test_the_same_seed_gives_the_same_figures_byte_for_byte_and_another_seed_others(name, subjects, tmp_path):
+def test_the_same_seed_gives_the_same_figures_byte_for_byte_and_another_seed_others(name, subjects, answered, tmp_path):
     # A judge of four steps gives every image the same answer.
     kind = "classifier" if name == "walk" else "sup"
 
-    def content(folder, **changes):
-        answer(subjects(kind, folder), name, ask(name, **changes))
+    def content(folder):
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
 
-    first = content(tmp_path / "first")
-    assert content(tmp_path / "second") == first
+    def again(folder, **changes):
+        answer(subjects(kind, folder), name, ask(name, **changes))
+        return content(folder)
+
+    first = content(answered(kind, name).folder)
+    assert again(tmp_path / "second") == first
     if name != "dimensions":  # which asks all pairs
-        assert content(tmp_path / "third", seed=1) != first
+        assert again(tmp_path / "third", seed=1) != first
 
 
 def test_own_images_are_edited_by_one_line(folders, workplace, run_command):

@@ -119,6 +119,7 @@ def test_pairs_of_cached_latents_on_two_processes(start, alone, arguments, tmp_p
     assert not list((tmp_path / "two" / "models").glob("*.trainer"))
 
 
+@pytest.mark.system
 def test_the_adversarial_game_under_srun(start, alone, arguments, tmp_path):
     with socket.socket() as free:
         free.bind(("", 0))
@@ -150,6 +151,7 @@ def test_single_cached_latents_and_questions_about_them_under_torchrun(start, al
     assert results["analysis"]["walk"]["factors"]["residual"]
 
 
+@pytest.mark.system
 def test_latents_encoded_at_each_step_in_a_job_of_submitit(start, alone, arguments, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     online = ("model=sup", "latents=online")

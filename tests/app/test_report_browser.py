@@ -10,6 +10,8 @@ from PIL import Image
 from tests import reported
 from tests.reported import SUP
 
+pytestmark = pytest.mark.system
+
 SIZES = {"desk": (1280, 900), "telephone": (390, 844)}
 LONG = "a_rather_long_name_of_a_number_that_somebody_has_measured"
 OUTCOME = {

@@ -216,6 +216,7 @@ def test_workers_share_what_is_trained_first(command, tiny, tmp_path):
     assert (tmp_path / "sweep" / "sweep.png").is_file()
 
 
+@pytest.mark.system
 def test_ctrl_c_lets_workers_write_their_state(environment, tiny, workplace, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     arguments = ["-m", "sweep=joblib", *tiny("model.steps", "model.val_every"), "model=unsup", "seed=0,1,2"]
@@ -267,6 +268,7 @@ def test_a_search_whose_jobs_all_fail_says_why(command, tiny, tmp_path):
     assert "at least 1 block" in process.stdout
 
 
+@pytest.mark.system
 def test_a_job_that_fails_under_submitit_is_noted(command, tiny, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     arguments = ["-m", "sweep=submitit_local", *tiny("flow.n_blocks"), "model=unsup", "flow.n_blocks=1,0"]

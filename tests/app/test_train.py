@@ -218,7 +218,7 @@ def assert_same_state(a, b):
 
 def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(command, environment, tiny, workplace, tmp_path):
     """Of other signals and models test_faults.py tells, in forks."""
-    arguments = ["model=sup", "model.steps=400", "model.val_every=100", *tiny("model.steps", "model.val_every")]
+    arguments = ["model=sup", "model.steps=200", "model.val_every=50", *tiny("model.steps", "model.val_every")]
     command(*arguments, f"hydra.run.dir={tmp_path}/whole")
     stopped = tmp_path / "stopped"
     process = subprocess.Popen(
@@ -238,7 +238,7 @@ def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(command, env
     assert process.returncode == 130, error
     assert f"resume={stopped}" in error
     step = weights(stopped)["global_step"]
-    assert 0 < step < 400, "the run was over before it could be stopped"
+    assert 0 < step < 200, "the run was over before it could be stopped"
     command(f"resume={stopped}")
     assert_same_state(weights(tmp_path / "whole"), weights(stopped))
     assert outcome(stopped)["metrics"] == outcome(tmp_path / "whole")["metrics"]

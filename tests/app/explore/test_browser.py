@@ -14,6 +14,8 @@ By = pytest.importorskip("selenium.webdriver.common.by").By
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 ActionChains = pytest.importorskip("selenium.webdriver").ActionChains
 
+pytestmark = pytest.mark.system
+
 DESK, TELEPHONE = (1280, 900), (390, 844)
 PATIENCE = 30  # seconds
 

@@ -22,7 +22,6 @@ from iin_lightning.app.explore.page import Page
 from iin_lightning.app.explore.pictures import Picture, data_uri
 from iin_lightning.app.explore.serve import exit_on_signals, settings
 
-served = pytest.mark.skipif("IIN_LIGHTNING_BROWSER" not in os.environ, reason="asked for by make test-browser")
 START = 90  # seconds that a process may take until it speaks, beside other tests
 TRAINER = """
 import sys, time
@@ -64,7 +63,7 @@ def _start(arguments, folder, environment, pattern):
     return process, found, log
 
 
-@served
+@pytest.mark.system
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, name):
     make(tmp_path / "run")
@@ -84,7 +83,7 @@ def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, n
     assert "Traceback" not in log.read_text()
 
 
-@served
+@pytest.mark.system
 def test_a_training_ends_with_the_server_and_leaves_nothing(tmp_path, environment):
     make(tmp_path / "run")
     (tmp_path / "own_stylizer.py").write_text(STYLIZER)
