@@ -36,10 +36,10 @@ from rich.table import Table
 from torch import nn
 from translator import FEW, Authors, AuthorsFlow
 
-from iin_lightning.app.command import compose_train
+from iin_lightning.app.console.command import compose_train
 from iin_lightning.app.quiet import quiet
-from iin_lightning.app.run import require
-from iin_lightning.app.stages import Stage, build_stage
+from iin_lightning.app.runs.run import require
+from iin_lightning.app.runs.stages import Stage, build_stage
 from iin_lightning.callbacks.ema import EMA
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.stream import Pairs

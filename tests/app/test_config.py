@@ -8,10 +8,10 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from iin_lightning.app.command import compose_train
-from iin_lightning.app.hints import hint
+from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.hints import hint
 from iin_lightning.app.paths import conf_folder, run_folder
-from iin_lightning.app.store import recipe_key
+from iin_lightning.app.runs.store import recipe_key
 
 GROUPS = sorted(
     f"{path.parent.relative_to(conf_folder())}={path.stem}"

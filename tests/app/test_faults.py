@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset
 
-from iin_lightning.app import train
-from iin_lightning.app.failures import explained
+from iin_lightning.app.runs import train
+from iin_lightning.app.runs.failures import explained
 from iin_lightning.errors import Preempted, ResourceError, StoppedByUser
 
 GAME = (

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from iin_lightning import __main__, progress
+from iin_lightning.app.console.groups import group_choices, is_group
 from iin_lightning.app.files import show_files
-from iin_lightning.app.groups import group_choices, is_group
 from iin_lightning.app.paths import conf_folder
 
 COMMANDS = tuple(__main__.COMMANDS)

@@ -8,11 +8,11 @@ import torch
 from hydra.utils import instantiate
 
 from iin_lightning import serialization
-from iin_lightning.app.build import build_factors
-from iin_lightning.app.checks import check_encoder
-from iin_lightning.app.command import compose_train
-from iin_lightning.app.outside import trained_outside
+from iin_lightning.app.console.command import compose_train
 from iin_lightning.app.paths import conf_folder
+from iin_lightning.app.runs.build import build_factors
+from iin_lightning.app.runs.checks import check_encoder
+from iin_lightning.app.runs.outside import trained_outside
 from iin_lightning.encoders import Split
 from iin_lightning.errors import ConfigError, IINError
 from iin_lightning.factors import Factors
@@ -186,7 +186,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_a_sentence(case, tmp_path):
-    from iin_lightning.app.run import run
+    from iin_lightning.app.runs.run import run
 
     arguments, text = BAD[case]
     config = compose_train(*arguments, f"paths.models={tmp_path}", "name=bad", "data.limit=40")

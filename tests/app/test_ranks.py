@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from iin_lightning.app import ranks, store
+from iin_lightning.app import ranks
 from iin_lightning.app.paths import new_folder
-from iin_lightning.app.store import ModelStore
+from iin_lightning.app.runs import store
+from iin_lightning.app.runs.store import ModelStore
 from iin_lightning.errors import ConfigError
 
 NOW = "2026-01-01_10-00-00"

@@ -13,7 +13,8 @@ from zipfile import ZipFile
 import pytest
 from omegaconf import OmegaConf
 
-from iin_lightning.app import provenance, results
+from iin_lightning.app import results
+from iin_lightning.app.runs import provenance
 from iin_lightning.errors import CheckpointError
 
 

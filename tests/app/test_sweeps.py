@@ -15,10 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from iin_lightning.app.guard import FAILURE, Guard, StoppedJob, SweepStopped
-from iin_lightning.app.hints import hint
-from iin_lightning.app.jobs import Job, gather, groups, varied
-from iin_lightning.app.sweep import report, write
+from iin_lightning.app.console.hints import hint
+from iin_lightning.app.sweeps.guard import FAILURE, Guard, StoppedJob, SweepStopped
+from iin_lightning.app.sweeps.jobs import Job, gather, groups, varied
+from iin_lightning.app.sweeps.sweep import report, write
 from iin_lightning.errors import MissingExtraError, Preempted, StoppedByUser
 
 
@@ -34,7 +34,7 @@ def in_sweep(tmp_path):
     def begin(launcher="hydra._internal.core_plugins.basic_launcher.BasicLauncher"):
         folder = tmp_path / "3"
         folder.mkdir()
-        watch = {"sweep": {"_target_": "iin_lightning.app.watch.Watch"}}
+        watch = {"sweep": {"_target_": "iin_lightning.app.sweeps.watch.Watch"}}
         hydra = {
             "mode": RunMode.MULTIRUN,
             "callbacks": watch,

@@ -11,12 +11,12 @@ from rich.console import Console
 from iin_lightning.app import trust
 from iin_lightning.app.analyses.answer import FORMATS, Written, answer
 from iin_lightning.app.analyses.dimensions import together
-from iin_lightning.app.beyond import log_answer
 from iin_lightning.app.files import show_files
 from iin_lightning.app.locate import choose_device, find_runs, load_subject
 from iin_lightning.app.loggers import Wandb
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.results import FILE, table, write_summary
+from iin_lightning.app.runs.beyond import log_answer
 from iin_lightning.plots.style import save
 from iin_lightning.progress import track
 

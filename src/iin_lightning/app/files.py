@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from iin_lightning.app.groups import as_typed
+from iin_lightning.app.console.groups import as_typed
 
 LABEL = 9  # characters, with the gap behind
 

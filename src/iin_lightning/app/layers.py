@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from iin_lightning.app.build import AS_THE_DATA, class_concept
+from iin_lightning.app.runs.build import AS_THE_DATA, class_concept
 from iin_lightning.encoders.listing import Layer, layers
 from iin_lightning.encoders.pretrained import default_layer, preprocess_for
 from iin_lightning.encoders.zoo import Outside

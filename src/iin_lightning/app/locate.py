@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from iin_lightning.app.cards import uncached
-from iin_lightning.app.resume import CONFIG, read
-from iin_lightning.app.run import require
+from iin_lightning.app.runs.resume import CONFIG, read
+from iin_lightning.app.runs.run import require
 from iin_lightning.app.subject import Subject, load_model
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError
 from iin_lightning.serialization import STRUCTURE

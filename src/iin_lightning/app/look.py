@@ -15,8 +15,8 @@ from rich.text import Text
 from torch import Tensor
 
 from iin_lightning.app.cards import data_rows, uncached
+from iin_lightning.app.console.flags import user_folder
 from iin_lightning.app.files import carried, show_files, show_next
-from iin_lightning.app.flags import user_folder
 from iin_lightning.app.layers import look_at_layers
 from iin_lightning.app.quiet import quiet
 from iin_lightning.data.base import ORIGIN, Source, draw_labelled

@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from iin_lightning.app import networks
+from iin_lightning.app.console import networks
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import nn
 
-from iin_lightning.app import provenance, results
+from iin_lightning.app import results
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.cards import data_rows, terms_rows
 from iin_lightning.app.locate import model_folder
@@ -27,7 +27,8 @@ from iin_lightning.app.reporting.drawing import (
 from iin_lightning.app.reporting.page import Page, Section, Table
 from iin_lightning.app.reporting.pictures import Picture, read, vector
 from iin_lightning.app.results import section, values
-from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED
+from iin_lightning.app.runs import provenance
+from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
 from iin_lightning.app.secrets import mask
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.framing import BrokenImageError

@@ -11,15 +11,15 @@ from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import file_line
-from iin_lightning.app.guard import sentence
 from iin_lightning.app.locate import choose_device, find_runs, load_subject, model_folder
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.reporting.compare import common_folder, comparison, entry
 from iin_lightning.app.reporting.page import write
 from iin_lightning.app.reporting.run_page import Found, run_page
-from iin_lightning.app.resume import CONFIG
+from iin_lightning.app.runs.resume import CONFIG
 from iin_lightning.app.secrets import mask
 from iin_lightning.app.subject import load_model
+from iin_lightning.app.sweeps.guard import sentence
 from iin_lightning.errors import ConfigError, IINError
 
 FILE = "report.html"

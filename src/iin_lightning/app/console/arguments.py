@@ -10,9 +10,9 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from iin_lightning.app import flags
-from iin_lightning.app.groups import as_typed, group_choices, group_of, groups_with, is_group
-from iin_lightning.app.keys import ELSEWHERE, VALUE, elsewhere, exists, roots, tree_of
+from iin_lightning.app.console import flags
+from iin_lightning.app.console.groups import as_typed, group_choices, group_of, groups_with, is_group
+from iin_lightning.app.console.keys import ELSEWHERE, VALUE, elsewhere, exists, roots, tree_of
 from iin_lightning.errors import ConfigError, choices
 
 

@@ -16,7 +16,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from iin_lightning.app.flags import user_folder
+from iin_lightning.app.console.flags import user_folder
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.secrets import mask
 from iin_lightning.data.cores import usable_cores

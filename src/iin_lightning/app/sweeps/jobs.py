@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iin_lightning.app import provenance
-from iin_lightning.app.guard import FAILURE
 from iin_lightning.app.results import FILE, named, values
+from iin_lightning.app.runs import provenance
+from iin_lightning.app.sweeps.guard import FAILURE
 
 SEED = "seed"
 

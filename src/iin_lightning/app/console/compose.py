@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from iin_lightning.app.flags import user_folder
+from iin_lightning.app.console.flags import user_folder
 from iin_lightning.app.paths import conf_folder
 
 

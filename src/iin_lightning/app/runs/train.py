@@ -19,13 +19,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from iin_lightning.app import provenance, results, trust
-from iin_lightning.app.command import compose_train, nested_choice
-from iin_lightning.app.failures import explained
+from iin_lightning.app import results, trust
+from iin_lightning.app.console.command import compose_train, nested_choice
 from iin_lightning.app.files import carried, command_line, show_next, shown
 from iin_lightning.app.ranks import is_main_process, join
-from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED, read, resumed
-from iin_lightning.app.run import run
+from iin_lightning.app.runs import provenance
+from iin_lightning.app.runs.failures import explained
+from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED, read, resumed
+from iin_lightning.app.runs.run import run
 from iin_lightning.errors import STOP_SIGNALS, ConfigError, Preempted, StoppedByUser
 
 LOCK = "run.lock"

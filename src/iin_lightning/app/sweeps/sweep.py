@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from iin_lightning.app.files import show_files
-from iin_lightning.app.jobs import SEED, Job, all_numbers, gather, groups, varied
 from iin_lightning.app.results import summarize
-from iin_lightning.app.watch import Watch
+from iin_lightning.app.sweeps.jobs import SEED, Job, all_numbers, gather, groups, varied
+from iin_lightning.app.sweeps.watch import Watch
 from iin_lightning.errors import IINError, Preempted, StoppedByUser, listed
 from iin_lightning.plots.style import save
 from iin_lightning.plots.sweep import sweep_figure

@@ -13,9 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue
 
-from iin_lightning.app.compose import composed_with_hydra
-from iin_lightning.app.flags import parsed
-from iin_lightning.app.groups import group_choices
+from iin_lightning.app.console.compose import composed_with_hydra
+from iin_lightning.app.console.flags import parsed
+from iin_lightning.app.console.groups import group_choices
 
 WIDTH = 100
 COLUMN = 28  # where the meaning of an option begins

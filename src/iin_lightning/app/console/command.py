@@ -11,16 +11,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from iin_lightning.app import help, schema
-from iin_lightning.app.arguments import check_arguments
-from iin_lightning.app.compose import composed
-from iin_lightning.app.flags import flags_first
-from iin_lightning.app.groups import NESTED
-from iin_lightning.app.guard import Guard, SweepStopped, sentence
-from iin_lightning.app.hints import hint
+from iin_lightning.app import schema
+from iin_lightning.app.console import help
+from iin_lightning.app.console.arguments import check_arguments
+from iin_lightning.app.console.compose import composed
+from iin_lightning.app.console.flags import flags_first
+from iin_lightning.app.console.groups import NESTED
+from iin_lightning.app.console.hints import hint
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.secrets import refuse
-from iin_lightning.app.watch import Watch
+from iin_lightning.app.sweeps.guard import Guard, SweepStopped, sentence
+from iin_lightning.app.sweeps.watch import Watch
 from iin_lightning.errors import IINError, StoppedByUser
 
 
@@ -45,7 +46,7 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
         code = _run(Guard(job), config_name)
     finally:
         if Watch.folder is not None:
-            from iin_lightning.app.sweep import report  # noqa: PLC0415  draws: slow to import
+            from iin_lightning.app.sweeps.sweep import report  # noqa: PLC0415  draws: slow to import
 
             code = report(Watch.folder, code)
     if code:

@@ -6,9 +6,9 @@ from difflib import get_close_matches
 
 from omegaconf import DictConfig, OmegaConf
 
-from iin_lightning.app.groups import as_typed, group_choices, group_of, is_group
-from iin_lightning.app.keys import VALUE, elsewhere, roots, tree_of
-from iin_lightning.app.networks import PACKAGES
+from iin_lightning.app.console.groups import as_typed, group_choices, group_of, is_group
+from iin_lightning.app.console.keys import VALUE, elsewhere, roots, tree_of
+from iin_lightning.app.console.networks import PACKAGES
 from iin_lightning.errors import MissingExtraError, choices
 
 # Choices of Hydra's own groups that come with a package.

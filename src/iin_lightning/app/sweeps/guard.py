@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from iin_lightning.app.paths import register_resolvers
 from iin_lightning.app.secrets import mask, refuse_within
-from iin_lightning.app.watch import STOPPED, Watch
+from iin_lightning.app.sweeps.watch import STOPPED, Watch
 from iin_lightning.errors import STOP_SIGNALS, IINError, StoppedByUser
 
 FAILURE = "failure.json"

@@ -12,18 +12,19 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from iin_lightning import serialization
-from iin_lightning.app import provenance, results
-from iin_lightning.app.beyond import beyond, questions
-from iin_lightning.app.build import be_deterministic, build_trainer
-from iin_lightning.app.command import compose_train
+from iin_lightning.app import results
+from iin_lightning.app.console.command import compose_train
 from iin_lightning.app.loggers import build_loggers, finish, log_outcome
-from iin_lightning.app.outside import trained_outside
 from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process
-from iin_lightning.app.resume import CONFIG, CONFIG_RESUMED
-from iin_lightning.app.stages import Stage, build_stage
-from iin_lightning.app.store import ModelStore
+from iin_lightning.app.runs import provenance
+from iin_lightning.app.runs.beyond import beyond, questions
+from iin_lightning.app.runs.build import be_deterministic, build_trainer
+from iin_lightning.app.runs.outside import trained_outside
+from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
+from iin_lightning.app.runs.stages import Stage, build_stage
+from iin_lightning.app.runs.store import ModelStore
 from iin_lightning.app.subject import Subject, load_model
 from iin_lightning.callbacks.checkpoints import Checkpoints
 from iin_lightning.callbacks.ema import EMA

@@ -15,8 +15,8 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from iin_lightning import serialization
-from iin_lightning.app.build import build_encoder, build_factors, class_concept
-from iin_lightning.app.checks import check_encoder, expect_output, n_outputs
+from iin_lightning.app.runs.build import build_encoder, build_factors, class_concept
+from iin_lightning.app.runs.checks import check_encoder, expect_output, n_outputs
 from iin_lightning.callbacks.pictures import autoencoder_figures, interpreter_figures
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule

@@ -10,8 +10,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from iin_lightning.app.compose import composed, composed_with_hydra
-from iin_lightning.app.groups import group_of, is_group
+from iin_lightning.app.console.compose import composed, composed_with_hydra
+from iin_lightning.app.console.groups import group_of, is_group
 from iin_lightning.app.paths import conf_folder
 
 # What other programs call our keys.

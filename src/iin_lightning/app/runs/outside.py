@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from iin_lightning import serialization
-from iin_lightning.app.build import build_encoder
-from iin_lightning.app.store import ModelStore
+from iin_lightning.app.runs.build import build_encoder
+from iin_lightning.app.runs.store import ModelStore
 from iin_lightning.data.latents import fingerprint
 from iin_lightning.data.module import DataModule
 from iin_lightning.encoders.reductions import PCA

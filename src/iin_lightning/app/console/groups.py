@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from iin_lightning.app.flags import user_folder
-from iin_lightning.app.networks import PACKAGES
+from iin_lightning.app.console.flags import user_folder
+from iin_lightning.app.console.networks import PACKAGES
 from iin_lightning.app.paths import conf_folder
 
 NESTED = r"(?:data|outside)(?:\.base)+"
