@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+CODE := conftest.py src tests benchmarks docs examples experiments  # not what a user writes beside it
 
 .DEFAULT_GOAL := help
 .PHONY: quickstart test test-system check bench docs docs-check clean help
@@ -36,8 +37,8 @@ test-system: $(VENV)/installed-dev  ## servers, launchers, UMAP, pages in Chromi
 	$(BIN)/python -m pytest -m system
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -263,6 +263,7 @@ BAD = {
         ["model.factors={residual: 60, smile: 4}"],
         "no concept 'smile'.*digit, color",
     ),
+    "a text where steps are counted": (["model=unsup", "model.steps=many"], "model.steps=many must be a whole number"),
     "a missing data folder": (
         ["data=color_mnist", "paths.data=/nowhere", "data.download=false"],
         "/nowhere.*train-images-idx3-ubyte",

@@ -1,4 +1,7 @@
-"""What is seen of a network before anything is trained with it."""
+"""What is seen of numbers and networks before anything is trained with them."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -6,6 +9,33 @@ from torch import Tensor
 from iin_lightning.data.module import DataModule
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
+
+COUNTS = ("steps", "val_every", "batch_size")
+RATES = ("lr", "warmup", "hold")
+
+
+def check_numbers(model: Mapping[str, Any]) -> None:
+    """See that numbers of a recipe are some, before the encoder that it needs is trained for an hour.
+
+    Args:
+        model: the keys of ``model``.
+
+    Raises:
+        ConfigError: a text, a fraction or less than one where things are counted, or a text for another number.
+
+    Example:
+        >>> check_numbers({"steps": 1e3, "val_every": 100, "batch_size": 25, "lr": 1e-3, "warmup": 0, "hold": 0})
+        Traceback (most recent call last):
+        iin_lightning.errors.ConfigError: model.steps=1000.0 must be a whole number from 1 on, such as 1000.
+    """
+    for key in (key for key in COUNTS if key in model):
+        value = model[key]
+        if not isinstance(value, int) or value < 1:
+            such = max(1, int(value)) if isinstance(value, int | float) else 100
+            raise ConfigError(f"model.{key}={value} must be a whole number from 1 on, such as {such}.")
+    for key in (key for key in RATES if key in model):
+        if not isinstance(model[key], int | float):
+            raise ConfigError(f"model.{key}={model[key]} must be a number.")
 
 
 @torch.no_grad()
