@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torchvision.models import vgg16
 
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.runs.stages import autoencode
 from iin_lightning.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
 from iin_lightning.tasks.autoencode import Autoencode

@@ -36,7 +36,7 @@ from rich.table import Table
 from torch import nn
 from translator import FEW, Authors, AuthorsFlow
 
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.runs.run import require
 from iin_lightning.app.runs.stages import Stage, build_stage

@@ -40,10 +40,12 @@ def _write_mnist(folder: Path, suffix: str = "") -> None:
 
 def pytest_collection_modifyitems(config, items):
     """What starts real servers, launchers or a browser is asked for by its mark; else it says why it is skipped."""
-    if not config.option.markexpr:
+    if "system" not in config.option.markexpr:
         for item in items:
             if item.get_closest_marker("system"):
-                item.add_marker(pytest.mark.skip(reason="takes long, and more than Python: make test-system"))
+                item.add_marker(
+                    pytest.mark.skip(reason="needs more than Python: make test-system, or pytest -m system")
+                )
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from iin_lightning import serialization
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.report import report
 from iin_lightning.encoders import Autoencoder, Classifier, Split

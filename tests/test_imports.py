@@ -15,6 +15,13 @@ def test_a_notebook_loads_neither_lightning_nor_hydra_nor_wandb(statement):
     assert out.stdout.strip() == "[]"
 
 
+def test_the_process_of_a_map_loads_neither_the_page_nor_lightning():
+    heavy = ("gradio", "pytorch_lightning", "hydra", "matplotlib")
+    code = f"import sys, iin_lightning.app.explore.embedding; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_help_loads_no_torch():
     code = (
         "import sys, runpy; sys.argv = ['train', '--help'];\n"

@@ -3,7 +3,7 @@
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from iin_lightning.app.console.command import command
+from iin_lightning.app.command import command
 from iin_lightning.app.schema import Evaluate
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from iin_lightning.app.console.command import command
+from iin_lightning.app.command import command
 
 
 @dataclass

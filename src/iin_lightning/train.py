@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from iin_lightning.app.console.command import command
+from iin_lightning.app.command import command
 
 
 def job(config: DictConfig) -> float | None:

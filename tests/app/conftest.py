@@ -93,8 +93,7 @@ def browser(tmp_path_factory):
     """A headless Chromium: Debian's, driven by Selenium."""
     webdriver = pytest.importorskip("selenium.webdriver")
     paths = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if None in paths.values():
-        pytest.skip("chromium and chromedriver are absent: apt install chromium chromium-driver")
+    assert None not in paths.values(), "chromium and chromedriver are absent: apt install chromium chromium-driver"
     options = webdriver.ChromeOptions()
     options.binary_location = paths["chromium"]
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):

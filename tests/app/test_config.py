@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.console.hints import hint
 from iin_lightning.app.paths import conf_folder, run_folder
 from iin_lightning.app.runs.store import recipe_key

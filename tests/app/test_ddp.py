@@ -31,14 +31,13 @@ GAME = (
 )
 # After training: the judge is not in the store, and who trains it alone must not wait for the other process.
 QUESTIONS = (
-    "+evaluation.metric=[likelihood,quality]",
-    "+evaluation.extractor=classifier",
-    "+evaluation.count=20",
+    "+evaluation.metric=[likelihood]",
     "+analysis@analyses.walk=walk",
     "analyses.walk.walks=4",
     "analyses.walk.draws=3",
     "analyses.walk.steps=3",
 )
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 
 
 @pytest.fixture
@@ -106,8 +105,9 @@ def assert_same_numbers(together, alone):
         assert list(together[name].values()) == pytest.approx(list(steps.values()), rel=1e-5, abs=floor), name
 
 
-def test_pairs_of_cached_latents_on_two_processes(start, alone, arguments, tmp_path):
-    (said,) = start("iin_lightning.train", *arguments("two", "model=sup"), f"hydra.run.dir={tmp_path}/run")
+def test_pairs_of_cached_latents_under_torchrun(start, alone, arguments, tmp_path):
+    command = (*TORCHRUN, "iin_lightning.train", *arguments("two", "model=sup"), f"hydra.run.dir={tmp_path}/run")
+    (said,) = start(*command)
     assert said.count("Training the encoder first") == 1, "the first process speaks for both"
     models = {folder.name: folder for folder in (tmp_path / "two" / "models").iterdir() if folder.is_dir()}
     assert len(list((tmp_path / "run").glob("metrics*.csv"))) == 1
@@ -141,14 +141,15 @@ def test_the_adversarial_game_under_srun(start, alone, arguments, tmp_path):
     assert_same_numbers(together, alone(*GAME))
 
 
-def test_single_cached_latents_and_questions_about_them_under_torchrun(start, alone, arguments, tmp_path):
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "iin_lightning.train")
-    start(*torchrun, *arguments("two", "model=unsup", *QUESTIONS), f"paths.outputs={tmp_path}/out")
+def test_single_cached_latents_and_questions_about_them_on_two_processes(start, alone, arguments, tmp_path):
+    start("iin_lightning.train", *arguments("two", "model=unsup", *QUESTIONS), f"paths.outputs={tmp_path}/out")
     (together,) = tmp_path.glob("out/*/*")
     assert_same_numbers(together, alone("model=unsup", *QUESTIONS))
     results = json.loads((together / "results.json").read_text())
-    assert set(results["evaluation"]) == {"likelihood", "quality"}
+    assert set(results["evaluation"]) == {"likelihood"}
     assert results["analysis"]["walk"]["factors"]["residual"]
+    (judge,) = (tmp_path / "two" / "models").glob("*-classify-*/results.json")
+    assert judge.stat().st_mtime > (together / "model" / "model.safetensors").stat().st_mtime
 
 
 @pytest.mark.system

@@ -17,8 +17,7 @@ from torchvision.transforms.v2 import RandomInvert
 
 from iin_lightning.app import look as looking
 from iin_lightning.app.console import networks
-from iin_lightning.app.console.command import register_resolvers
-from iin_lightning.app.paths import conf_folder
+from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.data.images import ImageTensor

@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 
 from iin_lightning import serialization
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.app.runs.build import build_factors
 from iin_lightning.app.runs.checks import check_encoder

@@ -264,6 +264,14 @@ BAD = {
         "no concept 'smile'.*digit, color",
     ),
     "a text where steps are counted": (["model=unsup", "model.steps=many"], "model.steps=many must be a whole number"),
+    "steps without an end": (
+        ["model=unsup", "model.steps=inf"],
+        "model.steps=inf must be .* from 1 on, such as 100",
+    ),
+    "no number of steps": (["model=unsup", "model.steps=true"], "model.steps=True must be a whole number"),
+    "a part of a step": (["model=unsup", "model.val_every=0.5"], "model.val_every=0.5 must be a whole number"),
+    "a text for a rate": (["model=unsup", "model.lr=fast"], "model.lr=fast must be a number"),
+    "a text in another recipe": (["model=sup", "+judge.model.steps=many"], "judge.model.steps=many must be a whole"),
     "a missing data folder": (
         ["data=color_mnist", "paths.data=/nowhere", "data.download=false"],
         "/nowhere.*train-images-idx3-ubyte",
@@ -284,6 +292,7 @@ def test_bad_input_gets_a_sentence_before_any_training(command, tiny, workplace,
     assert process.returncode == 2, process.stderr
     assert "Traceback" not in process.stderr
     assert "Training" not in process.stdout
+    assert not (tmp_path / "models").exists()
     assert re.search(text, process.stderr.replace("\n", " ")), process.stderr
 
 

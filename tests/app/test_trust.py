@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from iin_lightning import serialization, trusted
 from iin_lightning.app import trust
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.encoders import Autoencoder
 from iin_lightning.errors import CheckpointError
@@ -43,7 +43,7 @@ REFUSED = {
     "nested": ("{a: [{b: {_target_: os.system, command: touch evil}}]}", "names os.system, which"),
     "code": ("{_target_: builtins.eval}", "names builtins.eval"),
     "a stranger": ("{_target_: stranger.Guest}", r"names stranger.Guest.*trust=\[stranger\]"),
-    "through a module of ours": ("{_target_: iin_lightning.app.console.command.os.system}", r"\((posix|nt)\.system\)"),
+    "through a module of ours": ("{_target_: iin_lightning.app.command.os.system}", r"\((posix|nt)\.system\)"),
     "through a module of torch": ("{_target_: torch.nn.modules.module.functools.partial}", r"\(functools\.partial\)"),
     "torch, but not layers": ("{_target_: torch.hub.load}", "names torch.hub.load"),
     "torch's reader": ("{_target_: torch.load}", "names torch.load"),
@@ -55,7 +55,7 @@ REFUSED = {
         "{_target_: iin_lightning.app.runs.run.require}",
         "names iin_lightning.app.runs.run.require",
     ),
-    "what composes": ("{_target_: iin_lightning.app.console.command.compose_train}", "compose_train"),
+    "what composes": ("{_target_: iin_lightning.app.console.compose.compose_train}", "compose_train"),
     "what trusts": ("{_target_: iin_lightning.serialization.trust}", "serialization.trust"),
     "what is no function": ("{_target_: iin_lightning.app.schema}", "app.schema"),
     "what is nowhere": ("{_target_: torch.nn.Nothing}", "cannot be imported"),

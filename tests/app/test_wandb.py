@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from tests.wandb_records import stored
 
 from iin_lightning.app.loggers import RUN, Wandb
-from iin_lightning.app.runs.workspace import SWEPT, layout, logged
+from iin_lightning.app.reporting.workspace import SWEPT, layout, logged
 from iin_lightning.app.secrets import mask, plain, refuse_within
 from iin_lightning.errors import CheckpointError, ConfigError, MissingExtraError
 

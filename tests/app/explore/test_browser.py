@@ -142,24 +142,33 @@ def test_swap_saves_and_comes_back(page, tmp_path):
 
 
 def chosen(page, where):
-    """The places of the images that are marked."""
-    return [int(one.get_attribute("data-place")) for one in page.css(f"#{where} [aria-pressed='true']")]
+    """The places of the images that are marked, and what is written on them."""
+    marked = page.css(f"#{where} [aria-pressed='true']")
+    return {int(one.get_attribute("data-place")): one.get_attribute("data-role") for one in marked}
 
 
-@pytest.mark.parametrize(("name", "first"), [("Swap", [0, 1]), ("Walk", [0]), ("Sample", [0, 1])])
-def test_what_was_chosen_is_marked(page, name, first):
+@pytest.mark.parametrize(
+    ("name", "roles"), [("Swap", ("target", "source")), ("Walk", ("",)), ("Sample", ("first", "last"))]
+)
+def test_what_was_chosen_is_marked(page, name, roles):
     page.open()
     page.tab(name)
     where = "sample-grid" if name == "Sample" else f"{name.lower()}-gallery"
-    page.until(lambda: chosen(page, where) == first, "the marks of the first state")
+    page.until(lambda: chosen(page, where) == dict(enumerate(roles)), "the marks of the first state")
+    others = dict(list(enumerate(roles))[1:])
     for place in (5, 9, 5):
         page.click(f"#{where} [data-place='{place}']")
-        page.until(lambda place=place: chosen(page, where) == sorted([place, *first[1:]]), f"a mark on {place}")
+        page.until(lambda place=place: chosen(page, where) == {place: roles[0], **others}, f"a mark on {place}")
     page.tab("Walk" if name == "Swap" else "Swap")
     page.tab(name)
     page.click(f"#{where} [data-place='7']")
-    page.until(lambda: chosen(page, where) == sorted([7, *first[1:]]), "a mark, after another tab was open")
+    page.until(lambda: chosen(page, where) == {7: roles[0], **others}, "a mark, after another tab was open")
     page.shot(f"{name.lower()}_chosen_1280")
+    if others:
+        page.click(f"#{where} [data-place='1']")
+        page.until(lambda: chosen(page, where) == {1: "both"}, "one mark for both")
+    page.open("?" + page.link().partition("?")[2])
+    page.until(lambda: chosen(page, where) == ({1: "both"} if others else {7: ""}), "the marks of a link")
     assert not page.complaints()
 
 

@@ -21,7 +21,7 @@ pytest.importorskip("gradio", reason="the page needs the extra explore")
 
 from tests.explored import make
 
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.explore.downloads import png_of
 from iin_lightning.app.explore.fields import Fields
 from iin_lightning.app.explore.models import Models

@@ -26,7 +26,7 @@ START = 90  # seconds that a process may take until it speaks, beside other test
 TRAINER = """
 import sys, time
 from pathlib import Path
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.models import Models
 from iin_lightning.app.explore.serve import exit_on_signals

@@ -9,8 +9,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from iin_lightning.app import schema
 from iin_lightning.app.console.flags import user_folder
-from iin_lightning.app.paths import conf_folder
+from iin_lightning.app.paths import conf_folder, register_resolvers
 
 
 def composed(config_name: str, overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
@@ -41,6 +42,13 @@ def composed_with_hydra(
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         return hydra.compose_config(config_name, [*_search(folder), *overrides], run_mode=mode, from_shell=False)
+
+
+def compose_train(*overrides: str, config_dir: str | None = None) -> DictConfig:
+    """Compose ``conf/train.yaml`` with overrides, without running anything; see ``composed``."""
+    schema.register()
+    register_resolvers()
+    return composed("train", overrides, config_dir)
 
 
 def _search(folder: str | None) -> list[str]:

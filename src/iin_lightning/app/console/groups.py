@@ -22,6 +22,18 @@ def as_typed(override: str) -> str:
     return re.sub(rf"^data@({NESTED})(?=$|=)", r"\1", override)
 
 
+def nested_choice(argument: str) -> str:
+    """What a user types of the data set whose images are changed, in Hydra's words; any other argument as it is.
+
+    Example:
+        >>> nested_choice("data.base=celeba"), nested_choice("outside.base.base=mnist,celeba")
+        ('data@data.base=celeba', 'data@outside.base.base=mnist,celeba')
+        >>> nested_choice("data.base.limit=7"), nested_choice("data.base={_target_: mine.Images}")
+        ('data.base.limit=7', 'data.base={_target_: mine.Images}')
+    """
+    return re.sub(rf"^({NESTED})=(?=[\w(])(?!null$)", r"data@\1=", argument)
+
+
 def group_of(key: str) -> str | None:
     """The group that a key chooses from; None if it is no group's.
 

@@ -1,6 +1,7 @@
 """A map of a factor that a process of its own makes: UMAP holds Python's lock while it computes, and all would wait.
 
-That process imports this module, and with it no more than it needs: else it would take longer to start than to work.
+That process imports this module, and with it no more than it needs (besides the command's own, which is imported
+again): else it would take longer to start than to work.
 """
 
 from importlib.metadata import PackageNotFoundError, version

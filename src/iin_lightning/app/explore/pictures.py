@@ -7,6 +7,7 @@ number of channels and S its side in pixels.
 import base64
 import binascii
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -158,7 +159,7 @@ def row(*tiles: str, kind: str = "") -> str:
 
 
 def buttons(images: Tensor, captions: Sequence[str]) -> str:
-    """HTML of images (n, C, S, S) that are clicked, made small where they are large; see ``PICK``.
+    """HTML of images (n, C, S, S) that are clicked, made small where they are large; see ``pick``.
 
     Args:
         images: in [-1, 1].
@@ -174,13 +175,25 @@ def buttons(images: Tensor, captions: Sequence[str]) -> str:
     return f'<div class="iin-gallery">{"".join(made)}</div>'
 
 
-PICK = """
+def pick(*roles: str) -> str:
+    """``js_on_load`` of a ``gr.HTML`` with ``buttons`` and a prop ``chosen``: the places of those that are marked.
+
+    The data of its event ``click`` say which ``place`` was clicked.
+
+    Args:
+        *roles: what the chosen ones are called where there are several, in the order of ``chosen``. They stand in the
+            script, since gradio forgets what was a prop of a tab that has not been opened yet.
+    """
+    return f"const roles = {json.dumps(roles)};" + _PICK
+
+
+_PICK = """
 const mark = () => element.querySelectorAll('[data-place]').forEach(button => {
   const places = props.chosen ?? [], place = Number(button.dataset.place);
-  const roles = (props.roles ?? []).filter((role, i) => places[i] === place);
+  const mine = roles.filter((role, i) => places[i] === place);
   button.setAttribute('aria-pressed', places.includes(place));
-  button.setAttribute('aria-description', roles.join(' and '));
-  button.dataset.role = roles.length > 1 ? 'both' : roles.join();
+  button.setAttribute('aria-description', mine.join(' and '));
+  button.dataset.role = mine.length > 1 ? 'both' : mine.join();
 });
 element.addEventListener('click', event => {
   const button = event.target.closest('[data-place]');
@@ -188,11 +201,6 @@ element.addEventListener('click', event => {
 });
 watch(['value', ...Object.keys({chosen: 0})], mark);  // a word in quotes gradio takes for the name of an event
 mark();
-"""
-"""``js_on_load`` of a ``gr.HTML`` with ``buttons`` and, as its prop ``chosen``, the places of those that are marked.
-
-A prop ``roles`` names them where there are several: the first place is that of the first role, and so on.
-The data of its event ``click`` say which ``place`` was clicked.
 """
 
 

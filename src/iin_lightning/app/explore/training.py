@@ -27,7 +27,7 @@ from iin_lightning.app.explore.models import Models
 from iin_lightning.app.explore.recipe import new_folder, quoted, recipe_of, words, written
 from iin_lightning.app.explore.states import ConceptState
 from iin_lightning.app.explore.watched import PROGRESS, Watched
-from iin_lightning.app.sweeps.guard import sentence
+from iin_lightning.app.sentence import sentence
 from iin_lightning.errors import ConfigError
 
 SAID, ERRORS = "said.txt", "errors.txt"

@@ -18,8 +18,8 @@ from iin_lightning.app.reporting.page import write
 from iin_lightning.app.reporting.run_page import Found, run_page
 from iin_lightning.app.runs.resume import CONFIG
 from iin_lightning.app.secrets import mask
+from iin_lightning.app.sentence import sentence
 from iin_lightning.app.subject import load_model
-from iin_lightning.app.sweeps.guard import sentence
 from iin_lightning.errors import ConfigError, IINError
 
 FILE = "report.html"

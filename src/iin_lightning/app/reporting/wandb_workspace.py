@@ -9,7 +9,7 @@ from rich.console import Console
 from iin_lightning.app.files import show_files
 from iin_lightning.app.locate import find_runs
 from iin_lightning.app.loggers import wandb_errors
-from iin_lightning.app.runs.workspace import layout, logged, packages
+from iin_lightning.app.reporting.workspace import layout, logged, packages
 from iin_lightning.errors import ConfigError
 
 LATEST = 50

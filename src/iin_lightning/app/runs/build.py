@@ -1,4 +1,4 @@
-"""From a configuration to built objects: beyond this room nobody sees a DictConfig."""
+"""From a configuration to built objects: beyond app/ nobody sees a DictConfig."""
 
 import inspect
 import os

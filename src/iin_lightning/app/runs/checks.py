@@ -1,5 +1,6 @@
 """What is seen of numbers and networks before anything is trained with them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,28 +15,30 @@ COUNTS = ("steps", "val_every", "batch_size")
 RATES = ("lr", "warmup", "hold")
 
 
-def check_numbers(model: Mapping[str, Any]) -> None:
-    """See that numbers of a recipe are some, before the encoder that it needs is trained for an hour.
+def check_numbers(model: Mapping[str, Any], where: str) -> None:
+    """See that numbers of a recipe are some, before anything is trained that it needs.
 
     Args:
-        model: the keys of ``model``.
+        model: the keys of ``model``, as many as there are.
+        where: they stand, for the error.
 
     Raises:
-        ConfigError: a text, a fraction or less than one where things are counted, or a text for another number.
+        ConfigError: where things are counted, no whole number from 1 on; or a text for another number.
 
     Example:
-        >>> check_numbers({"steps": 1e3, "val_every": 100, "batch_size": 25, "lr": 1e-3, "warmup": 0, "hold": 0})
+        >>> check_numbers({"steps": 1e3, "lr": 1e-3}, "model")
         Traceback (most recent call last):
         iin_lightning.errors.ConfigError: model.steps=1000.0 must be a whole number from 1 on, such as 1000.
     """
     for key in (key for key in COUNTS if key in model):
         value = model[key]
-        if not isinstance(value, int) or value < 1:
-            such = max(1, int(value)) if isinstance(value, int | float) else 100
-            raise ConfigError(f"model.{key}={value} must be a whole number from 1 on, such as {such}.")
+        if type(value) is not int or value < 1:  # true is an int, too
+            such = int(value) if isinstance(value, float) and math.isfinite(value) and value >= 1 else 100
+            raise ConfigError(f"{where}.{key}={value} must be a whole number from 1 on, such as {such}.")
     for key in (key for key in RATES if key in model):
-        if not isinstance(model[key], int | float):
-            raise ConfigError(f"model.{key}={model[key]} must be a number.")
+        value = model[key]
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ConfigError(f"{where}.{key}={value} must be a number.")
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.app import trust
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.errors import CheckpointError, ConfigError
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iin_lightning import serialization
 from iin_lightning.app import results
-from iin_lightning.app.console.command import compose_train
+from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.loggers import build_loggers, finish, log_outcome
 from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.quiet import quiet
@@ -57,7 +57,8 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     quiet()
-    check_numbers(config.model)
+    for where in ("model", "first_stage.model", "judge.model"):
+        check_numbers(OmegaConf.select(config, where) or {}, where)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         name = CONFIG if origin is config else CONFIG_RESUMED

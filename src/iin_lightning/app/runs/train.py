@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from iin_lightning.app import results, trust
-from iin_lightning.app.console.command import compose_train, nested_choice
+from iin_lightning.app.console.compose import compose_train
+from iin_lightning.app.console.groups import nested_choice
 from iin_lightning.app.files import carried, command_line, show_next, shown
 from iin_lightning.app.ranks import is_main_process, join
 from iin_lightning.app.runs import provenance

@@ -1,1 +1,1 @@
-"""Many runs of one command: their failures, and the table that they end in."""
+"""Sweeps: jobs whose failure is their own, a single run among them, and the table that many end in."""

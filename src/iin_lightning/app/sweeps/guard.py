@@ -12,14 +12,13 @@ from datetime import datetime
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from iin_lightning.app.paths import register_resolvers
 from iin_lightning.app.secrets import mask, refuse_within
+from iin_lightning.app.sentence import sentence
 from iin_lightning.app.sweeps.watch import STOPPED, Watch
-from iin_lightning.errors import STOP_SIGNALS, IINError, StoppedByUser
+from iin_lightning.errors import STOP_SIGNALS, StoppedByUser
 
 FAILURE = "failure.json"
 
@@ -110,22 +109,6 @@ class Guard:
             print(f"\nJob {hydra.job.num} failed: {reason}", file=sys.stderr)
             return None
         return value if value is not None and math.isfinite(value) else None
-
-
-def sentence(error: BaseException) -> IINError | None:
-    """What a user can cure; what a constructor says of its arguments reaches us through Hydra's instantiate.
-
-    Args:
-        error: perhaps caused by such an error.
-
-    Example:
-        >>> sentence(IINError("Only positive numbers are allowed."))
-        IINError('Only positive numbers are allowed.')
-    """
-    cause: BaseException | None = error
-    while isinstance(cause, HydraException | OmegaConfBaseException):
-        cause = cause.__cause__
-    return cause if isinstance(cause, IINError) else None
 
 
 def _note(error: Exception, folder: Path, overrides: list[str]) -> str:

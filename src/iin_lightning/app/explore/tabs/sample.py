@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.fields import Fields
-from iin_lightning.app.explore.pictures import PICK, buttons, row, tile
+from iin_lightning.app.explore.pictures import buttons, pick, row, tile
 from iin_lightning.app.explore.states import SAMPLES, SEEDS, SampleState
 from iin_lightning.app.explore.tabs.tab import Tab
 from iin_lightning.errors import ConfigError
@@ -43,7 +43,7 @@ class SampleTab(Tab[SampleState]):
                     self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="sample-seed")
                     self.next = gr.Button("Next seed", size="sm", elem_id="sample-next")
                 self.role = gr.Radio(list(ENDS), value="first", label="A click chooses the", elem_id="sample-role")
-                self.grid = gr.HTML(js_on_load=PICK, chosen=[], roles=list(ENDS), elem_id="sample-grid")
+                self.grid = gr.HTML(js_on_load=pick(*ENDS), chosen=[], elem_id="sample-grid")
             with gr.Column(scale=3, min_width=300):
                 self.result = gr.HTML(elem_id="sample-result")
                 self.blend = gr.Slider(

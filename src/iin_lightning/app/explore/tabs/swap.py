@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.fields import Fields
 from iin_lightning.app.explore.per_model import per_model
-from iin_lightning.app.explore.pictures import PICK, Picture, bars, buttons, row, tile
+from iin_lightning.app.explore.pictures import Picture, bars, buttons, pick, row, tile
 from iin_lightning.app.explore.states import SwapState
 from iin_lightning.app.explore.tabs.tab import Tab
 from iin_lightning.app.explore.uploads import uploaded
@@ -39,7 +39,7 @@ class SwapTab(Tab[SwapState]):
         with gr.Row(elem_classes="iin-panes"):
             with gr.Column(scale=2, min_width=300):
                 self.role = gr.Radio(list(ROLES), value="target", label="A click chooses the", elem_id="swap-role")
-                self.gallery = gr.HTML(js_on_load=PICK, chosen=[], roles=list(ROLES), elem_id="swap-gallery")
+                self.gallery = gr.HTML(js_on_load=pick(*ROLES), chosen=[], elem_id="swap-gallery")
                 with gr.Row():
                     self.uploads = {
                         role: gr.UploadButton(f"Upload a {role}", size="sm", type="binary", elem_id=f"upload-{role}")

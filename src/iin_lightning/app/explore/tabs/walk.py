@@ -13,7 +13,7 @@ from torch import Tensor
 from iin_lightning.app.explore.directions import DIRECTIONS
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.fields import Fields
-from iin_lightning.app.explore.pictures import PICK, Picture, bars, row, tile
+from iin_lightning.app.explore.pictures import Picture, bars, pick, row, tile
 from iin_lightning.app.explore.states import FARTHEST, MOST_ATTRIBUTES, SEEDS, WalkState
 from iin_lightning.app.explore.tabs.swap import chosen_in, gallery, output, spoken
 from iin_lightning.app.explore.tabs.tab import Tab
@@ -41,7 +41,7 @@ class WalkTab(Tab[WalkState]):
         )
         with gr.Row(elem_classes="iin-panes"):
             with gr.Column(scale=2, min_width=300):
-                self.gallery = gr.HTML(js_on_load=PICK, chosen=[], elem_id="walk-gallery")
+                self.gallery = gr.HTML(js_on_load=pick(), chosen=[], elem_id="walk-gallery")
                 self.upload = gr.UploadButton("Upload a picture", size="sm", type="binary", elem_id="upload-walk")
             with gr.Column(scale=3, min_width=300):
                 with gr.Row(elem_id="walk-stage"):

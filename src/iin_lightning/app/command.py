@@ -1,7 +1,6 @@
 """How a command starts and how it fails: Hydra around a function, errors as sentences."""
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 from iin_lightning.app import schema
 from iin_lightning.app.console import help
 from iin_lightning.app.console.arguments import check_arguments
-from iin_lightning.app.console.compose import composed
 from iin_lightning.app.console.flags import flags_first
-from iin_lightning.app.console.groups import NESTED
+from iin_lightning.app.console.groups import nested_choice
 from iin_lightning.app.console.hints import hint
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.secrets import refuse
-from iin_lightning.app.sweeps.guard import Guard, SweepStopped, sentence
+from iin_lightning.app.sentence import sentence
+from iin_lightning.app.sweeps.guard import Guard, SweepStopped
 from iin_lightning.app.sweeps.watch import Watch
 from iin_lightning.errors import IINError, StoppedByUser
 
@@ -101,25 +100,6 @@ def _ended(error: Exception) -> str | None:
     return "The last job of the grid has failed." if "`Study.stop` is supposed" in str(error) else None
 
 
-def nested_choice(argument: str) -> str:
-    """What a user types of the data set whose images are changed, in Hydra's words; any other argument as it is.
-
-    Example:
-        >>> nested_choice("data.base=celeba"), nested_choice("outside.base.base=mnist,celeba")
-        ('data@data.base=celeba', 'data@outside.base.base=mnist,celeba')
-        >>> nested_choice("data.base.limit=7"), nested_choice("data.base={_target_: mine.Images}")
-        ('data.base.limit=7', 'data.base={_target_: mine.Images}')
-    """
-    return re.sub(rf"^({NESTED})=(?=[\w(])(?!null$)", r"data@\1=", argument)
-
-
 def _say(text: str, code: int) -> int:
     print(f"\n{text}", file=sys.stderr)
     return code
-
-
-def compose_train(*overrides: str, config_dir: str | None = None) -> DictConfig:
-    """Compose ``conf/train.yaml`` with overrides, without running anything; see ``composed``."""
-    schema.register()
-    register_resolvers()
-    return composed("train", overrides, config_dir)
