@@ -192,6 +192,7 @@ def test_nobody_is_told_from_himself_and_grey_needs_a_channel_each(runs, evaluat
     assert (found["outside"], found["images"]["outside"]) == ("fashion_mnist", 20)
 
 
+@pytest.mark.system
 def test_two_processes_measure_what_one_does(runs, evaluate, tmp_path):
     folder = shutil.copytree(runs / "0", tmp_path / "run")
     # The judge's recipe asks for two processes of its own, but here the first process trains it alone.

@@ -180,6 +180,7 @@ def _until(workshop, condition, patience=90):
     return seen
 
 
+@pytest.mark.system
 def test_a_concept_is_trained_and_becomes_a_model(workshop):
     workshop, model = workshop
     drawn = to_text(255 - read_sketch("round"))

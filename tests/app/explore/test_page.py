@@ -79,9 +79,13 @@ class Visitor:
 
 @pytest.fixture(scope="module")
 def page(models, tmp_path_factory):
+    """A page that offers UMAP, and has principal components where nobody asks for it: installed or not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        patch.setattr("iin_lightning.app.explore.maps.has_umap", lambda: True)
         page = Page(models)
+        patch.setattr("iin_lightning.app.explore.maps.has_umap", lambda: False)
+        page.tabs["map"].maps = Maps()
         page.blocks.launch(**settings(), server_name="127.0.0.1")
         yield page
         page.blocks.close()
