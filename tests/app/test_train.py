@@ -216,9 +216,14 @@ def assert_same_state(a, b):
     assert a["lr_schedulers"] == b["lr_schedulers"]
 
 
-def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(command, environment, tiny, workplace, tmp_path):
-    """Of other signals and models test_faults.py tells, in forks."""
-    arguments = ["model=sup", "model.steps=200", "model.val_every=50", *tiny("model.steps", "model.val_every")]
+@pytest.mark.parametrize("model", ["sup", pytest.param("autoencoder", marks=pytest.mark.system)])
+def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(
+    command, environment, tiny, workplace, tmp_path, model
+):
+    """Of other signals test_faults.py tells, in forks."""
+    arguments = [f"model={model}", "model.steps=200", "model.val_every=50", *tiny("model.steps", "model.val_every")]
+    if model == "autoencoder":
+        arguments = [a for a in arguments if not a.startswith("+")] + [f"paths.models={tmp_path}/models"]
     command(*arguments, f"hydra.run.dir={tmp_path}/whole")
     stopped = tmp_path / "stopped"
     process = subprocess.Popen(

@@ -418,6 +418,9 @@ def test_a_picture_is_uploaded_and_no_image_is_refused(visitor, explored):
     own = Picture.of(to_pixels(explored.image(Picture(item=33))))
     shown = visitor.call("upload-target", "upload", upload_target=visitor.upload("mine.png", own.png))
     assert "uploaded" in shown["swap-target"]
+    assert shown["swap-gallery"]["props"]["chosen"] == [None, 1], (
+        "no mark is the target's, and the source keeps its own"
+    )
     assert images(shown["swap-target"])[0] == data_uri(explored.image(own))
     before = dict(visitor.values)
     visitor.call("upload-target", "upload", upload_target=visitor.upload("no.png", b"no image"))
