@@ -102,7 +102,7 @@ def table(title: str, rows: Sequence[Row]) -> Table:
 def machine() -> dict[str, str | int | float]:
     """What the times belong to; a load above the number of threads says that they were disturbed."""
     info = Path("/proc/cpuinfo")  # where there is none, platform says what it can
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": models[0] if models else platform.processor() or platform.machine(),
@@ -131,14 +131,14 @@ def record(benchmark: str, findings: Mapping[str, object] | Sequence[Row], short
         findings = {
             each.name: {key: value for key, value in asdict(each).items() if key != "name"} for each in findings
         }
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     results[f"{benchmark}, short" if short else benchmark] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
         "findings": findings,
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:

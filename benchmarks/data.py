@@ -81,7 +81,7 @@ def processor_seconds() -> float:
     """What this process and the children that it has now have used so far, on all cores together."""
     ticks = 0
     for child in multiprocessing.active_children():
-        fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])  # in user and in kernel mode
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -97,7 +97,7 @@ def memory() -> float:
     """MB that this process and its workers hold together: their own and shared memory, not pages of mapped files."""
     total = 0
     for pid in (os.getpid(), *(child.pid for child in multiprocessing.active_children())):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             if name in ("Pss_Anon", "Pss_Shmem"):
                 total += int(value.split()[0])

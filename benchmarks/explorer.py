@@ -208,20 +208,20 @@ def reload(address: str, count: int) -> None:
 def memory(pid: int) -> float:
     """Megabytes of a process in main memory; 0 where the system does not say."""
     status = Path(f"/proc/{pid}/status")
-    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text()) if status.is_file() else None
+    found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text(encoding="utf-8")) if status.is_file() else None
     return int(found[1]) / 1024 if found else 0.0
 
 
 def measure(said: list[str], folder: Path, moves: int, seconds: float, loads: int) -> dict[str, float]:
     """Start the page, ask it, end it."""
     log = folder / "page.log"
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         command = [sys.executable, "-m", "iin_lightning.explore", *said, "port=0"]
         page = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
-        while (address := re.search(r"http://[\d.]+:\d+", log.read_text())) is None:
+        while (address := re.search(r"http://[\d.]+:\d+", log.read_text(encoding="utf-8"))) is None:
             if page.poll() is not None:
-                sys.exit(log.read_text())
+                sys.exit(log.read_text(encoding="utf-8"))
             time.sleep(0.2)
         found: dict[str, float] = {}
         for tab in SLIDERS:

@@ -62,7 +62,7 @@ def end(run: Path) -> tuple[object, ...]:
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     moments = [list(o["state"].values()) for o in state["optimizer_states"]]
     numbers = [value for of in moments for one in of for value in one.values()] + list(state["state_dict"].values())
-    results = json.loads((run / "results.json").read_text())
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     model = (run / "model" / "model.safetensors").read_bytes()
     return (
         torch.cat([n.flatten().double() for n in numbers]).tolist(),

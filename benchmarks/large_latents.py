@@ -60,7 +60,7 @@ def peak_mb() -> float:
 
 def held_mb() -> float:
     """Of now: an earlier peak, that of making the latents, would hide a part of what comes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize() / 2**20
 
 
 def measure(hidden: int, dim: int, batch_size: int, steps: int) -> Found:

@@ -96,7 +96,7 @@ def process_peak() -> float:
     """MB at the highest so far."""
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     return int(fields["VmHWM"].split()[0]) / 2**10
 
 

@@ -188,7 +188,7 @@ def draw(ours: Sequence[Point], baseline: Sequence[Point]) -> Figure:
 
 def write(curves: dict[str, list[Point]], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "time_to_quality.csv").open("w", newline="") as file:
+    with (folder / "time_to_quality.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["curve", *(field.name for field in fields(Point))])
         writer.writeheader()
         writer.writerows({"curve": name} | asdict(point) for name, points in curves.items() for point in points)

@@ -74,7 +74,7 @@ def test_what_takes_too_long_is_killed_with_its_children(run_command, tmp_path):
 
 def runs(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
             return file.read().rsplit(")", 1)[1].split()[0] != "Z"  # a zombie, which nobody has asked for yet
     except FileNotFoundError:
         return False

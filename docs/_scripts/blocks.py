@@ -75,7 +75,7 @@ def read(root: Path, path: Path) -> Page:
     """
     page = Page(path.relative_to(root).as_posix())
     said: str | None = None
-    lines = enumerate(path.read_text().splitlines(), 1)
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
     for number, line in lines:
         if (check := CHECK.search(line)) is not None:
             if check[1].startswith("page="):

@@ -166,7 +166,7 @@ def _commands(root: Path) -> str:
     lines += ["| group | what it decides |", "|---|---|"]
     lines += [f"| [`{group}`]({group}.md) | {said} |" for group, said in GROUPS.items()]
     for command, (file, name) in COMMANDS.items():
-        content = yaml.safe_load((root / "conf" / f"{command}.yaml").read_text())
+        content = yaml.safe_load((root / "conf" / f"{command}.yaml").read_text(encoding="utf-8"))
         template = content["hydra"]["help"]["template"]
         chosen = {
             key: value for entry in content["defaults"] if isinstance(entry, dict) for key, value in entry.items()
@@ -175,7 +175,7 @@ def _commands(root: Path) -> str:
         lines += ["", f"## {command}", "", "```text", said, "```", "", "| key | default | meaning |", "|---|---|---|"]
         lines += [
             f"| `{key.name}` | {_default(key, chosen)} | {_prose(key.comment)} |"
-            for key in declared((root / "src" / "iin_lightning" / file).read_text(), name)
+            for key in declared((root / "src" / "iin_lightning" / file).read_text(encoding="utf-8"), name)
         ]
     return "\n".join(lines) + "\n"
 
@@ -212,7 +212,7 @@ def _group(conf: Path, group: str) -> str:
     lines = [f"# {group}", "", GROUPS[group], ""]
     for path in sorted((conf / group).rglob("*.yaml")):
         folder, name = path.parent.relative_to(conf).as_posix(), path.stem
-        lines += [f"## {folder}={name}", "", *_head(read(path.read_text()))]
+        lines += [f"## {folder}={name}", "", *_head(read(path.read_text(encoding="utf-8")))]
     return "\n".join(lines) + "\n"
 
 

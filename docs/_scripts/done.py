@@ -86,7 +86,7 @@ class Run:
         if block.kind == "file":
             path = self.folder / block.said
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text)
+            path.write_text(block.text, encoding="utf-8")
         elif block.how == "no":
             return
         elif block.kind == "notebook":

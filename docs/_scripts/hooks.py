@@ -56,7 +56,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     Raises:
         PluginError: one does, or none has the script of the search, so that the search would not work from files.
     """
-    pages = {path: path.read_text() for path in Path(config.site_dir).rglob("*.html")}
+    pages = {path: path.read_text(encoding="utf-8") for path in Path(config.site_dir).rglob("*.html")}
     if asking := [f"{path}: {found[0]}" for path, text in pages.items() if (found := ASKED.search(text))]:
         raise PluginError("These pages load something from the internet:\n" + "\n".join(asking))
     if not any("_assets/worker.js" in text for text in pages.values()):

@@ -171,7 +171,7 @@ def read_structure(folder: Path) -> dict[str, Any]:
         found = sorted(p.name for p in Path(folder).glob("*"))[:8] if Path(folder).is_dir() else "no such folder"
         raise CheckpointError(f"{folder} is no model folder: it lacks {STRUCTURE} (found: {found}).")
     try:
-        structure: dict[str, Any] = json.loads(path.read_text())
+        structure: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no json, or no text at all
         raise CheckpointError(
             f"{path} is not json: {error}. Was the copy interrupted? Copy the folder again."

@@ -68,11 +68,11 @@ def alone(command, arguments, tmp_path):
 def start(environment, workplace):
     """Start processes, each with more variables; what they say once all have ended well."""
 
-    def run(*command, variables=({},)):
+    def run(*command, variables=None):
         options = {"cwd": workplace, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         processes = [
             subprocess.Popen([sys.executable, "-m", *command], env={**environment, **more}, **options)
-            for more in variables
+            for more in variables or [{}]
         ]
         said = [process.communicate(timeout=150)[0] for process in processes]
         assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)

@@ -80,7 +80,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_trusted_is_refused_before_it_is_imported(case):
     text, said = REFUSED[case]
-    Path("config.yaml").write_text(text)
+    Path("config.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(CheckpointError, match=said) as caught:
         trust.read(Path("config.yaml"))
     assert "config.yaml" in str(caught.value)

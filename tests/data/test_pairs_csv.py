@@ -33,7 +33,7 @@ def table_of(path: Path, *rows: str) -> str:
 
 def all_for_training(table: str) -> str:
     """The same table, all of whose images train; two others validate, and two test."""
-    head, *rows = Path(table).read_text().splitlines()
+    head, *rows = Path(table).read_text(encoding="utf-8").splitlines()
     others = ["y.png,Y.png,0,0,val", "z.png,Z.png,0,0,test"]
     return write(Path(table), "\n".join([f"{head},split", *(f"{row},train" for row in rows), *others]))
 
@@ -88,7 +88,7 @@ def test_the_same_passes_from_image_to_image_and_nothing_else_does(world):
 )
 def test_what_is_the_same_over_others_cannot_be_different(world, row, expected):
     a, b, *cells = row.split(",")
-    with open(world, "a") as file:
+    with open(world, "a", encoding="utf-8") as file:
         file.write(f"{a}.png,./{b}.png,{','.join(cells)}\n")
     with pytest.raises(ConfigError, match=rf"world.csv, {expected}\. Correct the row .*write unknown"):
         pairs_csv(world).source("train")

@@ -163,11 +163,11 @@ def lose_the_pixels(pixels: Path, record: Path):
 
 
 def halve_the_record(pixels: Path, record: Path):
-    record.write_text(record.read_text()[:50])
+    record.write_text(record.read_text(encoding="utf-8")[:50], encoding="utf-8")
 
 
 def empty_the_record(pixels: Path, record: Path):
-    record.write_text("[]")
+    record.write_text("[]", encoding="utf-8")
 
 
 def stop_while_decoding(pixels: Path, record: Path):

@@ -67,7 +67,7 @@ def _log(config: DictConfig, folder: Path, name: str, written: Written) -> None:
     failed = True
     try:
         # Where the run ended, so that it stands in one chart with its other numbers.
-        log_answer([logger], name, written, json.loads((folder / FILE).read_text()).get("steps"))
+        log_answer([logger], name, written, json.loads((folder / FILE).read_text(encoding="utf-8")).get("steps"))
         failed = False
     finally:
         logger.finish(failed)

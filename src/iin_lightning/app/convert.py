@@ -100,7 +100,7 @@ def _write(failed: list[Outcome], path: Path) -> Path:
     if failed:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = (f"{outcome.crop}\t{outcome.reason or outcome.status}" for outcome in failed)
-        path.write_text("\n".join(rows) + "\n")
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
 
 

@@ -167,7 +167,7 @@ def log_outcome(loggers: Sequence[Logger], outcome: Mapping[str, Any], folder: P
 def _known(file: Path) -> dict[str, str | None]:
     """The W&B run of a folder."""
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file} is damaged ({error}): put a copy of it back, or move it away; the run then goes on as another one "

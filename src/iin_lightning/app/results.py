@@ -36,7 +36,7 @@ def read(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # no json, or no text at all
         raise CheckpointError(_damaged(file, str(error))) from error
     if not isinstance(found, dict):
@@ -186,14 +186,14 @@ def write_summary(found: Mapping[str, Mapping[str, float]], folder: Path) -> Ite
     """``summary.csv`` with a row a number and a column a run, ``summary.md`` with means and deviations."""
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarize(found)
-    with (folder / "summary.csv").open("w", newline="") as file:
+    with (folder / "summary.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["number", "mean", "std", "runs", *found])
         for name, numbers in summary.items():
             writer.writerow([name, *numbers, *(run.get(name, "") for run in found.values())])
     lines = [f"Mean and standard deviation over {len(found)} runs.", "", "| number | mean | std |", "|---|---|---|"]
     lines += [f"| {name} | {average:.4g} | {deviation:.2g} |" for name, (average, deviation, _) in summary.items()]
-    (folder / "summary.md").write_text("\n".join(lines) + "\n")
+    (folder / "summary.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "summary.csv", folder / "summary.md"
 
 

@@ -178,7 +178,9 @@ def _refusal(name: str, origin: Path, cure: str) -> str:
 def _own_targets() -> frozenset[str]:
     """What the yaml files of ``conf/`` name."""
     files = conf_folder().rglob("*.yaml")
-    return frozenset(name for file in files for name in re.findall(rf"(?m)^ *{TARGET}: ([\w.]+)", file.read_text()))
+    return frozenset(
+        name for file in files for name in re.findall(rf"(?m)^ *{TARGET}: ([\w.]+)", file.read_text(encoding="utf-8"))
+    )
 
 
 def _check_interpolation(text: str, origin: Path) -> None:

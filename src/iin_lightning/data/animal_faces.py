@@ -147,12 +147,14 @@ class AnimalFaces(FileModule):
                 f"partition=official needs {name}, which is in none of {', '.join(map(str, dict.fromkeys(folders)))}: "
                 "FUNIT's repository has it in datasets/. partition=shared needs no list."
             )
-        listed = set(file.read_text().split())
+        listed = set(file.read_text(encoding="utf-8").split())
         return torch.tensor(["/".join(path.rsplit("/", 2)[1:]) in listed for path in files])
 
 
 @cache
 def _names() -> dict[str, str]:
     """Synset -> the first of its names, which is no other animal's."""
-    rows = (resources.files("iin_lightning.data") / "assets" / "animal_names.txt").read_text().splitlines()
+    rows = (
+        (resources.files("iin_lightning.data") / "assets" / "animal_names.txt").read_text(encoding="utf-8").splitlines()
+    )
     return dict(row.split(" ", 1) for row in rows)

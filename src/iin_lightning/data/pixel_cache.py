@@ -211,7 +211,7 @@ def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, qui
         "broken": reasons,
         "probes": _probe(path, shape),
     }
-    part.write_text(json.dumps(record, indent=1))
+    part.write_text(json.dumps(record, indent=1), encoding="utf-8")
     os.replace(part, record_path)
     return record
 
@@ -219,7 +219,7 @@ def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, qui
 def _read_record(path: Path) -> dict[str, Any] | None:
     """The record of a file of pixels, or nothing where the file must be made, for the first time or again."""
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         n_bytes = prod(record["shape"])
         if path.stat().st_size != n_bytes:
             raise ValueError(f"it has {path.stat().st_size} bytes instead of {n_bytes}")

@@ -190,7 +190,7 @@ def _write(path: Path, shape: tuple[int, ...], versions: ChangedSource, title: s
 def _resumable(part: Path, journal: Path, image_bytes: int) -> tuple[int, int]:
     """How many images of a half-written file are whole, and their checksum."""
     try:
-        kept = json.loads(journal.read_text())
+        kept = json.loads(journal.read_text(encoding="utf-8"))
         n, checksum = int(kept["images"]), int(kept["checksum"])
         if _checksum(part, n * image_bytes) != checksum:
             raise ValueError("its bytes are not those that were written")
@@ -205,7 +205,7 @@ def _resumable(part: Path, journal: Path, image_bytes: int) -> tuple[int, int]:
 def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
     """Whether the file need not be made, for the first time or again."""
     try:
-        record = json.loads(path.with_suffix(".json").read_text())
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if path.stat().st_size != prod(shape):
             raise ValueError(f"it has {path.stat().st_size} bytes instead of {prod(shape)}")
         if _checksum(path, prod(shape)) != record["checksum"]:
@@ -232,5 +232,5 @@ def _checksum(path: Path, n_bytes: int) -> int:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write it, or leave what was there before."""
     new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(content, indent=1))
+    new.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(new, path)

@@ -280,7 +280,7 @@ def test_a_folder_that_cannot_be_written_is_said(workshop, monkeypatch):
         workshop.start(model, ConceptState())
     assert list(runs.iterdir()) == []
     runs.rmdir()
-    runs.write_text("in the way")
+    runs.write_text("in the way", encoding="utf-8")
     with pytest.raises(ConfigError, match="cannot be written"):
         workshop.start(model, ConceptState())
     assert workshop.status is None

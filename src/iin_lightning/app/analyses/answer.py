@@ -105,7 +105,7 @@ def scalars(numbers: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _write_table(rows: list[dict[str, Any]], path: Path) -> Path:
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)

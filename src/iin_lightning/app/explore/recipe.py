@@ -66,7 +66,9 @@ def written(folder: Path, explored: Explored, state: ConceptState, base: DictCon
     recipe, sketches = folder / "recipe", folder / "sketches"
     (recipe / "data").mkdir(parents=True)
     sketches.mkdir()
-    (recipe / "data" / f"{BASE}.yaml").write_text(f"# The data set of {explored.name}.\n{OmegaConf.to_yaml(base)}")
+    (recipe / "data" / f"{BASE}.yaml").write_text(
+        f"# The data set of {explored.name}.\n{OmegaConf.to_yaml(base)}", encoding="utf-8"
+    )
     subject, packages = explored.subject, trusted()
     assert subject.recipe is not None
     drawn = {"a": state.sketch_a, "b": state.sketch_b}

@@ -98,7 +98,7 @@ class Workshop:
             return status
         status = replace(status, seconds=time.monotonic() - began)
         try:
-            said = json.loads((folder / PROGRESS).read_text())
+            said = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return status
         losses = tuple((int(step), float(loss)) for step, loss in said["losses"])
@@ -191,7 +191,8 @@ class Workshop:
             _remove(self._folder)
             return replace(status, outcome="cancelled")
         if code:
-            reason, said = _reason(self._folder / ERRORS, code), (self._folder / ERRORS).read_text(errors="replace")
+            errors = self._folder / ERRORS
+            reason, said = _reason(errors, code), errors.read_text(encoding="utf-8", errors="replace")
             log.warning("The training of %s has failed:\n%s", status.concept, said[-MOST_SAID:])
             _remove(self._folder)
             return replace(status, outcome="failed", reason=reason)
@@ -210,7 +211,7 @@ def _reason(errors: Path, code: int) -> str:
     """The last sentence that a failed run has said."""
     if code < 0:
         return f"It was ended by {signal.Signals(-code).name}, most often because memory ran out."
-    said = errors.read_text(errors="replace").strip()
+    said = errors.read_text(encoding="utf-8", errors="replace").strip()
     if code == 1:  # a mistake of ours, with a traceback: the last line that names an exception
         named = re.findall(r"^[\w.]+: .+", said, re.MULTILINE)
         return named[-1] if named else said.rpartition("\n")[2]

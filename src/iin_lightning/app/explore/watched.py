@@ -56,7 +56,8 @@ class Progress:
         self._written = now
         said = {"phase": what, "done": done, "total": total, "losses": self.losses}
         new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(said))  # a wrong number after a power cut is no harm: nothing is flushed to the disk
+        # A wrong number after a power cut is no harm: nothing is flushed to the disk.
+        new.write_text(json.dumps(said), encoding="utf-8")
         os.replace(new, self.path)
 
 

@@ -193,7 +193,7 @@ def _curves(found: Found) -> Section:
 
 def _points(file: Path) -> Iterator[tuple[str, str, float, float]]:
     """Number, split, step and value of each cell that belongs to a curve."""
-    with file.open(newline="", errors="replace") as lines:
+    with file.open(encoding="utf-8", newline="", errors="replace") as lines:
         for row in csv.DictReader(lines):
             for name, value in row.items():
                 split, _, number = (name or "").rpartition("/")

@@ -32,7 +32,10 @@ def to_wandb(config: DictConfig) -> None:
         view = layout(names, config.project, config.entity or "", config.name)._to_model()
         out = Path(config.out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(view.model_dump(by_alias=True, exclude_none=True, mode="json"), indent=2) + "\n")
+        out.write_text(
+            json.dumps(view.model_dump(by_alias=True, exclude_none=True, mode="json"), indent=2) + "\n",
+            encoding="utf-8",
+        )
         show_files([("layout", out)])
         return
     with wandb_errors():

@@ -21,7 +21,7 @@ def logged(folder: Path) -> set[str]:
     """The names under which a run folder's numbers and pictures are in W&B."""
     names = set[str]()
     for file in folder.glob("metrics*.csv"):
-        with file.open(newline="") as lines:
+        with file.open(encoding="utf-8", newline="") as lines:
             names |= set(next(csv.reader(lines), []))
     for group in ("figures", "analysis"):
         names |= {f"{group}/{path.stem}" for path in (folder / group).glob("*.png")}

@@ -58,7 +58,7 @@ def read(file: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}")
     except ValueError as error:  # no json, or no text at all
@@ -129,7 +129,8 @@ def _commit(top: Path) -> dict[str, Any] | None:
         said = subprocess.run(
             [*git, "status", "--porcelain=v2", "--branch"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=True,
             timeout=GIT_SECONDS,
         ).stdout
@@ -193,7 +194,7 @@ def _driver() -> str | None:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(errors="replace")
+        return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -98,7 +98,7 @@ class ModelStore:
             return folder / "model"
         with FileLock(f"{folder}.lock"):
             if not self.is_complete(folder):
-                trainer.write_text(job_name())
+                trainer.write_text(job_name(), encoding="utf-8")
                 try:
                     train(folder)
                 finally:
@@ -110,7 +110,7 @@ class ModelStore:
         own, parent = job_name(), os.getppid()
         while not self.is_complete(folder):
             with suppress(FileNotFoundError):
-                if trainer.read_text() == own:
+                if trainer.read_text(encoding="utf-8") == own:
                     return True
             if os.getppid() != parent:
                 raise SystemExit("The process that started this one is gone.")

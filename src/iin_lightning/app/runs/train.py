@@ -198,7 +198,9 @@ def _requeued() -> str:
     if (array := os.environ.get("SLURM_ARRAY_JOB_ID")) is not None:
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     try:
-        asked = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            ["scontrol", "requeue", job], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     except OSError as error:
         return f"SLURM could not be asked to start job {job} again ({error})."
     if asked.returncode:

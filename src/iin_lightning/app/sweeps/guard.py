@@ -124,7 +124,7 @@ def _note(error: Exception, folder: Path, overrides: list[str]) -> str:
     }
     try:
         # Of several processes the first to fail knows why; the others only that it is gone.
-        with (folder / FAILURE).open("x") as file:
+        with (folder / FAILURE).open("x", encoding="utf-8") as file:
             json.dump(mask(note), file, indent=2)
     except FileExistsError:
         pass

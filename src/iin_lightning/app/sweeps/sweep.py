@@ -88,7 +88,7 @@ def write(jobs: Sequence[Job], objective: str, folder: Path) -> list[Path]:
     written = [folder / "sweep.csv", folder / "sweep.md"]
     keys = list(dict.fromkeys(key for job in jobs for key in job.overrides))
     names = list(dict.fromkeys(name for job in jobs for name in all_numbers(job, objective)))
-    with written[0].open("w", newline="") as file:
+    with written[0].open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["job", "status", *keys, "seconds", *names, REASON])
         for job in jobs:
@@ -102,7 +102,7 @@ def write(jobs: Sequence[Job], objective: str, folder: Path) -> list[Path]:
     if groups(jobs):
         lines += ["", "## Mean and standard deviation over seeds", "", *_markdown(*_group_rows(jobs, objective))]
         lines += ["", "## All numbers", "", *_markdown(*_number_rows(jobs, objective))]
-    written[1].write_text("\n".join(lines) + "\n")
+    written[1].write_text("\n".join(lines) + "\n", encoding="utf-8")
     if tried := _tried(jobs):
         written.append(save(sweep_figure(tried, objective), folder / "sweep.png"))
     return written

@@ -42,7 +42,7 @@ SHEET = f"""
 """
 SCRIPT = (
     (Path(__file__).parent / "sketch.js")
-    .read_text()
+    .read_text(encoding="utf-8")
     .replace("/*SKETCHES*/{}", json.dumps({n: uri_of(n) for n in BUILT_IN}))
 )
 SIDES = ("a", "b")

@@ -32,7 +32,7 @@ PLOT = """
   <div class="iin-legend"></div>
 </div>
 """
-SCRIPT = (Path(__file__).parent / "map.js").read_text()
+SCRIPT = (Path(__file__).parent / "map.js").read_text(encoding="utf-8")
 METHODS = {"umap": "UMAP", "pca": "principal components"}
 SOON = "UMAP is at work, which takes up to a minute the first time; until then you see the principal components."
 CHOOSE = "<p>Point at a dot to see its image; click it to use it.</p>"
