@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from iin_lightning.analysis.dimensions import dimension_shares, factor_dimensions, factor_scores, whole_dimensions
+from iin_lightning.data.base import ORIGIN
+from iin_lightning.data.latents import LatentCache
+from iin_lightning.data.sharing import sharing_pairs
 from iin_lightning.errors import ConfigError, FactorError, ShapeError
 from iin_lightning.factors import RESIDUAL, Factors
 
@@ -70,6 +73,36 @@ def test_planted_dimensions_are_the_scores(method):
     assert {name: round(score * N) for name, score in scores.items()} == {RESIDUAL: N, **PLANTED}
     # 24 softmax(1, 1/2, 1/4) = 11.54, 7.00, 5.45
     assert factor_dimensions(planted(), method) == {RESIDUAL: 12, "digit": 7, "color": 5}
+
+
+# A binary concept of a frequency p moves the latent along a direction of its own, so that it makes up its share of the
+# variance, which is the score that Eq. 11 is to find, however rare it is and whatever else is planted.
+WORLDS = {
+    "two concepts": [(0.5, 0.3), (0.5, 0.3)],
+    "a weak and a strong one": [(0.5, 0.1), (0.5, 0.4)],
+    "three, some rare": [(0.48, 0.2), (0.4, 0.2), (0.068, 0.2)],
+    "a single one": [(0.3, 0.3)],
+}
+
+
+@pytest.mark.parametrize("versions", [1, 3])
+@pytest.mark.parametrize("world", WORLDS)
+def test_pairs_of_a_world_of_concepts_have_the_planted_shares(world, versions):
+    generator, n = torch.Generator().manual_seed(0), 40_000
+    concepts = WORLDS[world]
+    frequency, share = torch.tensor(concepts).T
+    labels = (torch.rand(n, len(concepts), generator=generator) < frequency).long()
+    unit = (labels - frequency) / (frequency * (1 - frequency)).sqrt()  # of variance 1
+    rest = torch.randn(n, N, generator=generator) * ((1 - share.sum()) / N).sqrt()
+    direction = torch.eye(len(concepts), N) * share.sqrt()[:, None]
+    z, names = rest + unit @ direction, [f"concept {k}" for k in range(len(concepts))]
+    if versions > 1:  # of one image, hardly different: they must not count as examples that share the concept
+        z = (z[:, None] + 0.01 * torch.randn(n, versions, N, generator=generator)).flatten(0, 1)
+        labels = torch.cat([labels, torch.arange(n)[:, None]], dim=1).repeat_interleave(versions, dim=0)
+        names.append(ORIGIN)
+    pairs = sharing_pairs(LatentCache(z, torch.zeros_like(z), labels, tuple(names)), count=n)
+    scores = factor_scores(pairs, latents=z)
+    assert list(scores.values())[1:] == pytest.approx(share.tolist(), abs=0.01)
 
 
 @pytest.mark.parametrize("method", METHODS)

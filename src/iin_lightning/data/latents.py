@@ -83,8 +83,8 @@ class LatentCache(Source):
         """On the device, if it is a GPU and they take less than a quarter of its free memory; else where they are."""
         if device.type != "cuda":
             return self
-        # An index of pairs has at most three times as many numbers as there are labels.
-        n_bytes = self.mean.nbytes + self.scale.nbytes + 4 * self.labels.nbytes
+        # An index of pairs has four times as many numbers as there are labels.
+        n_bytes = self.mean.nbytes + self.scale.nbytes + 5 * self.labels.nbytes
         free, _ = torch.cuda.mem_get_info(device)
         return self.to(device) if n_bytes < GPU_SHARE * free else self
 

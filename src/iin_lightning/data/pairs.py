@@ -1,8 +1,9 @@
-"""Pairs that share one concept, drawn exactly uniformly and without a loop.
+"""Pairs that share one concept and are independent otherwise: p(x_a, x_b | F), drawn without a loop.
 
-Sorting all items by (label of concept k, all labels) puts the partners that share k into one range, and
-within it the items that equal the anchor in every concept into one subrange. A partner that shares k and
-differs elsewhere is then one random number in the range minus the subrange.
+Sorting the items by their label of concept k puts those that share it into one range. A partner of an anchor is then
+one random number in the anchor's range, the anchor itself left out. Nothing more is asked of it: to have partners
+differ in the other concepts, too, would make rare labels as frequent among partners as common ones, so that a
+translator would learn the density of another population, and Eq. 11 would measure how concepts exclude one another.
 """
 
 import torch
@@ -12,10 +13,9 @@ from iin_lightning.errors import ShapeError
 
 
 class PairIndex:
-    """Draws, for an anchor i and a concept k, a partner that has the same label k and differs elsewhere.
+    """Draws, for an anchor i and a concept k, another item with the same label k, each with the same chance.
 
-    Every such partner is equally likely. Where there is none (a single concept, or all others equal too), it
-    is any other item that shares k; where the anchor is the only one, itself.
+    Where the anchor is the only item with that label, it is its own partner; see ``has_partner``.
 
     Args:
         labels: long (n, K), K >= 1. Drawing happens on its device, without a synchronisation with the host.
@@ -33,33 +33,15 @@ class PairIndex:
     def __init__(self, labels: Tensor) -> None:
         if labels.dim() != 2 or 0 in labels.shape:
             raise ShapeError(f"Labels must be (items, concepts), at least one each, got {tuple(labels.shape)}.")
-        # A kind is one combination of all K labels; tables per kind are far smaller than tables per item.
-        kinds, kind = labels.unique(dim=0, return_inverse=True)
-        self._kind = kind
-        self._kind_size = torch.bincount(kind, minlength=len(kinds))
-        by_kind = kind.argsort(stable=True)
-        first_of_kind = self._kind_size.cumsum(0) - self._kind_size
-        self._rank_in_kind = torch.empty_like(kind)
-        self._rank_in_kind[by_kind] = torch.arange(len(kind), device=kind.device) - first_of_kind[kind[by_kind]]
-        tables = [self._tables(kinds[:, k]) for k in range(labels.shape[1])]
-        self._order, self._kind_start, self._group_start, self._group_size = map(torch.stack, zip(*tables))
-
-    def _tables(self, label_of_kind: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For one concept: the items in order, and where the ranges of each kind and of its group start."""
-        _, group = label_of_kind.unique(return_inverse=True)
-        # kinds are numbered in lexicographic order, so a stable sort by group sorts by (group, kind).
-        kinds_in_order = group.argsort(stable=True)
-        sizes = self._kind_size[kinds_in_order]
-        kind_start = torch.empty_like(sizes)
-        kind_start[kinds_in_order] = sizes.cumsum(0) - sizes
-        order = kind_start[self._kind].add(self._rank_in_kind).argsort()
-        group_size = torch.zeros_like(self._kind_size).index_add_(0, group, self._kind_size)
-        group_start = group_size.cumsum(0) - group_size
-        return order, kind_start, group_start[group], group_size[group]
+        # All (n, K): the items in the order of their labels, the place of each item there, and its range.
+        self._order = labels.argsort(dim=0, stable=True)
+        self._place = self._order.argsort(dim=0)
+        start, size = zip(*map(_ranges, labels.T))
+        self._start, self._size = torch.stack(start, 1), torch.stack(size, 1)
 
     def has_partner(self, anchors: Tensor) -> Tensor:
         """Whether another item shares concept k with anchor i: bool (B, K)."""
-        return self._group_size[:, self._kind[anchors]].T > 1
+        return self._size[anchors] > 1
 
     def draw(self, anchors: Tensor, concepts: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Partners (B,) of the items ``anchors`` (B,) that share the concepts ``concepts`` (B,).
@@ -69,17 +51,19 @@ class PairIndex:
             concepts: long (B,), a column of the labels for each anchor.
             generator: of the labels' device; without one torch's global generator is used.
         """
-        kind = self._kind[anchors]
-        start, size = self._group_start[concepts, kind], self._group_size[concepts, kind]
-        skip_start, skip_size = self._kind_start[concepts, kind], self._kind_size[kind]
-        alike = size == skip_size  # the whole group equals the anchor: leave out the anchor alone
-        skip_start = torch.where(alike, skip_start + self._rank_in_kind[anchors], skip_start)
-        skip_size = torch.where(alike, (size > 1).long(), skip_size)
+        start, size = self._start[anchors, concepts], self._size[anchors, concepts]
         # 62 random bits modulo a count below 2^31: the probabilities differ by less than 2^-31 of themselves.
         bits = torch.randint(1 << 62, anchors.shape, generator=generator, device=anchors.device)
-        position = start + bits % (size - skip_size)
-        position = position + torch.where(position >= skip_start, skip_size, 0)
-        return self._order[concepts, position]
+        # Any other place of the range, going round it from the anchor's own.
+        steps = 1 + bits % (size - 1).clamp(min=1)
+        place = self._place[anchors, concepts]
+        return self._order[start + (place - start + steps) % size, concepts]
+
+
+def _ranges(label: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the range of each item's label starts in the sorted order, and how long it is: both (n,)."""
+    _, group, size = label.unique(return_inverse=True, return_counts=True)
+    return (size.cumsum(0) - size)[group], size[group]
 
 
 def shared_mask(labels_a: Tensor, labels_b: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from iin_lightning.seeding import FIXED, generator
 
 
 def sharing_pairs(latents: LatentCache, count: int = 10_000) -> dict[str, tuple[Tensor, Tensor]]:
-    """Latent means of pairs that share a concept and differ elsewhere, the same pairs for every encoder.
+    """Latent means of pairs that share a concept and are independent otherwise, the same pairs for every encoder.
 
-    Versions of images share a label with those of other images only, since two of one image share the residual, too. A
-    change is shared by the same version of two images, and by two originals: without these a change that has one
-    version would have one value in all its pairs, which nothing varies with.
+    Of images that have versions the two are of different images, since two versions of one image share the residual,
+    too: each round takes one version of every image, and pairs are drawn within it. So a change is shared by the same
+    version of two images, and by two originals.
 
     Args:
         latents: of items with K concepts, perhaps of versions of images.
@@ -36,18 +36,41 @@ def sharing_pairs(latents: LatentCache, count: int = 10_000) -> dict[str, tuple[
     concepts = [name for name in latents.concepts if name != ORIGIN]
     if not concepts:
         raise FactorError("These data have no concepts, so no pairs share one: name the factors (model.factors).")
-    index, column = PairIndex(latents.labels), 0
     key = generator(FIXED, "sharing")
+    rounds = [_one_of_each_image(latents, key) for _ in range(_versions(latents))]
+    indices = [PairIndex(latents.labels[items]) for items in rounds]
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for name in concepts:
-        if ORIGIN in latents.concepts:  # partners differ in the image, whatever else they have in common
-            index = PairIndex(latents.labels[:, [latents.concepts.index(name), latents.concepts.index(ORIGIN)]])
-        else:
-            column = latents.concepts.index(name)
-        order = torch.randperm(len(latents), generator=key)
-        anchors = order[index.has_partner(order)[:, column]][:count]
-        if len(anchors) < 2:
+        column = latents.concepts.index(name)
+        found = [items[_pairs(index, len(items), column, key)] for items, index in zip(rounds, indices)]
+        drawn = torch.cat(found, dim=1)
+        a, b = drawn[:, torch.randperm(drawn.shape[1], generator=key)[:count]]
+        if len(a) < 2:
             raise FactorError(f"No two items share a {name}: leave the concept out, or take more of the data.")
-        partners = index.draw(anchors, torch.full_like(anchors, column), key)
-        pairs[name] = latents.mean[anchors], latents.mean[partners]
+        pairs[name] = latents.mean[a], latents.mean[b]
     return pairs
+
+
+def _pairs(index: PairIndex, n: int, column: int, key: torch.Generator) -> Tensor:
+    """Each of n items that has a partner for a concept, and a partner: (2, m)."""
+    anchors = torch.arange(n)
+    anchors = anchors[index.has_partner(anchors)[:, column]]
+    return torch.stack([anchors, index.draw(anchors, torch.full_like(anchors, column), key)])
+
+
+def _versions(latents: LatentCache) -> int:
+    """How many versions an image has on average, rounded down."""
+    if ORIGIN not in latents.concepts:
+        return 1
+    return len(latents) // len(latents.labels[:, latents.concepts.index(ORIGIN)].unique())
+
+
+def _one_of_each_image(latents: LatentCache, key: torch.Generator) -> Tensor:
+    """All items, or a random version of each image where there are versions."""
+    order = torch.randperm(len(latents), generator=key)
+    if ORIGIN not in latents.concepts:
+        return order
+    image = latents.labels[:, latents.concepts.index(ORIGIN)].unique(return_inverse=True)[1][order]
+    size = image.bincount()
+    first = size.cumsum(0) - size  # place of an image's first version, which is a random one
+    return order[image.argsort(stable=True)[first]]

@@ -103,8 +103,8 @@ class ConceptPairs:
     def partners(self, anchors: Tensor, key: torch.Generator) -> Tensor:
         """Partners (B,) of anchors (B,), each pair for a concept that is drawn uniformly among those that have one.
 
-        For a label the partner shares it and differs elsewhere; for a change it is another version of the same image,
-        which differs in that alone. Each that there is is equally likely.
+        For a label the partner is any other item that shares it, so that all else is independent; for a change it is
+        another version of the same image, which differs in that alone. All that there are have the same chance.
 
         An item that shares nothing with any other, such as the only picture of a person, gets any other item: a pair
         that shares nothing is one, too. Anchors and key are of the device where partners are drawn.
