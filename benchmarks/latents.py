@@ -50,7 +50,7 @@ class MadeUp:
         self.n = n
         self.n_bytes = n * (8 * LATENT_DIM + 16)
 
-    def __iter__(self) -> Iterator[Encoded]:
+    def after(self, done: int) -> Iterator[Encoded]:
         key = generator("made up")
         for items in torch.arange(self.n).split(10_000):
             mean, scale = torch.randn(2, len(items), LATENT_DIM, generator=key)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from iin_lightning.data.base import LabelledBatch
+from iin_lightning.data.base import LabelledBatch, Subset
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.data.encoding import Encoded, Encoding
 from iin_lightning.data.images import ImageTensor
@@ -138,10 +138,10 @@ class Parts:
         mean, scale = torch.randn(n, 4, generator=key), torch.rand(n, 4, generator=key)
         return Encoded(mean, scale, torch.arange(first * 2, (first + n) * 2).reshape(n, 2))
 
-    def __iter__(self):
+    def after(self, done):
         self.times += 1
         made = []
-        for number, first in enumerate(range(0, 10, 3)):
+        for number, first in enumerate(range(done, 10, 3)):
             if number == self.stop_after:
                 raise KeyboardInterrupt
             part = self.part(first)
@@ -215,13 +215,44 @@ def test_a_file_that_is_cut_short_or_prolonged_or_absent_is_noticed(file, tmp_pa
             load(path, "encoder 1")
 
 
-@pytest.mark.parametrize("n_parts", [0, 1, 3])
-def test_an_interrupted_build_leaves_no_cache(n_parts, tmp_path):
-    path = tmp_path / "val"
+@pytest.mark.parametrize(("n_parts", "damaged"), [(0, None), (1, None), (3, None), (3, "mean"), (3, "record.json")])
+def test_an_interrupted_build_goes_on_where_it_was(n_parts, damaged, tmp_path, caplog):
+    path, rest = tmp_path / "val", Parts(1)
     with pytest.raises(KeyboardInterrupt):
         load_or_build(path, "encoder 1", Parts(1, stop_after=n_parts))
-    assert [file.name for file in tmp_path.iterdir()] == ["val.lock"]
-    assert_equal(load_or_build(path, "encoder 1", Parts(2)), Parts(2).whole)
+    assert not path.exists()
+    for name in ("mean", "scale", "labels"):  # what came after the record was written
+        with (tmp_path / "val.part" / name).open("ab") as file:
+            file.write(b"half a row")
+    if damaged is not None:
+        (tmp_path / "val.part" / damaged).write_bytes(b"1234")
+    made, part = [], rest.part
+    rest.part = lambda first: made.append(first) or part(first)
+    assert_equal(load_or_build(path, "encoder 1", rest), Parts(1).whole)
+    assert made == [0, 3, 6, 9][0 if damaged else n_parts :]
+    assert bool(caplog.records) == bool(damaged)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["val", "val.lock"]
+
+
+def test_what_was_begun_of_other_latents_is_left_out(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        load_or_build(tmp_path / "val", "encoder 1", Parts(1, stop_after=2))
+    assert_equal(load_or_build(tmp_path / "val", "encoder 2", Parts(2)), Parts(2).whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_rest_of_an_encoding_has_the_bits_of_the_whole(workers, source, encoder, monkeypatch):
+    monkeypatch.setattr("iin_lightning.data.encoding.CPU_VALUES", 2 * 3 * 32 * 32)  # two images at a time
+    encoding = Encoding(
+        Subset(source, torch.arange(11) % len(source)), encoder, training=True, seed=0, batch_size=3, workers=workers
+    )
+    whole = list(encoding)
+    assert [len(part.labels) for part in whole] == [2, 1, 2, 1, 2, 1, 2]
+    done = 0
+    for number, part in enumerate(whole):
+        for rest, expected in zip(encoding.after(done), whole[number:], strict=True):
+            assert all(map(torch.equal, rest, expected))
+        done += len(part.labels)
 
 
 class Deadly(Parts):

@@ -44,7 +44,7 @@ class Encoding:
         device: where to encode.
         batch_size: images encoded at a time.
         workers: processes that draw the images while others are encoded; 0 draws them in between.
-        progress: is told after each batch how many items of how many are done.
+        progress: is told after each part how many items of how many are done.
 
     Raises:
         NonFiniteError: while iterating: a mean or scale is not finite.
@@ -85,37 +85,46 @@ class Encoding:
         return len(self) * (2 * self.encoder.latent_dim * 4 + self.source.labels.shape[1] * 8)
 
     def __iter__(self) -> Iterator[Encoded]:
+        return self.after(0)
+
+    def after(self, done: int) -> Iterator[Encoded]:
+        """The posteriors of all items but the first ``done``: the same bits, if a part that was given ended there."""
         on_gpu = self.device.type == "cuda"
+        batches = range(done // self._batches.batch_size, len(self._batches))
         loader = DataLoader(
             self._batches,
             batch_size=None,
-            num_workers=min(self.workers, len(self._batches) - 1),  # one batch is quicker drawn than a process started
+            sampler=batches,
+            num_workers=max(0, min(self.workers, len(batches) - 1)),  # a process starts slower than one batch is drawn
             pin_memory=on_gpu,
             # A generator of its own: a loader would draw from the global one, and a run would depend on what is cached.
             generator=torch.Generator(),
         )
-        was_training, n, done = self.encoder.training, len(self), 0
+        was_training, n = self.encoder.training, len(self)
         self.encoder.to(self.device)
         self.encoder.train(False)
         try:
-            for images, labels in loader:
-                encoded = self._encode(images, labels, done)
-                done += len(labels)
-                if self.progress is not None:
-                    self.progress(done, n)
-                yield encoded
+            for batch, (images, labels) in zip(batches, loader):
+                skipped = max(0, done - batch * self._batches.batch_size)
+                size = self._part_size(images)
+                for part in zip(images[skipped:].split(size), labels[skipped:].split(size)):
+                    encoded = self._encode(*part, done)
+                    done += len(encoded.labels)
+                    if self.progress is not None:
+                        self.progress(done, n)
+                    yield encoded
         finally:
             self.encoder.train(was_training)
 
+    def _part_size(self, images: Tensor) -> int:
+        """How many images are encoded at a time."""
+        # Activations of more images are memory that the system clears anew for each batch: three times slower.
+        return max(1, CPU_VALUES // images[0].numel()) if self.device.type == "cpu" else len(images)
+
     def _encode(self, images: Tensor, labels: Tensor, first: int) -> Encoded:
-        rows = len(images)
-        if self.device.type == "cpu":
-            # Activations of more images are memory that the system clears anew for each batch: three times slower.
-            rows = max(1, CPU_VALUES // images[0].numel())
         with torch.no_grad():
-            parts = [self.encoder.encode(part.to(self.device, non_blocking=True)) for part in images.split(rows)]
-        mean, scale = (torch.cat([getattr(part, name).float().cpu() for part in parts]) for name in ("mean", "scale"))
-        encoded = Encoded(mean, scale, labels)
+            posterior = self.encoder.encode(images.to(self.device, non_blocking=True))
+        encoded = Encoded(posterior.mean.float().cpu(), posterior.scale.float().cpu(), labels)
         _check(encoded, f"items {first} to {first + len(labels) - 1}", self.encoder.latent_dim)
         return encoded
 

@@ -1,6 +1,7 @@
 """Latents on disk: written as they are encoded, mapped into memory when they are opened, checked byte by byte.
 
-A cache is a folder of raw arrays and a record in JSON, which says what they are and what their checksums are.
+A cache is a folder of raw arrays and a record in JSON, which says what they are and what their checksums are. While it
+is written it has another name, and its record says how much of the arrays is surely there: encoding goes on from there.
 """
 
 import json
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -18,7 +20,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from iin_lightning.data.disk import check_space
+from iin_lightning.data.disk import check_space, write_whole
 from iin_lightning.data.encoding import Encoded
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.errors import CheckpointError
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1  # raises with every change of what a cache means, or of how latents are computed
 RECORD = "record.json"
+SECONDS = 10.0  # of encoding that a killed process costs at most
 TYPES = {"mean": torch.float32, "scale": torch.float32, "labels": torch.long}
 
 
@@ -39,7 +42,7 @@ class Parts(Protocol):
     @property
     def n_bytes(self) -> int: ...  # noqa: D102
 
-    def __iter__(self) -> Iterator[Encoded]: ...
+    def after(self, done: int) -> Iterator[Encoded]: ...  # noqa: D102
 
 
 def load_or_build(path: Path, key: str, parts: Parts) -> LatentCache:
@@ -71,23 +74,19 @@ def load_or_build(path: Path, key: str, parts: Parts) -> LatentCache:
 def save(path: Path, key: str, parts: Parts) -> None:
     """Write a cache; under a temporary name until it is whole, so that no reader meets half of one.
 
+    What an interrupted call has written of the same cache is kept: only the rest is encoded.
+
     Raises:
         ConfigError: there is not enough space.
     """
     part = path.with_name(f"{path.name}.part")
-    for old in (part, path):
-        shutil.rmtree(old, ignore_errors=True)
-    check_space(
-        path.parent, parts.n_bytes, "The latents", "let paths.cache point to another disk, or set latents=online"
-    )
-    part.mkdir()
-    try:
-        arrays = _write_arrays(part, parts)
-        content = json.dumps({"key": key, "concepts": parts.concepts, "arrays": arrays}, indent=1).encode()
-        (part / RECORD).write_bytes(b"%d\n%b" % (crc32(content), content))
-        part.rename(path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(path, ignore_errors=True)
+    arrays = _kept(part, key)
+    n_bytes = parts.n_bytes - sum(_n_bytes(array["shape"], TYPES[name]) for name, array in arrays.items())
+    check_space(path.parent, n_bytes, "The latents", "let paths.cache point to another disk, or set latents=online")
+    part.mkdir(exist_ok=True)
+    _write(part, key, parts, arrays)
+    part.rename(path)
 
 
 def load(path: Path, key: str) -> LatentCache:
@@ -109,23 +108,54 @@ def load(path: Path, key: str) -> LatentCache:
     return LatentCache(**arrays, concepts=tuple(record["concepts"]))
 
 
-def _write_arrays(folder: Path, parts: Parts) -> dict[str, dict[str, Any]]:
-    """Shape and checksum of each array."""
-    arrays: dict[str, dict[str, Any]] = {name: {"shape": [0], "checksum": 0} for name in TYPES}
+def _kept(part: Path, key: str) -> dict[str, dict[str, Any]]:
+    """Shape and checksum of each array as far as it is surely written; nothing else is left in the folder."""
+    nothing = {name: {"shape": [0], "checksum": 0} for name in TYPES}
+    if not part.exists():
+        return nothing
+    try:
+        record = _read_record(part)
+        if record["key"] != key:
+            raise ValueError("it holds other latents")
+        arrays: dict[str, dict[str, Any]] = record["arrays"]
+        for name, dtype in TYPES.items():
+            os.truncate(part / name, _n_bytes(arrays[name]["shape"], dtype))  # what was written after the record
+            _map(part / name, dtype, **arrays[name])
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        log.warning("%s is damaged (%s): its images are encoded from the first on.", part, error)
+        shutil.rmtree(part)
+        return nothing
+    return arrays
+
+
+def _write(folder: Path, key: str, parts: Parts, arrays: dict[str, dict[str, Any]]) -> None:
+    """Append the parts that are not written yet, and keep the record up to date, also where this is stopped."""
     # Written, not mapped: the memory that this takes does not grow with the files, and a full disk is an error.
     with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / name).open("wb")) for name in TYPES}
-        for part in parts:
-            for (name, dtype), rows in zip(TYPES.items(), part):
-                content = rows.to(dtype).contiguous().numpy().data
-                files[name].write(content)
-                array = arrays[name]
-                array["shape"] = [array["shape"][0] + len(rows), *rows.shape[1:]]
-                array["checksum"] = crc32(content, array["checksum"])
-        for file in files.values():
-            file.flush()
-            os.fsync(file.fileno())
-    return arrays
+        files = {name: stack.enter_context((folder / name).open("ab")) for name in TYPES}
+
+        def keep() -> None:
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+            content = json.dumps({"key": key, "concepts": parts.concepts, "arrays": arrays}, indent=1).encode()
+            write_whole(folder / RECORD, b"%d\n%b" % (crc32(content), content))
+
+        keep()
+        kept = monotonic()
+        try:
+            for part in parts.after(arrays["labels"]["shape"][0]):
+                longer = {}
+                for (name, dtype), rows in zip(TYPES.items(), part):
+                    files[name].write(content := rows.to(dtype).contiguous().numpy().data)
+                    shape = [arrays[name]["shape"][0] + len(rows), *rows.shape[1:]]
+                    longer[name] = {"shape": shape, "checksum": crc32(content, arrays[name]["checksum"])}
+                arrays = longer
+                if monotonic() - kept > SECONDS:
+                    keep()
+                    kept = monotonic()
+        finally:
+            keep()
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -136,8 +166,12 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def _n_bytes(shape: Sequence[int], dtype: torch.dtype) -> int:
+    return prod(shape) * dtype.itemsize
+
+
 def _map(file: Path, dtype: torch.dtype, shape: Sequence[int], checksum: int) -> Tensor:
-    n_bytes = prod(shape) * dtype.itemsize
+    n_bytes = _n_bytes(shape, dtype)
     if file.stat().st_size != n_bytes:
         raise ValueError(f"{file.name} has {file.stat().st_size} bytes instead of {n_bytes}")
     array = torch.from_file(str(file), shared=False, size=prod(shape), dtype=dtype).view(*shape)

@@ -11,7 +11,6 @@ from hashlib import sha256
 from math import ceil, prod
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from zlib import crc32
 
 import torch
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from iin_lightning.data.base import Source, digest
 from iin_lightning.data.change import Change, changed, described
-from iin_lightning.data.disk import check_space
+from iin_lightning.data.disk import check_space, write_whole
 from iin_lightning.data.images import ImageTensor, render
 from iin_lightning.data.pixel_cache import CHUNK_BYTES, MappedImages
 from iin_lightning.data.transforms import to_levels
@@ -170,7 +169,7 @@ def _write(path: Path, shape: tuple[int, ...], versions: ChangedSource, title: s
         def keep() -> None:
             file.flush()
             os.fsync(file.fileno())
-            _write_json(journal, {"images": n, "checksum": checksum})
+            write_whole(journal, json.dumps({"images": n, "checksum": checksum}).encode())
 
         kept = monotonic()
         try:
@@ -184,7 +183,8 @@ def _write(path: Path, shape: tuple[int, ...], versions: ChangedSource, title: s
             keep()  # also where it is stopped
     os.replace(part, path)
     journal.unlink()
-    _write_json(record, {"format": FORMAT, "change": versions.description, "shape": shape, "checksum": checksum})
+    said = {"format": FORMAT, "change": versions.description, "shape": shape, "checksum": checksum}
+    write_whole(record, json.dumps(said, indent=1).encode())
 
 
 def _resumable(part: Path, journal: Path, image_bytes: int) -> tuple[int, int]:
@@ -227,10 +227,3 @@ def _checksum(path: Path, n_bytes: int) -> int:
                 raise ValueError("it is too short")
             code, n_bytes = crc32(block, code), n_bytes - len(block)
     return code
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write it, or leave what was there before."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(new, path)
