@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from iin_lightning.analysis.dimensions import dimension_shares, factor_dimensions, factor_scores, whole_dimensions
+from iin_lightning.analysis.dimensions import (
+    dimension_shares,
+    factor_dimensions,
+    factor_scores,
+    score_errors,
+    whole_dimensions,
+)
 from iin_lightning.data.base import ORIGIN
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.sharing import sharing_pairs
@@ -75,6 +81,15 @@ def test_planted_dimensions_are_the_scores(method):
     assert factor_dimensions(planted(), method) == {RESIDUAL: 12, "digit": 7, "color": 5}
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_errors_are_how_much_scores_vary_from_sample_to_sample(method):
+    scale = torch.linspace(0.2, 2, N)
+    worlds = [planted(n=300, rho=0.8, scale=scale, seed=seed) for seed in range(100)]
+    scores = torch.tensor([list(factor_scores(pairs, method).values())[1:] for pairs in worlds])
+    errors = torch.tensor([list(score_errors(pairs, method).values())[1:] for pairs in worlds])
+    torch.testing.assert_close(errors.mean(0), scores.std(0), rtol=0.2, atol=0)
+
+
 # A binary concept of a frequency p moves the latent along a direction of its own, so that it makes up its share of the
 # variance, which is the score that Eq. 11 is to find, however rare it is and whatever else is planted.
 WORLDS = {
@@ -88,7 +103,7 @@ WORLDS = {
 @pytest.mark.parametrize("versions", [1, 3])
 @pytest.mark.parametrize("world", WORLDS)
 def test_pairs_of_a_world_of_concepts_have_the_planted_shares(world, versions):
-    generator, n = torch.Generator().manual_seed(0), 40_000
+    generator, n = torch.Generator().manual_seed(0), 20_000
     concepts = WORLDS[world]
     frequency, share = torch.tensor(concepts).T
     labels = (torch.rand(n, len(concepts), generator=generator) < frequency).long()

@@ -19,14 +19,17 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
     results = {name: json.loads((workplace / "auto" / name / "results.json").read_text()) for name in ("sup", "clf")}
     for result in results.values():
         answer = result["analysis"]["dimensions"]
-        assert list(answer["dimensions"]) == ["residual", "digit", "color"]
-        assert sum(answer["dimensions"].values()) == 8
-        assert answer["scores"]["residual"] == 1
+        for method in ("covariance", "correlation"):
+            assert list(answer["dimensions"][method]) == ["residual", "digit", "color"]
+            assert sum(answer["dimensions"][method].values()) == 8
+            assert answer["scores"][method]["residual"] == {"value": 1, "error": 0}
+            assert 0 < answer["scores"][method]["digit"]["error"] < 1
+        assert answer["dimensions"]["nothing held"] == {"residual": 4, "digit": 2, "color": 2}
     # The factors that were trained are those that the analysis gives.
-    assert results["sup"]["factors"] == results["sup"]["analysis"]["dimensions"]["dimensions"]
+    assert results["sup"]["factors"] == results["sup"]["analysis"]["dimensions"]["dimensions"]["covariance"]
     for name in ("summary.csv", "summary.md", "dimensions.png", "dimensions.pdf"):
         assert (workplace / "auto" / "table" / name).stat().st_size > 0
-    assert "scores/digit" in process.stdout
+    assert "scores/covariance/digit" in process.stdout
 
 
 def test_an_unknown_analysis_is_named(workplace, run_command):

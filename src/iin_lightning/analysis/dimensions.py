@@ -100,6 +100,38 @@ def factor_scores(pairs: Pairs, method: Method = "covariance", latents: Tensor |
     return {RESIDUAL: 1.0} | {name: score.item() for name, score in concepts.items()}
 
 
+def score_errors(pairs: Pairs, method: Method = "covariance") -> dict[str, float]:
+    """Standard errors of `factor_scores` over pairs, by the delta method; that of the residual is 0.
+
+    ``covariance``: ``std_i(c_i - s_F v_i) / (sqrt(n) mean_i v_i)`` with ``c_i = Σ_j z^a_ij z^b_ij`` and
+    ``v_i = 1/2 Σ_j (z^a_ij)² + (z^b_ij)²`` about the common mean. ``correlation``: the same of each dimension,
+    standardised, averaged over dimensions before the deviation is taken. Pairs are taken as independent.
+
+    Args:
+        pairs: concept -> (z^a, z^b), latents (n, N) of pairs that share it.
+        method: see `factor_scores`.
+
+    Raises:
+        ConfigError, FactorError, ShapeError: see `factor_scores`.
+
+    Example:
+        >>> a, b = torch.randn(2, 10_000, 1)
+        >>> round(score_errors({"digit": (a, b)}, "correlation")["digit"], 3)  # 1 / sqrt(10,000)
+        0.01
+    """
+    scores = factor_scores(pairs, method)
+    errors = {RESIDUAL: 0.0}
+    for name, pair in pairs.items():
+        a, b = (z.double() - z.double().mean(0) for z in pair)
+        if method == "correlation":
+            a, b = (z / z.std(0, correction=0).clamp(min=1e-12) for z in (a, b))
+        slope = (a * b).mean(0) if method == "correlation" else scores[name]
+        terms = (a * b - slope * (a.square() + b.square()) / 2).sum(1)
+        variance = (a.square() + b.square()).mean(0).sum() / 2  # of standardised dimensions their number
+        errors[name] = (terms.std() / (len(a) ** 0.5 * variance)).nan_to_num(0.0).item()
+    return errors
+
+
 def dimension_shares(scores: Mapping[str, float]) -> dict[str, float]:
     """Softmax of the scores: which part of the N dimensions each factor is due.
 
