@@ -4,7 +4,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageDraw
 
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image, to_rgb
 from iin_lightning.errors import ConfigError
@@ -66,6 +66,25 @@ def test_padding_keeps_the_whole_image_in_the_middle_of_white():
     pixels = Framing(16, pad=True)(image)
     assert levels(pixels[:, :, 4:12]) == [10, 20, 30]
     assert levels(pixels[:, :, :4]) == levels(pixels[:, :, 12:]) == [255, 255, 255]
+
+
+@pytest.mark.parametrize("options", [{}, {"crop": 16}, {"pad": True}])
+@pytest.mark.parametrize("image", [(64, 32), (32, 64), (50, 40)])
+def test_a_result_that_is_not_square_shows_the_image_unstretched(options, image):
+    disc = Image.new("RGB", image, "black")
+    ImageDraw.Draw(disc).ellipse([image[0] / 2 - 6, image[1] / 2 - 6, image[0] / 2 + 5, image[1] / 2 + 5], fill="red")
+    pixels = Framing([8, 16], **options)(disc)
+    assert pixels.shape == (3, 8, 16)
+    red = pixels[0].float() - pixels[1]
+    assert red.amax() > 50
+    assert red.amax(0).sum() == pytest.approx(red.amax(1).sum().item(), rel=0.15)
+
+
+def test_a_part_that_is_very_large_is_shrunk_first(monkeypatch):
+    image = noise(41, 60)
+    expected = Framing(4)(image.reduce(3, (0, 9, 41, 50)))
+    monkeypatch.setattr("iin_lightning.data.framing.LONGEST", 16)
+    assert torch.equal(Framing(4)(image), expected)
 
 
 def test_16_bits_of_grey_become_8(tmp_path):
@@ -145,6 +164,23 @@ def test_whatever_is_wrong_with_a_file_is_one_error(tmp_path):
     assert read_image(tmp_path / "whole.jpg", Framing(8)).shape == (3, 8, 8)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("limit", [20 * 60 - 1, 500])
+def test_a_large_image_is_read_though_pil_would_warn_or_refuse(tmp_path, monkeypatch, limit):
+    noise(20, 60).save(tmp_path / "large.png")
+    expected = read_image(tmp_path / "large.png", Framing(8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert torch.equal(read_image(tmp_path / "large.png", Framing(8)), expected)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_an_image_too_large_for_memory_is_said_to_be_so(tmp_path, monkeypatch):
+    noise(20, 60).save(tmp_path / "large.png")
+    monkeypatch.setattr("iin_lightning.data.framing.MOST_PIXELS", 1000)
+    with pytest.raises(BrokenImageError, match="too large, 20x60"):
+        read_image(tmp_path / "large.png", Framing(8))
+
+
 def test_grey_levels_without_a_range_are_refused():
     with pytest.raises(ValueError, match="floating-point"):
         to_rgb(Image.new("F", (4, 4)))
@@ -152,7 +188,15 @@ def test_grey_levels_without_a_range_are_refused():
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [({"size": 0}, "size=0"), ({"crop": 0}, "crop=0"), ({"crop": 4, "pad": True}, "exclude each other")],
+    [
+        ({"size": 0}, "size=0"),
+        ({"size": [8, 0]}, r"size=\[8, 0\]"),
+        ({"size": [8, 8, 3]}, "height and width"),
+        ({"size": "64x128"}, "size=64x128"),
+        ({"size": None}, "size=None"),
+        ({"crop": 0}, "crop=0"),
+        ({"crop": 4, "pad": True}, "exclude each other"),
+    ],
 )
 def test_a_framing_out_of_range_is_refused(options, text):
     with pytest.raises(ConfigError, match=text):

@@ -168,9 +168,9 @@ class Subject:
         Raises:
             BrokenImageError: it is none.
         """
-        channels, size = self.data.image_shape[0], self.data.image_shape[-1]
+        channels, *shape = self.data.image_shape
         data = self.data.base if isinstance(self.data, ChangedImages) else self.data
-        framing = data.framing if isinstance(data, FileModule) else Framing(size)
+        framing = data.framing if isinstance(data, FileModule) else Framing(shape)
         pixels = read_image(file, framing, formats)
         return pixels.float().mean(0, keepdim=True).round().byte() if channels == 1 else pixels
 

@@ -78,8 +78,8 @@ class CelebA(FileModule):
             Anno/ and Eval/ may be in between.
         attributes: the concepts; "identity" is one, too, where identity_CelebA.txt is there.
         preset: how an image is framed: "default" is antialiased, "authors" is not.
-        size: side of an image instead of the preset's.
-        crop: side of the centred square that is kept instead of the preset's.
+        size: side of an image, or its height and width, instead of the preset's.
+        crop: shorter side of the centred part that is kept instead of the preset's.
         **options: see ``FileModule``.
 
     Raises:
@@ -97,7 +97,7 @@ class CelebA(FileModule):
         *,
         attributes: Sequence[str] = ("Smiling", "Male", "Eyeglasses"),
         preset: Preset = "default",
-        size: int | None = None,
+        size: int | Sequence[int] | None = None,
         crop: int | None = None,
         **options: Any,
     ) -> None:

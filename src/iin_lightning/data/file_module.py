@@ -1,6 +1,7 @@
 """The base of all data sets that are image files on disk: a subclass lists the files, and this does the rest."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ class FileModule(DataModule, ABC):
     A subclass says the attributes that ``DataModule`` asks for, and ``listing``.
 
     Args:
-        size: side of the images that a network reads, in pixels.
-        crop: side of the centred square of the original that is kept; None: the largest one.
+        size: side of the images that a network reads in pixels, or their height and width.
+        crop: shorter side of the centred part of the original that is kept; None: the largest one.
         antialias: average over all pixels when shrinking; see ``Framing``.
-        pad: fill images up with white to a square instead of cropping them.
+        pad: fill images up with white instead of cropping them.
         cache: where decoded images are kept: "ram", "disk" (a file that runs share), or "none" to decode at every draw.
         cache_dir: folder of cache="disk", below which they lie in ``pixels/``.
         max_broken: how many images of a split may be broken, as a part of it in [0, 1); they are reported and skipped.
@@ -42,7 +43,7 @@ class FileModule(DataModule, ABC):
     def __init__(
         self,
         *,
-        size: int = 64,
+        size: int | Sequence[int] = 64,
         crop: int | None = None,
         antialias: bool = True,
         pad: bool = False,
@@ -66,7 +67,7 @@ class FileModule(DataModule, ABC):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return 3, self.framing.size, self.framing.size
+        return 3, *self.framing.shape
 
     @property
     def broken(self) -> dict[str, int]:

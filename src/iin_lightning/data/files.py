@@ -20,7 +20,7 @@ from iin_lightning.seeding import Noise
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raises with every change of what a framing means
+FORMAT = 2  # raises with every change of what a framing means
 NAMED_FILES = 3  # how many broken files an error names
 
 
@@ -147,7 +147,7 @@ class ImageFiles(Source):
         self._stand_ins: dict[int, int] = {}
 
     def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
-        """Images (B, 3, size, size) in [-1, 1], dequantised by the noise if there is any.
+        """Images (B, 3, H, W) in [-1, 1], dequantised by the noise if there is any.
 
         Raises:
             BrokenImagesError: more images are broken than may be.

@@ -1,7 +1,9 @@
-"""From an image file of any size and mode to the square of RGB pixels that a network reads."""
+"""From an image file of any size and mode to the RGB pixels that a network reads, square or not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -14,7 +16,10 @@ from iin_lightning.errors import ConfigError
 
 UPRIGHT = 1  # the EXIF orientation of an image whose rows are rows
 WHITE = (255, 255, 255)
-LONGEST = 6400  # side of a square that is filled up: that of a strip of few pixels may have more than memory holds
+LONGEST = 6400  # side of the part that is kept, or filled up: a larger one is shrunk by a whole number first
+MOST_PIXELS = 400_000_000  # 1.2 GB as RGB
+
+_opening = Lock()
 
 
 class BrokenImageError(OSError):
@@ -26,47 +31,71 @@ class Framing:
     """Which part of an image is kept, and how it is resized; nothing is ever stretched.
 
     Args:
-        size: side of the result, in pixels.
-        crop: side of the centred square that is kept, in pixels; None, or more than the image has: the largest one.
+        size: side of the result in pixels, or its height and width.
+        crop: shorter side of the centred part that is kept, in pixels; None, or more than the image has: the largest
+            one of the result's shape.
         antialias: average over all pixels when shrinking. False interpolates between the nearest four and skips the
             rest, as the authors' OpenCV code does.
-        pad: keep the whole image and fill it up with white to a square, instead of cropping.
+        pad: keep the whole image and fill it up with white to the result's shape, instead of cropping.
+
+    Attributes:
+        shape: height and width of the result.
 
     Raises:
-        ConfigError: size or crop is below 1, or both crop and pad are asked for.
+        ConfigError: size or crop is no whole number from 1 on, or both crop and pad are asked for.
 
     Example:
         >>> portrait = Image.new("L", (178, 218), 7)
         >>> pixels = Framing(size=64, crop=160)(portrait)
         >>> pixels.shape, pixels.unique().tolist()
         (torch.Size([3, 64, 64]), [7])
+        >>> Framing(size=(32, 64))(portrait).shape
+        torch.Size([3, 32, 64])
     """
 
-    size: int = 64
+    size: int | Sequence[int] = 64
     crop: int | None = None
     antialias: bool = True
     pad: bool = False
 
     def __post_init__(self) -> None:
-        if self.size < 1 or (self.crop is not None and self.crop < 1):
-            raise ConfigError(f"size={self.size} and crop={self.crop} are pixels: both must be at least 1.")
+        sides = tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
+        numbers = sides if self.crop is None else (*sides, self.crop)
+        if len(sides) not in (1, 2) or any(type(number) is not int or number < 1 for number in numbers):
+            raise ConfigError(
+                f"size={self.size} and crop={self.crop} are whole numbers of pixels from 1 on; size is a side (64), or "
+                "height and width ([64,128])."
+            )
         if self.pad and self.crop is not None:
             raise ConfigError(f"crop={self.crop} and pad=true exclude each other: pad keeps the whole image. Drop one.")
+        object.__setattr__(self, "size", sides[0] if len(set(sides)) == 1 else sides)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        return height, width
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The pixels, uint8 (3, size, size), of an image of any size and mode."""
+        """The pixels, uint8 (3, H, W), of an image of any size and mode."""
         image = to_rgb(image)
+        height, width = self.shape
         if self.pad:
-            image = _pad_to_square(image)
-        side = min(image.size if self.crop is None else (*image.size, self.crop))
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        square = np.array(image.crop((left, top, left + side, top + side)))
-        pixels = torch.from_numpy(square).permute(2, 0, 1)[None]
+            image = _pad_to_shape(image, height, width)
+        scale = min(image.width / width, image.height / height)
+        if self.crop is not None:
+            scale = min(scale, self.crop / min(width, height))
+        w, h = max(1, round(scale * width)), max(1, round(scale * height))
+        left, top = (image.width - w) // 2, (image.height - h) // 2
+        box = (left, top, left + w, top + h)
+        many = -(-max(w, h) // LONGEST)
+        part = np.array(image.crop(box) if many == 1 else image.reduce(many, box))
+        pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
         if self.antialias:
             # PIL's own algorithm, but for a rare difference of one grey level, in half of PIL's time.
-            resized = interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
+            resized = interpolate(pixels, (height, width), mode="bilinear", antialias=True)
         else:
-            resized = interpolate(pixels.float(), (self.size, self.size), mode="bilinear").round_().byte()
+            resized = interpolate(pixels.float(), (height, width), mode="bilinear").round_().byte()
         return resized[0].contiguous()
 
 
@@ -94,19 +123,45 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def open_image(file: Path | str | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """Open an image of any size; nothing of it is decoded yet.
+
+    PIL warns of 90 megapixels and refuses 180, for the whole process. Who opens an image here sees its size, and says
+    himself what is too large.
+
+    Args:
+        file: its path, or its content.
+        formats: PIL's names of those that are read; None: all that it knows, some by calling other programs.
+
+    Raises:
+        OSError: the file is absent, or no image; damaged bytes lead PIL to nearly every exception that there is.
+    """
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
 def read_image(path: Path | str | BinaryIO, framing: Framing, formats: tuple[str, ...] | None = None) -> Tensor:
-    """The pixels, uint8 (3, size, size), of an image file.
+    """The pixels, uint8 (3, H, W), of an image file.
 
     Args:
         path: of the file, or its content.
         framing: which part is kept, and how large.
-        formats: PIL's names of those that are read; None: all that it knows, some by calling other programs.
+        formats: see ``open_image``.
 
     Raises:
-        BrokenImageError: the file is absent, not an image, truncated, or so large that it may be an attack.
+        BrokenImageError: the file is absent, not an image, truncated, or too large for memory.
     """
     try:
-        with Image.open(path, formats=formats) as image:
+        with open_image(path, formats) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(
+                    f"it is too large, {image.width}x{image.height}: of more than {MOST_PIXELS // 10**6} megapixels "
+                    "make it smaller first"
+                )
             return framing(image)
     except MemoryError:
         raise
@@ -114,10 +169,11 @@ def read_image(path: Path | str | BinaryIO, framing: Framing, formats: tuple[str
         raise BrokenImageError(f"{type(error).__name__}: {error}") from error
 
 
-def _pad_to_square(image: Image.Image) -> Image.Image:
-    if (many := -(-max(image.size) // LONGEST)) > 1:
-        image = image.reduce(many)
-    side = max(image.size)
-    square = Image.new("RGB", (side, side), WHITE)
-    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return square
+def _pad_to_shape(image: Image.Image, height: int, width: int) -> Image.Image:
+    scale = max(image.width / width, image.height / height)
+    if (many := -(-round(scale * max(width, height)) // LONGEST)) > 1:
+        image, scale = image.reduce(many), scale / many
+    w, h = max(image.width, round(scale * width)), max(image.height, round(scale * height))
+    canvas = Image.new("RGB", (w, h), WHITE)
+    canvas.paste(image, ((w - image.width) // 2, (h - image.height) // 2))
+    return canvas

@@ -84,7 +84,7 @@ def into_memory(
     Raises:
         BrokenImagesError: more images are broken than may be.
     """
-    images = torch.empty(len(listing.paths), 3, framing.size, framing.size, dtype=torch.uint8)
+    images = torch.empty(len(listing.paths), 3, *framing.shape, dtype=torch.uint8)
     n = 0
     reasons: dict[int, str] = {}
     for pixels, failures in _decode(broken, framing, workers, quiet):
@@ -147,13 +147,13 @@ class _Chunks(Dataset[tuple[Tensor, dict[int, str]]]):
     def __init__(self, paths: PackedPaths, framing: Framing) -> None:
         self.paths = paths
         self.framing = framing
-        self.length = max(1, CHUNK_BYTES // (3 * framing.size**2))
+        self.length = max(1, CHUNK_BYTES // (3 * prod(framing.shape)))
 
     def __len__(self) -> int:
         return ceil(len(self.paths) / self.length)
 
     def __getitem__(self, chunk: int) -> tuple[Tensor, dict[int, str]]:
-        pixels, failures = [torch.empty(0, 3, self.framing.size, self.framing.size, dtype=torch.uint8)], {}
+        pixels, failures = [torch.empty(0, 3, *self.framing.shape, dtype=torch.uint8)], {}
         for item in range(chunk * self.length, min((chunk + 1) * self.length, len(self.paths))):
             try:
                 pixels.append(read_image(self.paths[item], self.framing)[None])
@@ -183,7 +183,7 @@ def _decode(
 
 def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, quiet: bool) -> dict[str, Any]:
     """Decode into a file, and leave its record beside it; nobody else writes it at the same time."""
-    n_bytes = len(broken.paths) * 3 * framing.size**2
+    n_bytes = len(broken.paths) * 3 * prod(framing.shape)
     what = f"The pixels of {len(broken.paths)} {broken.split} images"
     check_space(path.parent, n_bytes, what, "let data.cache_dir point to another disk, or set data.cache=none")
     record_path, part = path.with_suffix(".json"), path.with_suffix(".part")
@@ -202,7 +202,7 @@ def _write(path: Path, framing: Framing, broken: BrokenImages, workers: int, qui
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    shape = [n, 3, framing.size, framing.size]
+    shape = [n, 3, *framing.shape]
     record = {
         "format": FORMAT,
         "framing": asdict(framing),

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
-from PIL import Image
 from torch import Tensor
 
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.pictures import Picture
-from iin_lightning.data.framing import BrokenImageError
+from iin_lightning.data.framing import BrokenImageError, open_image
 from iin_lightning.errors import ConfigError
 
 MOST_BYTES = 20_000_000
@@ -54,15 +53,12 @@ def check(content: bytes) -> None:
     if len(content) > MOST_BYTES:
         raise ConfigError(f"This file has {len(content) / 1e6:.0f} MB; an image may have {MOST_BYTES / 1e6:.0f} MB.")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with open_image(io.BytesIO(content), FORMATS) as image:
             width, height = image.size
-    except Image.DecompressionBombError as error:
-        raise ConfigError(_too_large("far too many")) from error
     except Exception as error:  # damaged bytes lead PIL to nearly every exception that there is
         raise ConfigError(f"This file is no image; {', '.join(FORMATS)} can be read.") from error
     if width * height > MOST_PIXELS:
-        raise ConfigError(_too_large(f"{width}x{height}"))
-
-
-def _too_large(size: str) -> str:
-    return f"This image has {size} pixels; one may have {MOST_PIXELS // 10**6} million. Make it smaller first."
+        raise ConfigError(
+            f"This image has {width}x{height} pixels; one may have {MOST_PIXELS // 10**6} million. Make it smaller "
+            "first."
+        )
