@@ -102,6 +102,8 @@ def test_what_was_continued_with_other_values_is_another_run(whole, tmp_path):
     OmegaConf.save(config, run / "config.yaml")
     config.model.steps, config.resume = STEPS + 20, str(run)
     OmegaConf.save(config, run / "config.resumed.yaml")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").touch()
     refused = start(tmp_path, ok=False)
     assert f"is the folder of another run: go on with it (resume={run})" in refused.stderr
 

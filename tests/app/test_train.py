@@ -323,6 +323,16 @@ def test_a_folder_is_that_of_one_run(command, tiny, supervised):
     assert "runs/sup is the folder of another run: go on with it (resume=" in process.stderr
 
 
+def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(command, tmp_path):
+    for case in ("a classifier's recipe with an autoencoder", "a model folder that is none"):
+        arguments, text = BAD[case]
+        process = command(*arguments, f"hydra.run.dir={tmp_path}/run", ok=False)
+        assert re.search(text, process.stderr.replace("\n", " ")), process.stderr
+    provenance = json.loads((tmp_path / "run" / "provenance.json").read_text(encoding="utf-8"))
+    assert provenance["overrides"][0] == arguments[0]
+    assert "resumed" not in provenance
+
+
 def test_resuming_takes_values_alone(command, supervised):
     folder, _ = supervised
     process = command(f"resume={folder}", "+model.new=3", ok=False)

@@ -23,6 +23,7 @@ from iin_lightning.app import results, trust
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.console.groups import nested_choice
 from iin_lightning.app.files import carried, command_line, show_next, shown
+from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.ranks import is_main_process, join
 from iin_lightning.app.runs import provenance
 from iin_lightning.app.runs.failures import explained
@@ -40,7 +41,8 @@ def train(config: DictConfig) -> float | None:
     """Train what a composed configuration says, or go on with the run that ``resume`` names.
 
     A run whose folder holds the same configuration already goes on where it was stopped, as a job does that a scheduler
-    starts again, and one that is finished is not done again.
+    starts again, and one that is finished is not done again. A run that failed before its first step leaves its folder
+    to the next.
 
     Returns:
         The held-out loss of the model that was kept: what a search over configurations makes small.
@@ -61,11 +63,14 @@ def train(config: DictConfig) -> float | None:
         folder = Path(HydraConfig.get().runtime.output_dir)
         choice = HydraConfig.get().runtime.choices
         config.name = config.name or f"{choice['data']}_{choice['model']}"
-        if (folder / CONFIG).exists() and _goes_on(config, folder) and (found := results.finished(folder)) is not None:
+        if _has_begun(folder) and _goes_on(config, folder) and (found := results.finished(folder)) is not None:
             if is_main_process():
                 results.show(found, folder)
             return results.objective(found)
     with _alone_in(folder), explained(folder):
+        if config.resume is None and is_main_process() and not _has_begun(folder):
+            for name in (CONFIG_RESUMED, provenance.FILE):  # of a run that failed
+                (folder / name).unlink(missing_ok=True)
         try:
             with _preemptible():
                 outcome = run(config, folder, origin)
@@ -107,6 +112,11 @@ def _trusted(config: DictConfig) -> list[str]:
     """The argument by which a run's own code is trusted again."""
     packages = trust.said_of(config)
     return [f"trust=[{','.join(packages)}]"] if packages else []
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a run has left something in a folder to go on from, or to look at."""
+    return any(path.exists() for path in (last_checkpoint(folder), folder / results.FILE, folder / "model"))
 
 
 def _goes_on(config: DictConfig, folder: Path) -> bool:
