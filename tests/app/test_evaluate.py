@@ -67,8 +67,10 @@ def test_numbers_of_a_run_are_kept_with_their_provenance(runs, evaluate, tmp_pat
         assert found["transfer"][name] == pytest.approx(before["metrics"][f"test/transfer/{name}"], abs=1e-5)
     assert found["transfer"]["of"]["encoder"] == before["encoder"]
     sampled = {name: record for name, record in found["quality"].items() if name != "of"}
-    kinds = ("samples", "samples from standard", "samples from gaussian", "reconstructions")
+    floors = ("reconstructions", "reconstructions_of_others")
+    kinds = ("samples", "samples from standard", "samples from gaussian", *floors)
     assert set(sampled) == {f"{what}_classifier/{kind}" for what in ("frechet", "kernel") for kind in kinds}
+    assert sampled["frechet_classifier/reconstructions_of_others"]["split"] == "train"  # nearly all of test is real
     record = sampled["frechet_classifier/samples"]
     assert record["protocol"]["name"] == "clean"
     assert record["real"] == record["samples"] == 20

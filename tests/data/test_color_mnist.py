@@ -104,6 +104,7 @@ def test_a_palette_is_uniform_above_its_least_brightness():
     [
         ({"background": "complment"}, "did you mean complement"),
         ({"min_brightness": 1.0}, r"min_brightness=1.0 must be in \[0, 1\)"),
+        ({"preset": "author"}, "did you mean authors"),
         ({"views": 0}, "views=0"),
         ({"palette": 0}, "palette=0"),
         ({"val_fraction": 0.0}, "val_fraction=0.0"),

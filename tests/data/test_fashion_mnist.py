@@ -1,7 +1,10 @@
 import gzip
 import shutil
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from tests.data import fakes
 
 from iin_lightning.data.color_mnist import ColorMNIST
@@ -17,6 +20,17 @@ def test_it_is_found_in_each_usual_layout(tmp_path, folder):
     source = FashionMNIST(tmp_path / "b", download=False, val_fraction=0.2).source("train")
     assert source.images.shape == (48, 1, 32, 32)
     assert source.concepts == ("garment",)
+
+
+def test_the_authors_enlarge_what_we_pad(tmp_path):
+    root = fakes.write_fashion_mnist(tmp_path)
+    padded, enlarged = (
+        FashionMNIST(root, download=False, preset=preset, val_fraction=0.2).source("train").images[:, 0]
+        for preset in ("default", "authors")
+    )
+    for image, found in zip(padded[:5, 2:-2, 2:-2], enlarged):
+        wanted = Image.fromarray(image.numpy()).resize((32, 32), Image.Resampling.BILINEAR)
+        assert (torch.from_numpy(np.asarray(wanted, dtype=int)) - found).abs().max() <= 1
 
 
 def test_it_is_not_taken_for_mnist(tmp_path):

@@ -65,7 +65,7 @@ class TheirTiny(FeatureExtractorBase):
 
 
 def images(n, seed, channels=3):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(100 * seed))
     smooth = torch.rand(n, channels, 2, 2, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)
     noise = torch.rand(n, channels, 8, 8, generator=generator)
     return (smooth + (0.3 + 0.2 * seed) * noise).clamp(0, 1) * 2 - 1
@@ -136,8 +136,11 @@ def test_batch_sizes_do_not_matter(options):
 
 def test_equal_images_have_no_distance_and_nearer_ones_less():
     real = images(150, 0)
-    numbers = quality(real, images(130, 1), real.flip(0)).compute()
+    metric = quality(real, images(130, 1), real.flip(0))
+    metric.update(images(150, 0.1), "reconstructions_of_others")
+    numbers = metric.compute()
     assert numbers["frechet_tiny/reconstructions"] == pytest.approx(0, abs=1e-10)
+    assert 1e-4 < numbers["frechet_tiny/reconstructions_of_others"] < numbers["frechet_tiny/samples"]
     assert numbers["frechet_tiny/samples"] > 0.01
 
 

@@ -1,6 +1,7 @@
 """Sample quality of a model, the images shared out over the processes that torchrun started."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,14 +13,15 @@ from torch import distributed as dist
 from iin_lightning.analysis.priors import PriorKind, fit_prior
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.subject import Subject
+from iin_lightning.data.base import Split
 from iin_lightning.data.latents import fingerprint
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.errors import ConfigError
 from iin_lightning.metrics.extractors import Extractor, build_extractor
-from iin_lightning.metrics.protocols import protocol
+from iin_lightning.metrics.protocols import Protocol, protocol
 from iin_lightning.metrics.sample_quality import SampleQuality
 from iin_lightning.progress import track, waiting
-from iin_lightning.seeding import FIXED
+from iin_lightning.seeding import FIXED, generator
 
 BATCH_SIZE = 250
 
@@ -44,7 +46,7 @@ def choose_extractor(subject: Subject, config: DictConfig) -> Extractor:
 
 @torch.no_grad()
 def measure_quality(subject: Subject, config: DictConfig) -> dict[str, Any]:
-    """Distances of samples, reconstructions and baselines from test images. All processes must call it."""
+    """Distances of samples, their floors and baselines from test images. All processes must call it."""
     interpreter = subject.interpreter
     rules = protocol(config.protocol, count=config.count)
     quality = SampleQuality(
@@ -60,6 +62,11 @@ def measure_quality(subject: Subject, config: DictConfig) -> dict[str, Any]:
     # They come with the first report; after it all but the real images is forgotten.
     for part in _bar(items, "Reconstructions"):
         quality.update(interpreter.reconstruct(source.draw(part, None)), "reconstructions")
+    where, others = _others(subject, rules)
+    for part in _bar(_share(others), "Reconstructions of others"):
+        quality.update(
+            interpreter.reconstruct(subject.data.source(where).draw(part, None)), "reconstructions_of_others"
+        )
     numbers: dict[str, Any] = {}
     for prior in (None, *config.priors):
         label = "" if prior is None else f" from {prior}"
@@ -73,9 +80,20 @@ def measure_quality(subject: Subject, config: DictConfig) -> dict[str, Any]:
             report = quality.report()
         for name, record in report.items():
             what, kind = name.split("/")
-            numbers[f"{what}/{kind}{label if kind == 'samples' else ''}"] = record
+            of = {"split": where} if kind == "reconstructions_of_others" else {}
+            numbers[f"{what}/{kind}{label if kind == 'samples' else ''}"] = record | of
         quality.reset(real=False)
     return numbers
+
+
+def _others(subject: Subject, rules: Protocol) -> tuple[Split, Tensor]:
+    """As many images that are not among the real ones: of the same split, or of training where that has too few."""
+    n = len(subject.data.source(rules.split))
+    real = rules.items(n)
+    rest = torch.ones(n, dtype=torch.bool).index_fill(0, real, False).nonzero()[:, 0]
+    if len(rest) >= len(real):
+        return rules.split, rest[torch.randperm(len(rest), generator=generator(FIXED, "others"))[: len(real)]]
+    return "train", replace(rules, count=len(real)).items(len(subject.data.source("train")))
 
 
 def _draw(subject: Subject, prior: str | None, count: int, seed: int) -> Tensor | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from iin_lightning.data.base import Source, Split, digest
 from iin_lightning.data.images import render
 from iin_lightning.data.limit import choose
-from iin_lightning.data.mnist import IMAGE_SIZE, find_mnist, read_split
+from iin_lightning.data.mnist import IMAGE_SIZE, Preset, check_preset, find_mnist, read_split
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import deform, draw_deformations
 from iin_lightning.errors import ConfigError, choices
@@ -149,6 +149,7 @@ class ColorMNIST(DataModule):
         min_brightness: float = 0.5,
         background: Background = "black",
         deformation: float = 0.0,
+        preset: Preset = "default",
         download: bool = True,
         val_fraction: float = 0.05,
         seed: int = 0,
@@ -162,8 +163,10 @@ class ColorMNIST(DataModule):
             raise ConfigError(f"There is no background {background!r}; {choices(background, BACKGROUNDS)}.")
         if not deformation >= 0:
             raise ConfigError(f"deformation={deformation} must be at least 0: it is a strength, and 0 means none.")
+        check_preset(preset)
         super().__init__(val_fraction=val_fraction, seed=seed, **loading)
         self.root = Path(root)
+        self.preset: Preset = preset
         self.views = views
         self.deformation = deformation
         self.palette = palette
@@ -193,7 +196,7 @@ class ColorMNIST(DataModule):
 
         A limit leaves digits out before the palette is sized, so that few items share few colours.
         """
-        images, digits = read_split(self.folder(), split, self.val_fraction)
+        images, digits = read_split(self.folder(), split, self.val_fraction, self.preset)
         views, seed = (self.views, self.seed) if split == "train" else (1, FIXED)
         if self.limit is not None:
             views = min(views, self.limit)

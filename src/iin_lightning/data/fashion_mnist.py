@@ -10,7 +10,7 @@ class FashionMNIST(MNIST):
     """Pieces of clothing on black, of MNIST's size, number and format.
 
     * 60,000 training images, of which the last ``val_fraction`` validate, and 10,000 test images
-    * 28x28 grey, padded with black to 32x32
+    * 28x28 grey, padded with black to 32x32, or enlarged: see ``MNIST``
     * concept: garment (10 classes)
 
     Reference:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from iin_lightning.data.base import Split
 from iin_lightning.data.download import find_or_download
@@ -13,9 +15,10 @@ from iin_lightning.data.idx import first_values, read_idx
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import pad_to
-from iin_lightning.errors import ConfigError, DataNotFoundError
+from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
-IMAGE_SIZE = 32  # 28 padded: four halvings need a multiple of 16
+IMAGE_SIZE = 32  # from 28: four halvings need a multiple of 16
+Preset = Literal["default", "authors"]
 # Data sets whose files have the same names, and the first of their training labels.
 FIRST_LABELS = {
     "MNIST": bytes((5, 0, 4, 1, 9, 2, 1, 3, 1, 4)),
@@ -56,11 +59,13 @@ def find_mnist(root: Path, download: bool = False, name: str = "MNIST") -> Path:
     return find_or_download(name, root, find, download, missing)
 
 
-def read_mnist(folder: Path | Traversable, part: Literal["train", "t10k"]) -> tuple[Tensor, Tensor]:
+def read_mnist(
+    folder: Path | Traversable, part: Literal["train", "t10k"], preset: Preset = "default"
+) -> tuple[Tensor, Tensor]:
     """The digits of one of MNIST's two parts, in the order of the file.
 
     Returns:
-        images uint8 (n, 32, 32), padded with background; labels long (n,).
+        images uint8 (n, 32, 32), padded with background or enlarged, as the preset says; labels long (n,).
 
     Raises:
         DataNotFoundError: a file is missing, damaged, or does not belong to its partner.
@@ -71,17 +76,33 @@ def read_mnist(folder: Path | Traversable, part: Literal["train", "t10k"]) -> tu
             f"In {folder}, the {part} images have the sizes {tuple(images.shape)} and the labels "
             f"{tuple(labels.shape)}; expected are (n, 28, 28) and (n,). Fetch both files again."
         )
+    if preset == "authors":
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        enlarged = [interpolate(part[:, None].float(), size, mode="bilinear")[:, 0] for part in images.split(1000)]
+        return torch.cat(enlarged).round_().byte(), labels.long()
     return pad_to(images, IMAGE_SIZE), labels.long()
 
 
-def read_split(folder: Path | Traversable, split: Split, val_fraction: float) -> tuple[Tensor, Tensor]:
+def read_split(
+    folder: Path | Traversable, split: Split, val_fraction: float, preset: Preset = "default"
+) -> tuple[Tensor, Tensor]:
     """The digits of a split; validation ends the training file, so that nothing is selected on test."""
-    images, labels = read_mnist(folder, "t10k" if split == "test" else "train")
+    images, labels = read_mnist(folder, "t10k" if split == "test" else "train", preset)
     if split == "test":
         return images, labels
     n_train = len(labels) - max(1, round(val_fraction * len(labels)))
     part = slice(n_train) if split == "train" else slice(n_train, None)
     return images[part], labels[part]
+
+
+def check_preset(preset: str) -> None:
+    """See that there is such a preset.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    if preset not in get_args(Preset):
+        raise ConfigError(f"There is no data.preset={preset}; {choices(preset, get_args(Preset))}.")
 
 
 def _file(folder: Path | Traversable, name: str) -> Path | Traversable | None:
@@ -106,7 +127,7 @@ class MNIST(DataModule):
     """Handwritten digits on black.
 
     * 60,000 training images, of which the last ``val_fraction`` validate, and 10,000 test images
-    * 28x28 grey, padded with black to 32x32
+    * 28x28 grey, padded with black to 32x32; preset "authors" enlarges it bilinearly instead, as the paper's code does
     * concept: digit (10 classes)
 
     Reference:
@@ -115,12 +136,13 @@ class MNIST(DataModule):
     Args:
         root: folder with MNIST/raw/, raw/ or the four IDX files themselves.
         channels: 1, or 3 to repeat the grey level for networks that read RGB.
+        preset: how 28x28 becomes 32x32: "default" pads, "authors" enlarges.
         download: fetch the files with torchvision if they are absent.
         val_fraction: part of the training file that is kept for validation, in (0, 1).
         **loading: see ``DataModule``.
 
     Raises:
-        ConfigError: channels is neither 1 nor 3.
+        ConfigError: channels is neither 1 nor 3, or there is no such preset.
         DataNotFoundError: when the data are first used: the files are absent and cannot be downloaded.
     """
 
@@ -137,15 +159,18 @@ class MNIST(DataModule):
         root: str | Path,
         *,
         channels: int = 1,
+        preset: Preset = "default",
         download: bool = True,
         val_fraction: float = 0.05,
         **loading: Any,
     ) -> None:
         if channels not in (1, 3):
             raise ConfigError(f"channels={channels}: MNIST is grey; allowed are 1, or 3 to repeat it.")
+        check_preset(preset)
         super().__init__(val_fraction=val_fraction, **loading)
         self.root = Path(root)
         self.channels = channels
+        self.preset: Preset = preset
         self.download = download
 
     @property
@@ -159,5 +184,6 @@ class MNIST(DataModule):
 
     def load(self, split: Split) -> ImageTensor:
         """Read a split into memory."""
-        images, labels = read_split(find_mnist(self.root, self.download, self.dataset), split, self.val_fraction)
+        folder = find_mnist(self.root, self.download, self.dataset)
+        images, labels = read_split(folder, split, self.val_fraction, self.preset)
         return ImageTensor(images[:, None].expand(-1, self.channels, -1, -1), labels[:, None], self.concepts)

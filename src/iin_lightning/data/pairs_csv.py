@@ -33,6 +33,8 @@ class PairsCSV(FileModule):
     * unknown counts as not shared, as different does
     * images that share a concept meet each other, whichever rows name them; an image that shares nothing meets any
       other, as a pair that shares nothing
+    * two images never share the residual, even where a row says that they differ in a single concept: what the columns
+      do not name is unknown. Images of which only one concept was changed are versions, which data=transform makes
     * splits that the column does not name are taken from the training images by a hash of their paths below root; those
       that rows link, whatever the rows say, directly or over others, stay together, and train if they are too many
     * no image changes sides as others come and go; but a row that links two groups can move one of them, and a row

@@ -67,8 +67,8 @@ PROTOCOLS = {
         # distinct ones of 10,000; and it gives noise to the extractor as fractions, of which bytes keep the rounding.
         Protocol(
             "authors2020",
-            preparation="MNIST, FashionMNIST: 32, enlarged bilinearly (ours: padded); CelebA: centre 160 to 64 without "
-            "antialiasing (data.preset=authors)",
+            preparation="data.preset=authors: MNIST, FashionMNIST enlarged bilinearly to 32; CelebA centre 160 to 64 "
+            "without antialiasing",
             dequantised=True,
         ),
         # Dai & Wipf 2019, arXiv 1903.05789: the numbers of the paper's Tab. 2.

@@ -1,6 +1,8 @@
 """Sample quality: how far generated images and reconstructions are from real ones, in an extractor's features.
 
-The distance of reconstructions is the floor of whatever samples the same latent, so it always stands beside.
+Two distances always stand beside that of samples. *Reconstructions* of the real images themselves are what is usually
+published; but samples cannot know these images, so that the floor of whatever samples the same latent is the distance
+of *reconstructions of others*, as many images that are not among the real ones.
 """
 
 from pathlib import Path
@@ -18,7 +20,7 @@ from iin_lightning.metrics.frechet import Gaussian, GaussianStatistics, frechet_
 from iin_lightning.metrics.pixels import dequantize_images, resize_clean, stretch, to_uint8
 from iin_lightning.metrics.protocols import Protocol
 
-Kind = Literal["real", "samples", "reconstructions"]
+Kind = Literal["real", "samples", "reconstructions", "reconstructions_of_others"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ELSEWHERE = {"fid": "frechet", "kid": "kernel"}
 """Names of what is measured in other features than Inception's."""
@@ -30,9 +32,9 @@ FEW, MANY = {"cpu": 4}, 64
 class SampleQuality(nn.Module):
     """Distances of samples and reconstructions from real images, under a protocol that every number carries.
 
-    Numbers are named ``{what}/{kind}``, kind being samples or reconstructions. In Inception's features what is ``fid``,
-    ``kid``, ``precision``, ``recall``; in those of another extractor ``frechet_NAME``, ``kernel_NAME``,
-    ``precision_NAME``, ``recall_NAME``, for they compare with no published number.
+    Numbers are named ``{what}/{kind}``, kind being samples, reconstructions or reconstructions_of_others. In
+    Inception's features what is ``fid``, ``kid``, ``precision``, ``recall``; in those of another extractor
+    ``frechet_NAME``, ``kernel_NAME``, ``precision_NAME``, ``recall_NAME``, for they compare with no published number.
 
     Args:
         extractor: of features.
@@ -78,7 +80,7 @@ class SampleQuality(nn.Module):
 
         Args:
             images: (B,C,H,W) in [-1,1], C = 1 or 3.
-            kind: real, samples or reconstructions.
+            kind: one of KINDS.
 
         Raises:
             ConfigError: another kind, or images in another range.

@@ -31,6 +31,7 @@ DETAILS = (
     "of_factor/",
     "leakage/",
     "/reconstructions",
+    "/reconstructions_of_others",
     "samples from ",
     "likelihood/",
 )
