@@ -65,6 +65,7 @@ def test_numbers_of_a_run_are_kept_with_their_provenance(runs, evaluate, tmp_pat
     # What training measured, measured anew.
     for name in ("digit/digit", "digit/color", "color/color", "digit/reconstruction"):
         assert found["transfer"][name] == pytest.approx(before["metrics"][f"test/transfer/{name}"], abs=1e-5)
+        assert found["transfer"][name]["error"] > 0
     assert found["transfer"]["of"]["encoder"] == before["encoder"]
     sampled = {name: record for name, record in found["quality"].items() if name != "of"}
     floors = ("reconstructions", "reconstructions_of_others")
@@ -130,7 +131,7 @@ def test_standing_numbers_are_gathered_without_measuring(runs, evaluate, tmp_pat
     assert float(rows["likelihood/nll"]["mean"]) == 2
     assert float(rows["likelihood/nll"]["std"]) == pytest.approx(0.5**0.5)
     assert float(rows["typicality/auroc"][f"{tmp_path}/runs/1"]) == 0.5
-    assert float(rows["test/nll"][f"{tmp_path}/runs/1"]) == outcome["metrics"]["test/nll"]
+    assert float(rows["test/nll"][f"{tmp_path}/runs/1"]) == outcome["metrics"]["test/nll"]["value"]
     assert "2 runs" in (tmp_path / "out" / "summary.md").read_text()
 
 

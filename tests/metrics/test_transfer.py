@@ -50,7 +50,7 @@ def batches():
     labels = torch.stack([digits, torch.arange(12)], 1)
     x = images(digits, colors)
     other = torch.arange(12).roll(1)
-    return x, labels, x[other], labels[other]
+    return x, labels, x[other], labels[other], torch.stack([torch.arange(12), other], 1)
 
 
 def score(interpreter, batches, size=12):
@@ -58,7 +58,7 @@ def score(interpreter, batches, size=12):
     metric = FactorTransfer(FACTORS, readings, CONCEPTS)
     for start in range(0, 12, size):
         metric.update(interpreter, *(part[start : start + size] for part in batches))
-    return {name: value.item() for name, value in metric.compute().items()}
+    return {name: score.value for name, score in metric.compute().items()}
 
 
 class ColorReading1(ColorReading):

@@ -6,6 +6,7 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.utils.data import DataLoader
 
+from iin_lightning.metrics.measured import Measured
 from iin_lightning.tasks.evaluate import Evaluate
 
 
@@ -60,11 +61,11 @@ def test_training_runs_in_bf16_and_validation_in_float32(interpret, latents, tra
 
 def test_swaps_are_float32_encoder_and_decoder_with_them(interpret, trainer):
     class Swaps(torch.nn.Module):
-        def update(self, interpreter, target, target_labels, source, source_labels):
+        def update(self, interpreter, target, target_labels, source, source_labels, images):
             self.seen = interpreter.swap(target, source, ["digit"])
 
         def compute(self):
-            return {"seen": self.seen.mean()}
+            return {"seen": Measured(self.seen.mean().item())}
 
         def reset(self):
             pass
@@ -72,6 +73,6 @@ def test_swaps_are_float32_encoder_and_decoder_with_them(interpret, trainer):
     task = interpret().eval()
     x, labels = torch.rand(2, 4, 3, 16, 16) * 2 - 1, torch.zeros(4, 1, dtype=torch.long)
     evaluate = Evaluate(task.interpreter, Swaps())
-    swaps = DataLoader([((x[0], labels), (x[1], labels))], batch_size=None)
+    swaps = DataLoader([((x[0], labels), (x[1], labels), labels)], batch_size=None)
     trainer(1, precision="bf16-mixed").test(evaluate, swaps, verbose=False)
     assert torch.equal(evaluate.transfer.seen, task.interpreter.swap(*x, ["digit"]))

@@ -153,7 +153,12 @@ def log_table(
 def log_outcome(loggers: Sequence[Logger], outcome: Mapping[str, Any], folder: Path) -> None:
     """Hand to W&B what a finished run has: its factor transfer as a table, and the model, if that is asked for."""
     if transfer := results.transfer_scores(outcome["metrics"]):
-        log_table(loggers, "transfer", *results.transfer_rows(transfer), step=outcome["steps"])
+        (swapped, *concepts), rows = results.transfer_rows({name: score.value for name, score in transfer.items()})
+        errors = results.transfer_rows({name: score.error for name, score in transfer.items()})[1]
+        columns = [swapped, *concepts, *(f"{concept}/error" for concept in concepts)]
+        log_table(
+            loggers, "transfer", columns, [row + error[1:] for row, error in zip(rows, errors)], step=outcome["steps"]
+        )
     for logger in loggers:
         if isinstance(logger, Wandb) and logger.log_finished:
             import wandb  # noqa: PLC0415

@@ -29,7 +29,7 @@ from iin_lightning.progress import track, waiting
 from iin_lightning.seeding import FIXED
 
 Numbers = dict[str, Any]
-"""Name -> a number, or a record whose ``value`` is one."""
+"""Name -> a number, also one with its standard error, or a record whose ``value`` is one."""
 
 
 @torch.no_grad()
@@ -57,10 +57,10 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
     readings = {concept: reading for concept, reading in readings.items() if concept in interpreter.factors.concepts}
     metric = FactorTransfer(interpreter.factors, readings, data.concepts).to(subject.device)
     swaps = FixedSwaps(data.source("test"), BATCH_SIZE, FIXED)
-    for target, source in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps)):
+    for target, source, images in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps)):
         arguments = (t.to(subject.device) for t in (*target, *source))
-        metric.update(interpreter, *arguments)
-    return {name: value.item() for name, value in metric.compute().items()}
+        metric.update(interpreter, *arguments, images)
+    return dict(metric.compute())
 
 
 def measure_leakage(subject: Subject, config: DictConfig) -> Numbers:

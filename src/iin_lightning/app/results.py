@@ -15,6 +15,7 @@ from rich.table import Table
 
 from iin_lightning.app.files import show_files
 from iin_lightning.errors import CheckpointError
+from iin_lightning.metrics.measured import Measured
 from iin_lightning.serialization import write_whole
 
 FILE = "results.json"
@@ -22,8 +23,8 @@ TRANSFER = "test/transfer/"
 
 
 def write(outcome: dict[str, Any], folder: Path) -> None:
-    """Write ``results.json``."""
-    write_whole(folder / FILE, json.dumps(outcome, indent=2) + "\n")
+    """Write ``results.json``, see `storable`."""
+    write_whole(folder / FILE, json.dumps(storable(outcome), indent=2) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -52,14 +53,14 @@ def _damaged(file: Path, why: str) -> str:
 
 
 def add(folder: Path, section: str, numbers: Mapping[str, Any]) -> None:
-    """Add to a section of a folder's ``results.json``, which need not be there; null stands for NaN and infinity.
+    """Add to a section of a folder's ``results.json``, which need not be there; see `storable`.
 
     Raises:
         CheckpointError: the file is damaged; it stays as it is.
     """
     with FileLock(folder / f"{FILE}.lock"):  # one analysis may end while another does
         found = read(folder)
-        found[section] = found.get(section, {}) | storable(dict(numbers))
+        found[section] = found.get(section, {}) | dict(numbers)
         write(found, folder)
 
 
@@ -86,7 +87,15 @@ def objective(outcome: Mapping[str, Any]) -> float | None:
 
 
 def storable(value: Any) -> Any:
-    """Nested values as JSON can hold them: null stands for NaN and infinity."""
+    """Nested values as JSON can hold them: null stands for NaN and infinity, a record for a number with its error.
+
+    Example:
+        >>> storable({"nll": Measured(0.9, 0.1), "chance": Measured(0.1)})
+        {'nll': {'value': 0.9, 'error': 0.1}, 'chance': 0.1}
+    """
+    if isinstance(value, Measured):
+        known = math.isfinite(value.error)
+        return storable({"value": value.value, "error": value.error} if known else value.value)
     if isinstance(value, dict):
         return {key: storable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -97,14 +106,14 @@ def storable(value: Any) -> Any:
 def show(outcome: dict[str, Any], folder: Path) -> None:
     """Print the metrics, the paths of the pictures and the model's folder."""
     console = Console()
-    metrics: dict[str, float] = outcome["metrics"]
+    metrics = measured(outcome["metrics"])
     title = f"{outcome['name']}: test split"
     plain = Table(title=title, title_justify="left", min_width=len(title))
     plain.add_column("metric")
     plain.add_column("value", justify="right")
     for name, value in metrics.items():
         if not name.startswith(TRANSFER):
-            plain.add_row(name.removeprefix("test/"), f"{value:.4g}")
+            plain.add_row(name.removeprefix("test/"), f"{value}")
     console.print(plain)
     if transfer := transfer_scores(metrics):
         console.print(transfer_table(transfer))
@@ -112,13 +121,13 @@ def show(outcome: dict[str, Any], folder: Path) -> None:
     show_files([*pictures, ("model", folder / "model"), ("results", folder / FILE)], console)
 
 
-def transfer_scores(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of test metrics those of factor transfer: ``{concept}/{swapped factor}`` -> mean score."""
-    return {k.removeprefix(TRANSFER): v for k, v in metrics.items() if k.startswith(TRANSFER)}
+def transfer_scores(metrics: Mapping[str, Any]) -> dict[str, Measured]:
+    """Of test metrics those of factor transfer: ``{concept}/{swapped factor}`` -> mean score and its error."""
+    return {k.removeprefix(TRANSFER): v for k, v in measured(metrics).items() if k.startswith(TRANSFER)}
 
 
-def transfer_rows(scores: dict[str, float]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of `transfer_table`, as plain values; "" where a score is absent.
+def transfer_rows(scores: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of `transfer_table`; "" where a score is absent.
 
     Example:
         >>> transfer_rows({"digit/digit": 0.9, "digit/residual": 0.8, "color/residual": 0.7})
@@ -129,11 +138,11 @@ def transfer_rows(scores: dict[str, float]) -> tuple[list[str], list[list[Any]]]
     return ["swapped factor", *concepts], [[case, *(cells.get((c, case), "") for c in concepts)] for case in cases]
 
 
-def transfer_table(scores: dict[str, float]) -> Table:
+def transfer_table(scores: Mapping[str, Measured]) -> Table:
     """Rows: what was swapped. Columns: how each concept is read from the result.
 
     Args:
-        scores: ``{concept}/{swapped factor}`` -> mean score, as ``FactorTransfer`` gives them.
+        scores: ``{concept}/{swapped factor}`` -> mean score and its error, as ``FactorTransfer`` gives them.
     """
     (_, *concepts), rows = transfer_rows(scores)
     table = Table(title="After swapping a factor between held-out images", title_justify="left")
@@ -147,7 +156,7 @@ def transfer_table(scores: dict[str, float]) -> Table:
             "images": "none (the images themselves)",
         }
         cells = [
-            f"{score:.3f} {'' if bound else ('from source' if concept == case else 'kept')}"
+            f"{score} {'' if bound else ('from source' if concept == case else 'kept')}"
             for concept, score in zip(concepts, row)
         ]
         table.add_row(label.get(case, case), *cells)
@@ -215,5 +224,21 @@ def section(outcome: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def values(numbers: Mapping[str, Any]) -> dict[str, float]:
     """Those that are numbers, or records whose ``value`` is one."""
-    values = {name: entry.get("value") if isinstance(entry, dict) else entry for name, entry in numbers.items()}
-    return {name: value for name, value in values.items() if isinstance(value, int | float)}
+    return {name: number.value for name, number in measured(numbers).items()}
+
+
+def measured(numbers: Mapping[str, Any]) -> dict[str, Measured]:
+    """Those that are numbers, or records of a ``value`` and maybe its standard ``error``.
+
+    Example:
+        >>> measured({"nll": {"value": 0.9, "error": 0.1}, "chance": 0.1, "of": {"encoder": "0f3c"}})
+        {'nll': Measured(value=0.9, error=0.1), 'chance': Measured(value=0.1, error=nan)}
+    """
+    found = {}
+    for name, entry in numbers.items():
+        value, error = (entry.get("value"), entry.get("error")) if isinstance(entry, dict) else (entry, None)
+        if isinstance(entry, Measured):
+            found[name] = entry
+        elif isinstance(value, int | float):
+            found[name] = Measured(value, error if isinstance(error, int | float) else math.nan)
+    return found

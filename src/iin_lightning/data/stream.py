@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, draw_labelled
 from iin_lightning.data.order import EpochOrder, shards
 from iin_lightning.data.pairs import PairIndex
-from iin_lightning.data.versions import SharedFactors, pair_columns
+from iin_lightning.data.versions import SharedFactors, image_of, pair_columns
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.seeding import Noise, generator
@@ -69,6 +69,10 @@ class FixedSingles(Dataset[LabelledBatch]):
     def indices(self, batch: int) -> Tensor:
         """The items of a batch on this rank."""
         return self._items[batch]
+
+    def images(self, batch: int) -> Tensor:
+        """The images (B,) that the items of a batch are, or are versions of."""
+        return image_of(self.source)[self.indices(batch)]
 
     def __getitem__(self, batch: int) -> LabelledBatch:
         return draw_labelled(self.source, self.indices(batch), None)
@@ -210,6 +214,10 @@ class FixedPairs(Dataset[PairBatch]):
         """Anchors and partners of a batch on this rank."""
         anchors = self._anchors[batch]
         return anchors, self._partners[anchors]
+
+    def images(self, batch: int) -> Tensor:
+        """The images (B, 2) that the anchors and partners of a batch are, or are versions of."""
+        return image_of(self._pairs.source)[torch.stack(self.indices(batch), dim=1)]
 
     def __getitem__(self, batch: int) -> PairBatch:
         a, b = self.indices(batch)

@@ -6,6 +6,7 @@ from torch.utils.data import Dataset
 
 from iin_lightning.data.base import LabelledBatch, Source, draw_labelled
 from iin_lightning.data.order import shards
+from iin_lightning.data.versions import image_of
 from iin_lightning.seeding import generator
 
 
@@ -44,8 +45,10 @@ def differing_partners(labels: Tensor, seed: int, rounds: int = 1000) -> Tensor:
     return partners
 
 
-class FixedSwaps(Dataset[tuple[LabelledBatch, LabelledBatch]]):
-    """Evaluation batches (targets, sources): every item is a target once over all ranks.
+class FixedSwaps(Dataset[tuple[LabelledBatch, LabelledBatch, Tensor]]):
+    """Evaluation batches (targets, sources, images): every item is a target once over all ranks.
+
+    The third is long (B, 2), which image the target is or is a version of, and which one the source.
 
     Args:
         source: where the items come from.
@@ -59,11 +62,13 @@ class FixedSwaps(Dataset[tuple[LabelledBatch, LabelledBatch]]):
         self.source = source
         self._targets = shards(len(source), batch_size, rank, world_size)
         self._partners = differing_partners(source.labels, seed)
+        self._image = image_of(source)
 
     def __len__(self) -> int:
         return len(self._targets)
 
-    def __getitem__(self, batch: int) -> tuple[LabelledBatch, LabelledBatch]:
+    def __getitem__(self, batch: int) -> tuple[LabelledBatch, LabelledBatch, Tensor]:
         targets = self._targets[batch]
         sources = self._partners[targets]
-        return draw_labelled(self.source, targets, None), draw_labelled(self.source, sources, None)
+        images = self._image[torch.stack([targets, sources], dim=1)]
+        return draw_labelled(self.source, targets, None), draw_labelled(self.source, sources, None), images

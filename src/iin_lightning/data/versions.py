@@ -17,6 +17,20 @@ from iin_lightning.data.base import ORIGIN, Source
 from iin_lightning.data.pairs import shared_mask
 
 
+def image_of(source: Source) -> Tensor:
+    """The number (n,) of the image that each item is a version of; where there are no versions, the item's own.
+
+    Example:
+        >>> from iin_lightning.data.images import ImageTensor
+        >>> gray_image = torch.tensor([[0, 7], [1, 7], [0, 9]])
+        >>> image_of(ImageTensor(torch.zeros(3, 1, 1, 1), gray_image, ("gray", ORIGIN))).tolist()
+        [7, 7, 9]
+    """
+    if ORIGIN not in source.concepts:
+        return torch.arange(len(source), device=source.device)
+    return source.labels[:, source.concepts.index(ORIGIN)]
+
+
 def changing(source: Source) -> tuple[str, ...]:
     """The concepts of a source that are changes, in their order.
 

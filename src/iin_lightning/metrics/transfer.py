@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.measured import Measured, Scores
 
 IMAGES, RECONSTRUCTION = "images", "reconstruction"
 
 
-class FactorTransfer(Metric):
+class FactorTransfer(nn.Module):
     """Swap one factor at a time between held-out images and read every concept from the result.
 
     For target t, source s and swapped factor F: x* = G(T^-1(z̃*)) with z̃*_F = z̃^s_F, z̃*_k = z̃^t_k otherwise.
@@ -25,19 +25,15 @@ class FactorTransfer(Metric):
         concepts: concept names in the order of the label columns.
 
     Returns (``compute``):
-        ``{concept}/{swapped}``: the mean score when that factor was swapped; ``{concept}/reconstruction`` and
-        ``{concept}/images``: the bounds. All in the reading's unit.
+        ``{concept}/{swapped}``: the mean score when that factor was swapped, with its standard error over images;
+        ``{concept}/reconstruction`` and ``{concept}/images``: the bounds. All in the reading's unit.
 
     Example:
         >>> from iin_lightning.metrics.readings import ColorReading
         >>> metric = FactorTransfer(Factors({"residual": 1, "color": 1}, 2), {"color": ColorReading()}, ["color"])
-        >>> sorted(metric.compute())[:2]
-        ['color/color', 'color/images']
+        >>> metric.names
+        ['color/residual', 'color/color', 'color/reconstruction', 'color/images']
     """
-
-    full_state_update = False
-    total: Tensor
-    count: Tensor
 
     def __init__(self, factors: Factors, readings: Mapping[str, nn.Module], concepts: Sequence[str]) -> None:
         super().__init__()
@@ -45,10 +41,8 @@ class FactorTransfer(Metric):
         self.readings = nn.ModuleDict(readings)
         self.columns = {concept: concepts.index(concept) for concept in readings}
         self.cases = [*factors.names, RECONSTRUCTION, IMAGES]
-        # One row a concept, one column a case; sums in float64, so that the order of the batches cannot be seen.
-        shape = (len(readings), len(self.cases))
-        self.add_state("total", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.names = [f"{concept}/{case}" for concept in readings for case in self.cases]
+        self.scores = Scores(self.names)
 
     @torch.no_grad()
     def update(
@@ -58,26 +52,35 @@ class FactorTransfer(Metric):
         target_labels: Tensor,
         source: Tensor,
         source_labels: Tensor,
+        images: Tensor,
     ) -> None:
-        """Take a batch of targets and sources (B,C,H,W), whose labels (B,K) stand in the data's columns."""
+        """Take a batch of targets and sources.
+
+        Args:
+            interpreter: swaps.
+            target: (B,C,H,W).
+            target_labels: (B,K), in the data's columns.
+            source: (B,C,H,W).
+            source_labels: (B,K).
+            images: long (B, 2), the images that target and source are, or are versions of.
+        """
         z, rest, parts = interpreter.encode(target), interpreter.complement(target), interpreter.factors_of(source)
         outputs = {name: interpreter.resume(interpreter.replace(z, {name: parts[name]}), rest) for name in self.factors}
         outputs[RECONSTRUCTION] = interpreter.resume(z, rest)
         # A classifier's logits have no images beside them: its own prediction is both bounds.
         outputs[IMAGES] = target if interpreter.encoder.output == "image" else outputs[RECONSTRUCTION]
-        for row, (concept, reading) in enumerate(self.readings.items()):
+        scores = []
+        for concept, reading in self.readings.items():
             column = self.columns[concept]
-            for case, output in outputs.items():
+            for case in self.cases:
                 image, labels = (source, source_labels) if case == concept else (target, target_labels)
-                score = reading(output, image, labels[:, column])
-                self.total[row, self.cases.index(case)] += score.double().sum()
-        self.count += len(target)
+                scores.append(reading(outputs[case], image, labels[:, column]).float())
+        self.scores.update(torch.stack(scores, dim=1), images)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Measured]:
         """See the class."""
-        means = (self.total / self.count.clamp(min=1)).float()
-        return {
-            f"{concept}/{case}": means[row, column]
-            for row, concept in enumerate(self.readings)
-            for column, case in enumerate(self.cases)
-        }
+        return self.scores.means()
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.scores.reset()

@@ -9,6 +9,7 @@ from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.factors import PairBatch
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, Translate
+from iin_lightning.metrics.measured import Scores
 from iin_lightning.metrics.round_trip import RoundTrip
 from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
 from iin_lightning.tasks.diagnose import first_non_finite
@@ -56,20 +57,21 @@ class Interpret(Task):
         self.loss = loss
         self.encoder_id = encoder_id
         self.round_trip = RoundTrip()
+        self.likelihoods = Scores(["nll"])
         self.compiled = compiled
         self._translate: Translate | None = None  # compiled
 
-    def nats_per_dimension(self, batch: Tensor | PairBatch) -> tuple[Tensor, int]:
-        """The mean negative log-likelihood of a batch in nats per dimension, and how many examples it holds."""
+    def nats_per_dimension(self, batch: Tensor | PairBatch) -> Tensor:
+        """The negative log-likelihood (B,) of examples in nats per dimension."""
         nll = self.loss(self._translator(), batch)
-        return nll.mean() / self.loss.dims_per_example(self.interpreter.factors.latent_dim), len(nll)
+        return nll / self.loss.dims_per_example(self.interpreter.factors.latent_dim)
 
     def training_step(self, batch: Tensor | PairBatch, batch_idx: int) -> Tensor:
         """One step on the sum over dimensions, so that clipping and rates do not depend on what is logged."""
-        nats, count = self.nats_per_dimension(batch)
-        self.log_terms("train", {"nll": nats.detach()}, count)
+        nats = self.nats_per_dimension(batch)
+        self.log_terms("train", {"nll": nats.detach().mean()}, len(nats))
         dims = self.loss.dims_per_example(self.interpreter.factors.latent_dim)
-        return self.require_finite(nats * dims, lambda: first_non_finite(self.interpreter.translator, _latents(batch)))
+        return self.require_finite(nats.mean() * dims, lambda: first_non_finite(self.interpreter.translator, _latents(batch)))
 
     def _translator(self) -> Translate:
         translator = self.interpreter.translator
@@ -90,13 +92,20 @@ class Interpret(Task):
 
     def test_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
         """As validation, on the test split."""
-        self._evaluate("test", batch)
+        loader: Any = self.trainer.test_dataloaders
+        self.likelihoods.update(self._evaluate("test", batch)[:, None], loader.dataset.images(batch_idx))
 
-    def _evaluate(self, stage: str, batch: Tensor | PairBatch) -> None:
-        nats, count = self.nats_per_dimension(batch)
-        self.log_terms(stage, {"nll": nats}, count)
+    def on_test_epoch_end(self) -> None:
+        """Log the standard error of the test likelihood, over the images of all processes."""
+        self.log("test/nll/error", self.likelihoods.means()["nll"].error, sync_dist=True)
+        self.likelihoods.reset()
+
+    def _evaluate(self, stage: str, batch: Tensor | PairBatch) -> Tensor:
+        nats = self.nats_per_dimension(batch)
+        self.log_terms(stage, {"nll": nats.mean()}, len(nats))
         self.round_trip.update(self.interpreter.translator, _latents(batch))
-        self.log(f"{stage}/round_trip_error", self.round_trip, batch_size=count)
+        self.log(f"{stage}/round_trip_error", self.round_trip, batch_size=len(nats))
+        return nats
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the encoder out, and say which one it was."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from iin_lightning.app.reporting.page import Interval, Table
-from iin_lightning.app.results import TRANSFER, section, transfer_rows, transfer_scores
+from iin_lightning.app.results import TRANSFER, measured, section, transfer_rows, transfer_scores
 from iin_lightning.metrics.readings import ClassReading, ColorReading
 
 MEANINGS = {
@@ -22,6 +22,7 @@ INTERPRET = "interpret"
 
 UNITS = {"class": f"{ClassReading.unit} read right ↑", "color": f"{ColorReading.unit} ↓"}
 BOUNDS = {"reconstruction": "nothing: reconstructions, the bound", "images": "nothing: the images themselves"}
+ERRORS = "Behind ± stands the standard error over test images."
 SECTIONS = ("metrics", "validation", "evaluation", "analysis")
 """Keys of what has tables of its own, if it is what it should be."""
 
@@ -38,9 +39,12 @@ def test_tables(outcome: Mapping[str, Any], kinds: Mapping[str, str]) -> list[Ta
     """
     metrics, tables = section(outcome, "metrics"), []
     said = partial(_meaning, latents=outcome.get("stage", INTERPRET) == INTERPRET)
-    plain = [[name.removeprefix("test/"), value, said(name)] for name, value in metrics.items()]
+    plain = [[name.removeprefix("test/"), _number(value), said(name)] for name, value in metrics.items()]
     plain = [row for row in plain if not row[0].startswith(TRANSFER.removeprefix("test/"))]
-    text = "Test images, which neither the network nor the translator was trained on; the weights that were kept."
+    text = (
+        "Test images, which neither the network nor the translator was trained on; the weights that were kept. "
+        f"{ERRORS}"
+    )
     if plain:
         tables.append(Table(["number", "value", "what it says"], plain, "Test split", text))
     if scores := transfer_scores(metrics):
@@ -52,7 +56,7 @@ def test_tables(outcome: Mapping[str, Any], kinds: Mapping[str, str]) -> list[Ta
         text = (
             "One factor is taken from a second test image, all others are kept, and the result is decoded. "
             "Independent readings, which know nothing of the model, compare it with what it should show: in the row of "
-            "its own factor a concept should be the source's, in all others still the target's."
+            f"its own factor a concept should be the source's, in all others still the target's. {ERRORS}"
         )
         tables.append(Table([first, *units], shown, "After swapping a factor between test images", text))
     if validation := [[name, value, said(name)] for name, value in section(outcome, "validation").items()]:
@@ -76,8 +80,8 @@ def evaluation_tables(outcome: Mapping[str, Any]) -> list[Table]:
             if record is None:
                 rows += [[key, value, _meaning(key)] for key, value in flat(entry, name)]
             else:
-                rest = {key: value for key, value in record.items() if key != "value"}
-                rows.append([name, record["value"], conditions(rest)])
+                rest = {key: value for key, value in record.items() if key not in ("value", "error")}
+                rows.append([name, _number(record), conditions(rest) or _meaning(name)])
         of = conditions(numbers["of"]) if "of" in numbers else ""
         tables.append(Table(["number", "value", "taken how"], rows, metric, of and f"Of {of}."))
     return tables
@@ -154,6 +158,11 @@ def conditions(value: Any) -> str:
     return ", ".join(
         f"{name} {entry if isinstance(entry, str) else json.dumps(entry)}".strip() for name, entry in flat(value)
     )
+
+
+def _number(entry: Any) -> Any:
+    """A number with its error, where it has one; anything else as it is."""
+    return measured({"": entry}).get("", entry["value"] if isinstance(entry, Mapping) and "value" in entry else entry)
 
 
 def _meaning(name: str, *, latents: bool = True) -> str:

@@ -4,6 +4,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from markupsafe import Markup, escape
 
 from iin_lightning.app.reporting.pictures import Picture, smaller
 from iin_lightning.errors import ConfigError
+from iin_lightning.metrics.measured import Measured
 from iin_lightning.serialization import write_whole
 
 LIMIT = 5_000_000
@@ -166,6 +168,8 @@ def cell(value: Any) -> Markup:
     """
     if value is None or isinstance(value, bool):
         return Markup({None: "not finite", True: "yes", False: "no"}[value])  # null: as results.json writes NaN
+    if isinstance(value, Measured):
+        return cell(value.value) if isnan(value.error) else _behind(value.value, str(value))
     if isinstance(value, Interval):
         return Markup("{} <wbr>({}\u00a0to\u00a0{})").format(*map(cell, value))
     if isinstance(value, Link):
@@ -184,12 +188,17 @@ def cell(value: Any) -> Markup:
 
 def _rounded(value: float) -> Markup:
     short = f"{value}" if isinstance(value, int) else f"{value:.4g}"
-    return escape(short) if float(short) == value else Markup('<data value="{}">{}</data>').format(value, short)
+    return escape(short) if float(short) == value else _behind(value, short)
+
+
+def _behind(value: float, shown: str) -> Markup:
+    return Markup('<data value="{}">{}</data>').format(value, shown)
 
 
 def _is_number(value: Any) -> bool:
     """Or nothing, where there is none."""
-    return value in (None, "") or (isinstance(value, int | float | Interval) and not isinstance(value, bool))
+    numbers = int | float | Interval | Measured
+    return value in (None, "") or (isinstance(value, numbers) and not isinstance(value, bool))
 
 
 def _shrunk(page: Page, part: float, limit: int) -> Page:

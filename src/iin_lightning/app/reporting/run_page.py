@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from iin_lightning.app.reporting.drawing import (
 )
 from iin_lightning.app.reporting.page import Page, Section, Table
 from iin_lightning.app.reporting.pictures import Picture, read, vector
-from iin_lightning.app.results import section, values
+from iin_lightning.app.results import measured, section
 from iin_lightning.app.runs import provenance
 from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
 from iin_lightning.app.secrets import mask
@@ -34,6 +35,7 @@ from iin_lightning.app.subject import Subject
 from iin_lightning.data.framing import BrokenImageError
 from iin_lightning.errors import IINError
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.measured import Measured
 from iin_lightning.plots.curves import curves_figure
 from iin_lightning.progress import Bar
 
@@ -237,7 +239,7 @@ def _configuration(found: Found) -> Section:
 
 def _tiles(found: Found) -> list[tuple[str, str]]:
     """The few numbers that say whether the model is any good."""
-    metrics, tiles = values(section(found.outcome, "metrics")), []
+    metrics, tiles = measured(section(found.outcome, "metrics")), []
     network = found.network
     if isinstance(network, Interpreter):
         dims = network.factors
@@ -246,17 +248,21 @@ def _tiles(found: Found) -> list[tuple[str, str]]:
         for concept in network.factors.concepts:
             share = metrics.get(f"{results.TRANSFER}{concept}/{concept}")
             if share is not None and kinds.get(concept) == "class":
-                tiles.append((f"{share:.1%}", f"of swaps carry the {concept} over"))
+                tiles.append((_percent(share), f"of swaps carry the {concept} over"))
         if "test/nll" in metrics:
-            tiles.append((f"{metrics['test/nll']:.3f}", "nats per dimension, test"))
+            tiles.append((f"{metrics['test/nll']}", "nats per dimension, test"))
     else:
         tiles.append((f"{getattr(network, 'latent_dim', '?')}", "latent dimensions"))
     if "test/accuracy" in metrics:
-        tiles.append((f"{metrics['test/accuracy']:.1%}", "of test images read right"))
+        tiles.append((_percent(metrics["test/accuracy"]), "of test images read right"))
     steps, seconds = found.outcome.get("steps"), found.outcome.get("seconds")
     if isinstance(steps, int) and isinstance(seconds, int | float):
         tiles.append((f"{steps:,}", f"steps, in {_duration(seconds)}"))
     return tiles
+
+
+def _percent(share: Measured) -> str:
+    return f"{share.value:.1%}" + (f" ± {share.error:.1%}" if isfinite(share.error) else "")
 
 
 def _duration(seconds: float) -> str:

@@ -34,6 +34,7 @@ from iin_lightning.callbacks.pictures import Pictures, log_pictures
 from iin_lightning.data.module import DataModule
 from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.measured import paired
 from iin_lightning.plots.style import save
 
 # What a network that is trained for this run takes over from it. Its recipe is its own.
@@ -84,7 +85,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
         # Our checkpoints hold plain values only, so nothing else need be unpickled.
         trainer.fit(stage.task, stage.data, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
         validation = _finish(trainer, stage)
-        metrics = _test(trainer, stage)
+        metrics = paired(_test(trainer, stage))
         outcome: dict[str, Any] = {
             "name": config.name,
             "stage": config.model.stage,
