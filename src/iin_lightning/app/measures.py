@@ -58,8 +58,8 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
     metric = FactorTransfer(interpreter.factors, readings, data.concepts).to(subject.device)
     swaps = FixedSwaps(data.source("test"), BATCH_SIZE, FIXED)
     for target, source, images in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps)):
-        arguments = (t.to(subject.device) for t in (*target, *source))
-        metric.update(interpreter, *arguments, images)
+        arguments = (t.to(subject.device) for t in (*target, *source, images))
+        metric.update(interpreter, *arguments)
     return dict(metric.compute())
 
 

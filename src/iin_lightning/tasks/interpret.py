@@ -71,7 +71,9 @@ class Interpret(Task):
         nats = self.nats_per_dimension(batch)
         self.log_terms("train", {"nll": nats.detach().mean()}, len(nats))
         dims = self.loss.dims_per_example(self.interpreter.factors.latent_dim)
-        return self.require_finite(nats.mean() * dims, lambda: first_non_finite(self.interpreter.translator, _latents(batch)))
+        return self.require_finite(
+            nats.mean() * dims, lambda: first_non_finite(self.interpreter.translator, _latents(batch))
+        )
 
     def _translator(self) -> Translate:
         translator = self.interpreter.translator

@@ -168,8 +168,6 @@ def cell(value: Any) -> Markup:
     """
     if value is None or isinstance(value, bool):
         return Markup({None: "not finite", True: "yes", False: "no"}[value])  # null: as results.json writes NaN
-    if isinstance(value, Measured):
-        return cell(value.value) if isnan(value.error) else _behind(value.value, str(value))
     if isinstance(value, Interval):
         return Markup("{} <wbr>({}\u00a0to\u00a0{})").format(*map(cell, value))
     if isinstance(value, Link):
@@ -177,7 +175,7 @@ def cell(value: Any) -> Markup:
         return Markup('<a href="{}">{}</a>').format(quote(value.file), cell(value.text))
     if isinstance(value, list | tuple):
         return Markup(", ").join(map(cell, value))
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Measured):
         return _rounded(value)
     # Long names may be broken after a part of them, hashes anywhere; \0 is in no HTML.
     broken = re.sub(
@@ -186,7 +184,9 @@ def cell(value: Any) -> Markup:
     return Markup(escape(broken).replace("\0", Markup("<wbr>")))
 
 
-def _rounded(value: float) -> Markup:
+def _rounded(value: float | Measured) -> Markup:
+    if isinstance(value, Measured):
+        return _rounded(value.value) if isnan(value.error) else _behind(value.value, f"{value}")
     short = f"{value}" if isinstance(value, int) else f"{value:.4g}"
     return escape(short) if float(short) == value else _behind(value, short)
 
