@@ -96,6 +96,16 @@ def test_mnist_is_found_in_each_usual_layout(tmp_path, mnist_root, write_mnist, 
     assert torch.equal(found.images, MNIST(mnist_root, download=False).source("train").images)
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_mnist_is_found_under_the_names_that_gzip_remembers(tmp_path, mnist_root, write_mnist, suffix):
+    write_mnist(tmp_path / "raw", suffix)
+    for file in [*(tmp_path / "raw").iterdir()]:
+        file.rename(file.with_name(file.name.replace("-idx", ".idx")))
+        file.mkdir()  # as one archive of them has folders beside
+    found = MNIST(tmp_path, download=False).source("test")
+    assert torch.equal(found.images, MNIST(mnist_root, download=False).source("test").images)
+
+
 def test_a_missing_folder_says_where_was_looked_for_which_files_and_the_cure(tmp_path):
     data = MNIST(tmp_path, download=False)
     with pytest.raises(DataNotFoundError) as error:

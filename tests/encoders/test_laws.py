@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from iin_lightning.encoders import Autoencoder, Classifier, PatchDiscriminator
+from iin_lightning.encoders.base import sides
 from iin_lightning.errors import ConfigError, ShapeError
 
 SMALL = {"image_size": 16, "channels": 1, "latent_dim": 6, "width": 4, "n_down": 3}
@@ -17,6 +18,8 @@ ENCODERS = [
     (Autoencoder, SMALL | {"channels": 3, "n_down": 1}),
     (Autoencoder, SMALL | {"image_size": 24}),
     (Autoencoder, SMALL | {"n_down": 4}),
+    (Autoencoder, SMALL | {"image_size": (16, 32)}),
+    (Classifier, SMALL | {"n_classes": 5, "image_size": (32, 8)}),
     (Classifier, SMALL | {"n_classes": 5}),
     (Classifier, SMALL | {"n_classes": 2, "norm": "batch"}),
     (Classifier, SMALL | {"n_classes": 5, "norm": "instance", "channels": 3}),
@@ -32,7 +35,7 @@ def _seed():
 
 
 def images(encoder, n=4):
-    return torch.rand(n, encoder.channels, encoder.image_size, encoder.image_size) * 2 - 1
+    return torch.rand(n, encoder.channels, *sides(encoder.image_size)) * 2 - 1
 
 
 def trained(cls, kwargs):
@@ -100,9 +103,9 @@ def test_an_encoder_is_rebuilt_from_its_attributes_and_state(cls, kwargs):
 @every_encoder
 def test_another_shape_is_named_with_the_expected_one(cls, kwargs):
     encoder = cls(**kwargs)
-    size, channels = encoder.image_size, encoder.channels
-    expected = rf"\(B, C, H, W\) = \(B, {channels}, {size}, {size}\)"
-    for shape in [(2, channels, size, size + 1), (2, channels + 1, size, size), (channels, size, size)]:
+    (height, width), channels = sides(encoder.image_size), encoder.channels
+    expected = rf"\(B, C, H, W\) = \(B, {channels}, {height}, {width}\)"
+    for shape in [(2, channels, height, width + 1), (2, channels + 1, height, width), (channels, height, width)]:
         with pytest.raises(ShapeError, match=expected):
             encoder.encode(torch.zeros(shape))
     for shape in [(2, encoder.latent_dim + 1), (encoder.latent_dim,), (2, encoder.latent_dim, 1, 1)]:
@@ -115,7 +118,8 @@ def test_another_shape_is_named_with_the_expected_one(cls, kwargs):
     ("kwargs", "text"),
     [
         ({"image_size": 28}, "pad the images to 32"),
-        ({"image_size": 0}, "cannot be halved 4 times"),
+        ({"image_size": [16, 40]}, r"pad the images to \(16, 48\)"),
+        ({"image_size": 0}, "number of pixels"),
         ({"n_down": 0}, "at least 1, got 0"),
         ({"norm": "bacth"}, "did you mean batch"),
         ({"norm": "instance", "image_size": 16}, "n_down=3"),

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import json
 from urllib.error import URLError
 
 import pytest
@@ -51,8 +52,8 @@ NETWORKS = {
 }
 
 
-def images(n=2, channels=3, size=32):
-    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+def images(n=2, channels=3, size=(32, 32)):
+    return torch.rand(n, channels, *size, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 @pytest.mark.parametrize("case", NETWORKS)
@@ -80,7 +81,7 @@ def test_exposing_the_last_layers_input_keeps_bits_and_the_names_of_weights(name
     file.unlink()
     assert network.n_classes == 12, "that of the weights"
     assert network.model.state_dict().keys() == original.state_dict().keys()
-    x = images(size=64)
+    x = images(size=(64, 64))
     assert torch.equal(network(x), original(x))
     serialization.save(network, tmp_path / "model", {"network": serialization.describe(network)})
     assert torch.equal(serialization.load(tmp_path / "model")(x), original(x)), "without the file"
@@ -202,15 +203,33 @@ def test_preprocessing_keeps_the_range_and_repeats_grey():
     grey = x[:, :1]
     assert torch.equal(ours(grey), ours(grey.expand(-1, 3, -1, -1)))
     assert not ours.state_dict()
-    with pytest.raises(ShapeError, match="reads 1 channels, and the images have 3"):
-        Preprocess(None, [0.5], [0.5])(x)
+    one = Preprocess(None, [0.5], [0.5])
+    torch.testing.assert_close(one(grey.expand(-1, 3, -1, -1)), grey)
+    assert one(x).shape == grey.shape
+    with pytest.raises(ShapeError, match="reads 4 channels, and the images have 3"):
+        Preprocess(None, [0.5] * 4, [0.5] * 4)(x)
     with pytest.raises(ConfigError, match="one number for each channel"):
         Preprocess(None, [0.5], [0.5, 0.5])
     with pytest.raises(ConfigError, match="did you mean bicubic"):
         Preprocess(8, [0.5], [0.5], "bicubik")
 
 
+@pytest.mark.parametrize("size", [None, [24, 40]])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_need_not_be_square(size, channels):
+    network = pretrained(UserNetwork(USER), size=size, image_size=[16, 32], channels=channels)
+    x = images(channels=channels, size=(16, 32))
+    assert torch.equal(network(x), network.network(network.preprocess(x)))
+    again = serialization.build(json.loads(json.dumps(serialization.describe(network))))
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(again(x), network(x))
+
+
 BAD = {
+    "images of other channels": (
+        lambda: pretrained(UserNetwork(USER), image_size=32, mean=[0.5], std=[0.5]),
+        "fails on images of 1x32x32 .*say mean and std",
+    ),
     "a torchvision name": (lambda: Torchvision("resnt18"), "torchvision has no classifier 'resnt18'.*mean resnet18"),
     "a layer": (
         lambda: pretrained(UserNetwork(USER), layer="steem", image_size=32),
@@ -258,7 +277,7 @@ def test_the_real_lite0_knows_what_its_package_knows():
     network = EfficientNetLite0()
     plain = importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0").eval()
     plain.load_state_dict(network.model.state_dict())
-    x = images(1, size=224)
+    x = images(1, size=(224, 224))
     assert torch.equal(network(x), plain(x))
     assert head_name(plain) == "_fc"
 

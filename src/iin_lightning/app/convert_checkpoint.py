@@ -11,7 +11,7 @@ from iin_lightning import serialization
 from iin_lightning.app.files import LABEL, command_line, file_line
 from iin_lightning.checkpoints import Checkpoint, Kind, autoencoder, classifier, kind_of, read, translator
 from iin_lightning.encoders import Autoencoder, Classifier
-from iin_lightning.encoders.base import Encoder
+from iin_lightning.encoders.base import Encoder, sides
 from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.interpreter import Interpreter
 
@@ -53,9 +53,10 @@ def checkpoint(config: DictConfig) -> None:
 
 def _encoder(network: Autoencoder | Classifier, out: Path, origin: dict[str, Any]) -> tuple[str, str]:
     serialization.save(network, out, {"network": serialization.describe(network), "origin": origin})
-    size, model = network.image_size, "unsup" if isinstance(network, Autoencoder) else "sup"
+    model = "unsup" if isinstance(network, Autoencoder) else "sup"
+    height, width = sides(network.image_size)
     about = (
-        f"images {network.channels}x{size}x{size}, latents of {network.latent_dim}, width {network.width}, "
+        f"images {network.channels}x{height}x{width}, latents of {network.latent_dim}, width {network.width}, "
         f"{network.n_down} layers, {network.norm}"
     )
     told = (f"model={model}", f"first_stage.path={out}", f"encoder.latent_dim={network.latent_dim}")

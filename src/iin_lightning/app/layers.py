@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from iin_lightning.app.runs.build import AS_THE_DATA, class_concept
+from iin_lightning.encoders.base import sides
 from iin_lightning.encoders.listing import Layer, layers
 from iin_lightning.encoders.pretrained import default_layer, preprocess_for
+from iin_lightning.encoders.taps import reading
 from iin_lightning.encoders.zoo import Outside
 from iin_lightning.errors import ConfigError
 
@@ -42,14 +44,16 @@ def look_at_layers(config: DictConfig) -> None:
     network: Outside = instantiate(encoder.network, **told)
     output = encoder.get("output", "logits")
     preprocess = preprocess_for(network, encoder.size, encoder.get("mean"), encoder.get("std"))
-    size = preprocess.size or instantiate(config.data).image_shape[-1]
-    found = layers(network.model, torch.zeros(1, len(preprocess.mean), size, size))
+    size = preprocess.size or instantiate(config.data).image_shape[1:]
+    image = torch.zeros(1, len(preprocess.mean), *sides(size))
+    with reading(image):
+        found = layers(network.model, image)
     chosen = default_layer(network, output) if network.default_layer and output == "logits" else None
     # Names of layers are to be copied, so a narrow screen folds lines instead of cutting them off.
     console = Console(highlight=False, width=max(Console().width, WIDTH))
     of = OmegaConf.select(encoder, "network.name") or type(network.model).__name__
     console.print(
-        Text(f"{of}, layers in the order of call, of images {len(preprocess.mean)}x{size}x{size}", style="bold")
+        Text(f"{of}, layers in the order of call, of images {'x'.join(map(str, image.shape[1:]))}", style="bold")
     )
     console.print(layer_table(found, chosen))
     console.print(

@@ -28,8 +28,9 @@ FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in (
 
 
 def find_mnist(root: Path, download: bool = False, name: str = "MNIST") -> Path:
-    """The folder that holds MNIST's four files, plain or ``.gz``: root/MNIST/raw, root/raw or root.
+    """The folder that holds MNIST's four files: root/MNIST/raw, root/raw or root.
 
+    They are plain or ``.gz``, named train-images-idx3-ubyte or, as some programs unpack it, train-images.idx3-ubyte.
     Only the first folder's name says whose files they are; those in the others must not begin like another data set's.
 
     Args:
@@ -106,7 +107,9 @@ def check_preset(preset: str) -> None:
 
 
 def _file(folder: Path | Traversable, name: str) -> Path | Traversable | None:
-    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+    # gzip remembers the names with a dot, which they had before they were published.
+    names = [f"{one}{suffix}" for one in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    return next((file for file in map(folder.joinpath, names) if file.is_file()), None)
 
 
 def _owner(folder: Path) -> str | None:

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output
+from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output, Size, plain
 from iin_lightning.encoders.trunk import Norm, Trunk, init_weights, layer
 from iin_lightning.errors import ConfigError, choices
 
@@ -20,7 +20,7 @@ class Autoencoder(Encoder):
     convolution takes the last feature map to z, and a transposed one takes z back.
 
     Args:
-        image_size: height and width of x; divisible by 2^n_down.
+        image_size: side of x, or height and width; divisible by 2^n_down.
         channels: channels of x.
         latent_dim: N, the dimension of z.
         width: channels after the first convolution; they double with each further one, up to 16 * width.
@@ -44,7 +44,7 @@ class Autoencoder(Encoder):
 
     def __init__(
         self,
-        image_size: int = 32,
+        image_size: Size = 32,
         channels: int = 3,
         latent_dim: int = 64,
         *,
@@ -56,7 +56,7 @@ class Autoencoder(Encoder):
         super().__init__()
         if posterior not in get_args(Posterior):
             raise ConfigError(f"There is no posterior {posterior!r}; {choices(posterior, get_args(Posterior))}.")
-        self.image_size, self.channels, self.latent_dim = image_size, channels, latent_dim
+        self.image_size, self.channels, self.latent_dim = plain(image_size), channels, latent_dim
         self.width, self.n_down, self.norm, self.posterior = width, n_down, norm, posterior
 
         self.trunk = Trunk(image_size, channels, width, n_down, norm)

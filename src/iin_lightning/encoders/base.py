@@ -5,16 +5,20 @@ image (B, C, H, W) in [-1, 1], z (B, N) a sample of the posterior N(mean, scale^
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from iin_lightning.errors import ShapeError
+from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.seeding import Noise
 
 Output = Literal["image", "logits"]
+
+Size = int | Sequence[int]
+"""Of images in pixels: the side of a square, or height and width."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,30 @@ class DiagonalGaussian:
         return torch.where(random, kl, 0.0).sum(-1)
 
 
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width.
+
+    Raises:
+        ConfigError: these are no two whole numbers from 1 on.
+
+    Example:
+        >>> sides(64), sides([64, 128])
+        ((64, 64), (64, 128))
+    """
+    given = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(given) != 2 or any(type(side) is not int or side < 1 for side in given):
+        raise ConfigError(
+            f"A size of images is a number of pixels (64), or height and width ([64,128]); {size} is not."
+        )
+    return given
+
+
+def plain(size: Size) -> int | tuple[int, int]:
+    """A size as a description of a network holds it: one number where height and width are the same."""
+    height, width = sides(size)
+    return height if height == width else (height, width)
+
+
 class Encoder(nn.Module, ABC):
     """E and G of one network.
 
@@ -94,10 +122,11 @@ class Encoder(nn.Module, ABC):
         """f(x) = G(E(x)) with the mean of E: a reconstruction, or the logits of a classifier."""
         return self.resume(self.encode(x).mean, self.complement(x))
 
-    def _check_images(self, x: Tensor, channels: int, size: int) -> None:
-        if x.ndim != 4 or tuple(x.shape[1:]) != (channels, size, size):
+    def _check_images(self, x: Tensor, channels: int, size: Size) -> None:
+        height, width = sides(size)
+        if x.ndim != 4 or tuple(x.shape[1:]) != (channels, height, width):
             raise ShapeError(
-                f"{type(self).__name__} expects images (B, C, H, W) = (B, {channels}, {size}, {size}), got "
+                f"{type(self).__name__} expects images (B, C, H, W) = (B, {channels}, {height}, {width}), got "
                 f"{tuple(x.shape)}: resize or pad the images, or build it with their image_size and channels."
             )
 

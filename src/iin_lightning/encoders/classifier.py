@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output
+from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output, Size, plain
 from iin_lightning.encoders.trunk import Norm, Trunk, init_weights
 
 
@@ -14,7 +14,7 @@ class Classifier(Encoder):
 
     Args:
         n_classes: number of logits.
-        image_size: height and width of x; divisible by 2^n_down.
+        image_size: side of x, or height and width; divisible by 2^n_down.
         channels: channels of x.
         latent_dim: N, the dimension of z.
         width: channels after the first convolution; they double with each further one, up to 16 * width.
@@ -36,7 +36,7 @@ class Classifier(Encoder):
     def __init__(
         self,
         n_classes: int,
-        image_size: int = 32,
+        image_size: Size = 32,
         channels: int = 3,
         latent_dim: int = 64,
         *,
@@ -45,7 +45,7 @@ class Classifier(Encoder):
         norm: Norm = "actnorm",
     ) -> None:
         super().__init__()
-        self.n_classes, self.image_size, self.channels = n_classes, image_size, channels
+        self.n_classes, self.image_size, self.channels = n_classes, plain(image_size), channels
         self.latent_dim, self.width, self.n_down, self.norm = latent_dim, width, n_down, norm
 
         self.trunk = Trunk(image_size, channels, width, n_down, norm)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from iin_lightning.encoders.base import Output
+from iin_lightning.encoders.base import Output, Size
 from iin_lightning.encoders.preprocess import Preprocess
 from iin_lightning.encoders.reductions import reduction_from
 from iin_lightning.encoders.split import Split
@@ -19,11 +19,11 @@ def pretrained(
     *,
     layer: str | None = None,
     reduce: str | None = None,
-    size: int | None = None,
+    size: Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     output: Output = "logits",
-    image_size: int = 224,
+    image_size: Size = 224,
     channels: int = 3,
 ) -> Split:
     """Cut a network from outside at a layer; its images are resized and normalised as it was trained.
@@ -32,7 +32,7 @@ def pretrained(
         network: one of ``zoo``, or a ``UserNetwork``.
         layer: a name of the network's own ("layer4"); None: the input of its last layer.
         reduce: None, "pool" or "pca:512", for activations of many numbers; a PCA is yet to be fitted.
-        size: height and width that images are resized to; None: what the network says.
+        size: that images are resized to, a side or height and width; None: what the network says.
         mean: of the channels, in [0,1]; None: what the network says.
         std: the same.
         output: logits or image.
@@ -80,7 +80,7 @@ def default_layer(network: Outside, output: Output = "logits") -> str:
 
 def preprocess_for(
     network: Outside,
-    size: int | None = None,
+    size: Size | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Preprocess:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning import seeding
-from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output
+from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output, Size, plain, sides
 from iin_lightning.encoders.listing import layers, neighbours
 from iin_lightning.encoders.reductions import PCA, Reduction
 from iin_lightning.encoders.remainder import Remainder
-from iin_lightning.encoders.taps import evaluating, find, output_of, run_with, tapped
+from iin_lightning.encoders.taps import evaluating, find, output_of, reading, run_with, tapped
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.progress import Bar, waiting
 
@@ -37,7 +37,7 @@ class Split(Encoder):
     Args:
         network: any module that makes logits (B, classes) or images of ``preprocess``'s images. It is not changed.
         layer: name of a submodule that is called once in a pass, "layer4.1" (``layers`` lists them).
-        image_size: height and width of x.
+        image_size: side of x, or height and width.
         channels: channels of x.
         output: what the network makes of x: "logits" or "image".
         preprocess: of images in [-1, 1] what the network reads; None hands them on.
@@ -66,14 +66,14 @@ class Split(Encoder):
         network: nn.Module,
         layer: str,
         *,
-        image_size: int = 224,
+        image_size: Size = 224,
         channels: int = 3,
         output: Output = "logits",
         preprocess: nn.Module | None = None,
         reduction: Reduction | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.layer, self.image_size, self.channels = network, layer, image_size, channels
+        self.network, self.layer, self.image_size, self.channels = network, layer, plain(image_size), channels
         self.output, self.preprocess, self.reduction = output, preprocess, reduction
         find(network, layer)
         with evaluating(self):
@@ -205,7 +205,7 @@ class Split(Encoder):
 
     def _noise(self, count: int) -> Tensor:
         """Images of noise, the same ones each time, where and as the network's numbers are."""
-        shape = (count, self.channels, self.image_size, self.image_size)
+        shape = (count, self.channels, *sides(self.image_size))
         noise = torch.rand(shape, generator=seeding.generator(seeding.FIXED, "split")) * 2 - 1
         return noise.to(self._like)
 
@@ -216,7 +216,8 @@ class Split(Encoder):
         x, other = self._noise(2 * PROBES).split(PROBES)
         given: list[Any] = []
         # A clone, since what follows may work in place.
-        with tapped(module, lambda output: given.append(output.clone() if isinstance(output, Tensor) else output)):
+        tap = tapped(module, lambda output: given.append(output.clone() if isinstance(output, Tensor) else output))
+        with reading(self._listed()[1]), tap:
             output = self._run(x)
         if len(given) != 1:
             raise ConfigError(

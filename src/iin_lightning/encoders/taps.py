@@ -10,9 +10,10 @@ from difflib import get_close_matches
 from threading import get_ident
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import ConfigError, IINError
 
 NEVER_CALLED = "This batch never called the layer: the network went another way. Name a layer that every image passes."
 
@@ -93,6 +94,29 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def reading(image: Tensor) -> Iterator[None]:
+    """Say of a failure within the block that the network was made for other images.
+
+    Args:
+        image: (B, C, H, W), as the network reads it.
+
+    Raises:
+        ConfigError: in place of any error, but that memory is used up.
+    """
+    try:
+        yield
+    except (IINError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a stranger's forward says
+        shape, said = "x".join(map(str, image.shape[1:])), next(iter(str(error).splitlines()), "")
+        raise ConfigError(
+            f"The network fails on images of {shape} ({type(error).__name__}: {said}). If it reads another number of "
+            "channels, say mean and std of each (for one 'encoder.mean=[0.5]' 'encoder.std=[0.5]'); if another size, "
+            "say that (encoder.size=224, 'encoder.size=[64,128]')."
+        ) from error
 
 
 def find(network: nn.Module, layer: str) -> nn.Module:

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from iin_lightning.encoders.base import Size, plain, sides
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.layers.actnorm import ActNormalization
 
@@ -24,7 +25,7 @@ class Trunk(nn.Module):
     (after DCGAN: Radford, Metz, Chintala 2016).
 
     Args:
-        image_size: height and width of x.
+        image_size: side of x, or height and width.
         channels: channels of x.
         width: channels after the first layer.
         n_down: how often the image is halved.
@@ -45,7 +46,7 @@ class Trunk(nn.Module):
 
     def __init__(
         self,
-        image_size: int = 32,
+        image_size: Size = 32,
         channels: int = 3,
         width: int = 64,
         n_down: int = 4,
@@ -53,10 +54,11 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         _check(image_size, n_down, norm)
-        self.image_size, self.channels = image_size, channels
+        self.image_size, self.channels = plain(image_size), channels
         self.width, self.n_down, self.norm = width, n_down, norm
         self.widths = tuple(width * min(2**i, 16) for i in range(n_down))
-        self.out_size = image_size // 2**n_down
+        height, width = sides(image_size)
+        self.out_size = height // 2**n_down, width // 2**n_down
         self.layers = nn.Sequential(
             *(
                 layer(nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1, bias=False), norm)
@@ -66,7 +68,7 @@ class Trunk(nn.Module):
         self.apply(init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, channels, S, S) to features (B, widths[-1], out_size, out_size)."""
+        """Map images (B, channels, H, W) to features (B, widths[-1], *out_size)."""
         return self.layers(x)
 
 
@@ -83,18 +85,18 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
-def _check(image_size: int, n_down: int, norm: str) -> None:
+def _check(image_size: Size, n_down: int, norm: str) -> None:
     if norm not in get_args(Norm):
         raise ConfigError(f"There is no norm {norm!r}; {choices(norm, get_args(Norm))}.")
     if n_down < 1:
         raise ConfigError(f"n_down is how often the image is halved and must be at least 1, got {n_down}.")
-    if image_size < 1 or image_size % 2**n_down:
-        smallest = -(-max(image_size, 1) // 2**n_down) * 2**n_down
+    if any(side % 2**n_down for side in sides(image_size)):
+        smallest = plain([-(-side // 2**n_down) * 2**n_down for side in sides(image_size)])
         raise ConfigError(
             f"image_size={image_size} cannot be halved {n_down} times, as it is not divisible by "
             f"2^n_down = {2**n_down}: pad the images to {smallest}, or lower n_down."
         )
-    if norm == "instance" and image_size == 2**n_down:
+    if norm == "instance" and max(sides(image_size)) == 2**n_down:
         raise ConfigError(
             f"norm='instance' would normalise a single pixel, as n_down={n_down} leaves 1x1 of "
             f"image_size={image_size}: take n_down={n_down - 1}, or another norm."

@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from iin_lightning.encoders import lite0
+from iin_lightning.encoders.base import Size, plain
 from iin_lightning.encoders.heads import expose_latent, n_classes_of, set_classes
 from iin_lightning.encoders.preprocess import Interpolation
 from iin_lightning.encoders.torchvision_weights import DEFAULT, OPTIONS, named_weights, read_named, renamed
@@ -33,7 +34,7 @@ class Outside(nn.Module):
         weights: None: what is here is loaded.
         n_classes: the outputs of the last layer; None if the network has none.
         default_layer: the input of the last layer, mostly a pooled representation; None if the network has none.
-        size: height and width that it reads; None: any.
+        size: that it reads, a side or height and width; None: any.
         mean: of its images' channels in [0,1].
         std: of the same.
         interpolation: how it wants images to be resized.
@@ -42,7 +43,7 @@ class Outside(nn.Module):
         ConfigError: there is no last layer to replace.
     """
 
-    size: int | None = 224
+    size: Size | None = 224
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
@@ -124,7 +125,7 @@ class Timm(Outside):
         wants = timm.data.resolve_model_data_config(model)
         super().__init__(model, n_classes)
         self.name = name
-        self.size, self.mean, self.std = wants["input_size"][-1], tuple(wants["mean"]), tuple(wants["std"])
+        self.size, self.mean, self.std = plain(wants["input_size"][1:]), tuple(wants["mean"]), tuple(wants["std"])
         self.interpolation = "bilinear" if wants["interpolation"] == "bilinear" else "bicubic"
 
 

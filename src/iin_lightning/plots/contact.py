@@ -84,13 +84,20 @@ def _draw(axes: Axes, panel: Panel, left: float) -> float:
             x = left + column * (panel.cell_width + GAP)
             for place, image in enumerate(cell):
                 at = x + place * (IMAGE + HAIR)
-                axes.imshow(tile(image[None], 1), extent=(at, at + IMAGE, top + IMAGE, top), interpolation="nearest")
+                axes.imshow(tile(image[None], 1), extent=_within(image, at, top), interpolation="nearest")
             lines = _lines(panel.captions[start + column], panel.cell_width)
             text = axes.text(x + panel.cell_width / 2, top + IMAGE + HAIR, "\n".join(lines), ha="center", va="top")
             text.set(fontsize=FONT, parse_math=False)  # a class may be called $
             lowest = max(lowest, top + IMAGE + HAIR + LINE * len(lines))
         top = lowest + GAP
     return top - GAP
+
+
+def _within(image: Tensor, left: float, top: float) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of an image (C, H, W), in the middle of its square."""
+    height, width = (IMAGE * side / max(image.shape[-2:]) for side in image.shape[-2:])
+    left, top = left + (IMAGE - width) / 2, top + (IMAGE - height) / 2
+    return left, left + width, top + height, top
 
 
 @cache  # most captions of a sheet occur more than once

@@ -17,7 +17,7 @@ from iin_lightning.callbacks.checkpoint_io import AtomicCheckpointIO
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.sharing import sharing_pairs
-from iin_lightning.encoders.base import Encoder
+from iin_lightning.encoders.base import Encoder, plain
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import RESIDUAL, Factors
 
@@ -54,8 +54,8 @@ def build_encoder(config: DictConfig, data: DataModule) -> Encoder:
             "encoder=interpreter is the network of a model folder (first_stage.path=<model folder>), which is "
             "explained as it is: to train one, choose another encoder."
         )
-    channels, size = data.image_shape[0], data.image_shape[-1]
-    known: dict[str, Any] = {"channels": channels, "image_size": size}
+    channels, *shape = data.image_shape
+    known: dict[str, Any] = {"channels": channels, "image_size": plain(shape)}
     if data.classes:
         known["n_classes"] = len(data.classes[class_concept(config, data)])
     wanted = inspect.signature(get_object(config.encoder._target_)).parameters
