@@ -69,7 +69,7 @@ def test_without_the_extra_it_is_pca_and_says_so():
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ((torch.rand(9, 3), 2, "tsne"), ConfigError, "no method 'tsne' .* allowed are: auto, umap, pca"),
+        ((torch.rand(9, 3), 2, "tsne"), ConfigError, "no method=tsne .*allowed are: auto, umap, pca"),
         ((torch.rand(9, 3), 2, "pca", 1), ConfigError, "neighbours=1 must be at least 2"),
         ((torch.rand(4, 3), 2, "pca"), ShapeError, r"5 or more latents \(n, N\), got \(4, 3\)"),
         ((torch.rand(9, 3, 1), 1, "pca"), ShapeError, r"got \(9, 3, 1\)"),

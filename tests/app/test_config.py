@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from hydra.errors import HydraException
@@ -10,8 +11,13 @@ from omegaconf import OmegaConf
 
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.console.hints import hint
+from iin_lightning.app.locate import choose_device
 from iin_lightning.app.paths import conf_folder, run_folder
+from iin_lightning.app.runs.beyond import questions
+from iin_lightning.app.runs.build import check_trainer
+from iin_lightning.app.runs.run import run
 from iin_lightning.app.runs.store import recipe_key
+from iin_lightning.errors import ConfigError, IINError
 
 GROUPS = sorted(
     f"{path.parent.relative_to(conf_folder())}={path.stem}"
@@ -46,6 +52,56 @@ def test_every_analysis_can_be_asked_for_after_training(name):
     for key in OmegaConf.missing_keys(config):
         OmegaConf.update(config, key, "something")
     assert callable(instantiate(config.analyses[name]))
+
+
+TRAINERS = {
+    "no GPU": (("trainer=gpu",), "accelerator=gpu needs a GPU.*trainer=cpu"),
+    "no GPUs": (("trainer=ddp",), "accelerator=gpu needs a GPU.*trainer=ddp_cpu"),
+    "a precision of GPUs": (("trainer.precision=16-mixed",), "precision=16-mixed is of GPUs.*bf16-mixed"),
+    "no precision": (("trainer.precision=fp8",), "trainer cannot be used.*fp8"),
+    "no accelerator": (("trainer.accelerator=cudda",), "trainer cannot be used.*cudda"),
+}
+
+
+@pytest.mark.parametrize("case", TRAINERS)
+def test_hardware_that_is_not_there_is_said_before_anything_is_trained(case, tmp_path, monkeypatch):
+    overrides, text = TRAINERS[case]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    config = compose_train(*overrides)
+    with pytest.raises(ConfigError, match=text):
+        run(config, tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=r"device=cuda needs a GPU.*device=cpu"):
+        choose_device("cuda")
+
+
+def test_a_trainer_of_this_machine_is_accepted():
+    for choice in ("default", "cpu", "ddp_cpu"):
+        check_trainer(compose_train(f"trainer={choice}", "trainer.precision=bf16-mixed").trainer)
+
+
+QUESTIONS = {
+    "weights": (("experiment=tab2_fid_mnist", "evaluation.weights=absent.pth"), "absent.pth.*evaluation.weights"),
+    "a download": (("experiment=tab2_fid_mnist",), "cannot be downloaded.*evaluation.extractor"),
+    "a package": (("+analysis@analyses.embed=embed", "analyses.embed.method=umap"), r"iin-lightning\[embed\]"),
+    "a name": (("experiment=tab2_fid_mnist", "evaluation.extractor=incepton"), "no extractor incepton"),
+    "a prior": (("experiment=tab2_fid_mnist", "evaluation.priors=[gausian]"), "did you mean gaussian"),
+}
+
+
+@pytest.mark.parametrize("case", QUESTIONS)
+def test_what_a_run_needs_at_its_end_is_looked_for_at_its_start(case, tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("iin_lightning.metrics.extractors.FeatureExtractorInceptionV3", offline)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("iin_lightning.analysis.embed._umap", lambda: None)
+    overrides, text = QUESTIONS[case]
+    config = compose_train(*overrides)
+    with pytest.raises(IINError, match=text):
+        questions(config, instantiate(config.data), pytest.fail)
 
 
 def test_the_paper_preset_has_the_papers_size():

@@ -117,6 +117,67 @@ def test_a_lightning_checkpoint_is_read_under_its_prefix(tmp_path, prefix):
     assert torch.equal(network(x), trained.eval()(x))
 
 
+NESTINGS = {
+    "under any name": lambda state: {"net": state, "epoch": 3},
+    "beside an optimizer": lambda state: {"ckpt": {"G": state}, "optim": {"state": {0: {"exp_avg": torch.ones(1)}}}},
+    "beside its average": lambda state: {"model": state, "ema": {name: value + 1 for name, value in state.items()}},
+    "beside a teacher": lambda state: {
+        "state_dict": {
+            **{f"model.{name}": value for name, value in state.items()},
+            **{f"teacher.{name}": value + 1 for name, value in state.items()},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("case", NESTINGS)
+def test_a_state_dict_is_found_wherever_it_is_nested(tmp_path, case):
+    state = Small().state_dict()
+    torch.save(NESTINGS[case](state), tmp_path / "nested.pth")
+    network = UserNetwork(USER, weights=str(tmp_path / "nested.pth"))
+    assert all(torch.equal(value, state[name]) for name, value in Small.state_dict(network.model).items())
+
+
+def test_of_two_networks_none_is_guessed(tmp_path):
+    torch.save({"a": Small().state_dict(), "b": Small().state_dict()}, tmp_path / "two.pth")
+    with pytest.raises(CheckpointError, match=r"several networks with these names \(a, b\)"):
+        UserNetwork(USER, weights=str(tmp_path / "two.pth"))
+
+
+def test_a_network_is_built_as_its_lightning_checkpoint_says(tmp_path):
+    trained = Small(width=16)
+    state = {f"net.{name}": value for name, value in trained.state_dict().items()}
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": state, "hyper_parameters": {"width": 16, "lr": 0.1}}, path)
+    network = UserNetwork(USER, weights=str(path))
+    assert network.arguments == {"width": 16}
+    assert torch.equal(network(images()), trained.eval()(images()))
+    with pytest.raises(CheckpointError, match=r"instead of .*{'width': 8}.*width=16, lr=0.1: .*network.arguments="):
+        UserNetwork(USER, {"width": 8}, weights=str(path))
+
+
+def _script(path):
+    torch.jit.trace(Small().eval(), images()).save(str(path))
+
+
+OTHER_KINDS = {
+    "model.pt": (_script, r"TorchScript archive.*torch.jit.load\('.*model.pt'"),
+    "model.onnx": (lambda path: path.write_bytes(b"\x08\x07\x12\x07pytorch"), "ONNX graph.*state_dict"),
+    "pointer.pth": (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", OTHER_KINDS)
+def test_a_file_of_another_kind_is_called_by_its_name(tmp_path, name):
+    write, text = OTHER_KINDS[name]
+    write(tmp_path / name)
+    with pytest.raises(CheckpointError, match=text) as error:
+        UserNetwork(USER, weights=str(tmp_path / name))
+    assert "copy" not in str(error.value)
+    assert "weights_only" not in str(error.value)
+
+
 WRONG = {
     "missing": (lambda state: state.pop("stem.bias"), "missing are stem.bias"),
     "unknown": (lambda state: state.update(more=torch.zeros(1)), "unknown are more"),

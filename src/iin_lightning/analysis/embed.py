@@ -93,8 +93,7 @@ def fit_embedding(
         >>> embedding.name, embedding.points.shape, torch.allclose(embedding.transform(latents), embedding.points)
         ('PCA', torch.Size([100, 2]), True)
     """
-    if method not in get_args(EmbeddingMethod):
-        raise ConfigError(f"There is no method {method!r} to embed; {choices(method, get_args(EmbeddingMethod))}.")
+    check_method(method)
     if neighbours < 2:
         raise ConfigError(f"neighbours={neighbours} must be at least 2: UMAP keeps so many together, 15 say.")
     if latents.dim() != 2 or len(latents) < dim + 3:
@@ -103,8 +102,6 @@ def fit_embedding(
         )
     umap = None if method == "pca" else _umap()
     if umap is None:
-        if method == "umap":
-            raise MissingExtraError("umap-learn", "embed", "method=umap")
         if latents.shape[1] < dim:
             raise ShapeError(f"Latents (n, {latents.shape[1]}) have no {dim} principal components.")
         # The exact decomposition: the randomised one would need a seed to give the same picture.
@@ -114,6 +111,23 @@ def fit_embedding(
     # One thread is what a seed means to UMAP; it warns if it is not told so.
     model = umap(n_components=dim, n_neighbors=neighbours, random_state=seed, n_jobs=1, transform_seed=seed)
     return Embedding("UMAP", model, latents)
+
+
+def check_method(method: str, key: str = "method") -> None:
+    """See that there is a method of a name, and its package.
+
+    Args:
+        method: see ``fit_embedding``.
+        key: that asks for it, for errors.
+
+    Raises:
+        ConfigError: there is none.
+        MissingExtraError: it is umap, which is not installed.
+    """
+    if method not in get_args(EmbeddingMethod):
+        raise ConfigError(f"There is no {key}={method} to embed; {choices(method, get_args(EmbeddingMethod))}.")
+    if method == "umap" and _umap() is None:
+        raise MissingExtraError("umap-learn", "embed", f"{key}=umap")
 
 
 class Staying(NamedTuple):

@@ -26,7 +26,8 @@ WIDTH = 110
 def look_at_layers(config: DictConfig) -> None:
     """Print the layers of the network that ``encoder`` names, and how to train with it.
 
-    Its weights do not matter here and are not read.
+    Its weights do not matter here and are not read, but for those of a user's own network, whose checkpoint may say how
+    it was built.
 
     Raises:
         ConfigError: the encoder is none that is cut at a layer of the user's choice.
@@ -37,7 +38,7 @@ def look_at_layers(config: DictConfig) -> None:
             f"{encoder._target_.rpartition('.')[2]} is cut at its z of encoder.latent_dim numbers, so it has no layers "
             "to choose from: look at encoder=torchvision/<name>, efficientnet_lite0 or module."
         )
-    told: dict[str, int | None] = {"weights": None}
+    told: dict[str, int | None] = {} if "target" in encoder.network else {"weights": None}
     if encoder.network.n_classes == AS_THE_DATA:
         data = instantiate(config.data)
         told["n_classes"] = len(data.classes[class_concept(config, data)])

@@ -56,11 +56,17 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device={name} needs a GPU, and torch finds none on this machine: say device=cpu, or leave it out (a GPU "
+            "is taken where there is one)."
+        )
     try:
         return torch.zeros((), device=name).device
     except (RuntimeError, AssertionError) as error:
+        why = next(iter(str(error).splitlines()), "")
         raise ConfigError(
-            f"device={name} cannot be used ({error}); allowed are auto, cpu, and cuda if there is one."
+            f"device={name} cannot be used ({why}); allowed are auto, cpu, and cuda if there is one."
         ) from error
 
 

@@ -232,7 +232,9 @@ class Subject:
         """
         if self.recipe is None:
             raise ConfigError(f"A judge is trained by the recipe of a run, and {self.folder} is a bare model folder.")
-        recipe = OmegaConf.merge(self.recipe, {"trainer": ALONE})
+        # A run of a GPU is evaluated elsewhere, too.
+        accelerator = "cpu" if self.device.type == "cpu" else "auto"
+        recipe = OmegaConf.merge(self.recipe, {"trainer": ALONE | {"accelerator": accelerator}})
         assert isinstance(recipe, DictConfig)
         # W&B knows one run at a time, and this one may be in the middle of it.
         OmegaConf.set_struct(recipe, False)

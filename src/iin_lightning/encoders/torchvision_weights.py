@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor
 
 from iin_lightning.errors import CheckpointError, DataNotFoundError
+from iin_lightning.serialization import reason
 
 DEFAULT = "default"
 
@@ -52,8 +53,8 @@ def read_named(weights: Any) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # a damaged pickle fails in any way
         raise CheckpointError(
-            f"{place} does not hold the weights that torchvision wrote ({error}): delete it, and take {file} from "
-            f"{weights.url}."
+            f"{place} does not hold the weights that torchvision wrote ({reason(error)}): delete it, and take "
+            f"{file} from {weights.url}."
         ) from error
     return state
 

@@ -1,5 +1,7 @@
 """A network of your own: its class, the arguments that build it, and a checkpoint."""
 
+import inspect
+import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -7,9 +9,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from iin_lightning.encoders.weights import load_into, read_weights
+from iin_lightning.encoders.weights import load_into, read_checkpoint
 from iin_lightning.encoders.zoo import Outside
-from iin_lightning.errors import ConfigError, IINError, choices
+from iin_lightning.errors import CheckpointError, ConfigError, IINError, choices, listed
 
 
 class UserNetwork(Outside):
@@ -19,7 +21,8 @@ class UserNetwork(Outside):
 
     Args:
         target: "package.module:Class", or "package.module.Class".
-        arguments: of its constructor.
+        arguments: of its constructor; those that are not given are taken from the checkpoint, if it is Lightning's and
+            holds hyperparameters of these names.
         weights: the path of a state dict or of a Lightning checkpoint; None: as the constructor leaves them.
         n_classes: see ``Outside``.
 
@@ -45,18 +48,46 @@ class UserNetwork(Outside):
         weights: str | None = None,
         n_classes: int | None = None,
     ) -> None:
-        arguments = dict(arguments or {})
-        model = _build(target, arguments)
+        cls, arguments = _import(target), dict(arguments or {})
+        state, said = ({}, {}) if weights is None else read_checkpoint(Path(weights))
+        taken = {key: value for key, value in said.items() if key in _accepted(cls) and _is_plain(value)}
+        arguments = taken | arguments
+        model = _build(target, cls, arguments)
         if weights is not None:
-            load_into(model, read_weights(Path(weights)), weights)
+            try:
+                load_into(model, state, weights)
+            except CheckpointError as error:
+                raise CheckpointError(f"{error}{_hint(said, arguments)}") from error
         super().__init__(model, n_classes)
         self.target, self.arguments = target, arguments
 
 
-def _build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
-    cls = _import(target)
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ConfigError(f"encoder.network.target={target} is no class of torch.nn.Module: name one.")
+def _accepted(cls: type[nn.Module]) -> set[str]:
+    """The arguments that a constructor has by name."""
+    return set(inspect.signature(cls.__init__).parameters)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a model folder can hold an argument."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _hint(said: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """What a checkpoint knows that may help, for the end of an error."""
+    if not said:
+        return ""
+    known = listed([f"{key}={value}" for key, value in said.items() if isinstance(value, int | float | str)])
+    return (
+        f" The network was built with {dict(arguments)}, and the checkpoint's hyperparameters are {known}: name the "
+        "arguments that it was trained with, 'encoder.network.arguments={width: 16}' say."
+    )
+
+
+def _build(target: str, cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     try:
         return cls(**arguments)
     except IINError:
@@ -68,7 +99,7 @@ def _build(target: str, arguments: Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
-def _import(target: str) -> Any:
+def _import(target: str) -> type[nn.Module]:
     module_name, _, name = target.partition(":") if ":" in target else target.rpartition(".")
     try:
         module = import_module(module_name)
@@ -80,4 +111,7 @@ def _import(target: str) -> Any:
     if not hasattr(module, name):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise ConfigError(f"{module_name} has no class {name!r}; {choices(name, classes)}.")
-    return getattr(module, name)
+    cls = getattr(module, name)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ConfigError(f"encoder.network.target={target} is no class of torch.nn.Module: name one.")
+    return cls

@@ -26,7 +26,7 @@ from iin_lightning.errors import (
     choices,
 )
 from iin_lightning.layers.held import Held
-from iin_lightning.serialization import read_torch
+from iin_lightning.serialization import read_torch, reason
 
 
 class Extractor(Held, ABC):
@@ -116,7 +116,7 @@ def _load_inception(weights: Path | None) -> nn.Module:
         return FeatureExtractorInceptionV3(Inception.name, ["2048"], feature_extractor_weights_path=here)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise CheckpointError(
-            f"{here or place} does not hold Inception's weights ({error}): delete it, and take {file} from "
+            f"{here or place} does not hold Inception's weights ({reason(error)}): delete it, and take {file} from "
             f"{URL_INCEPTION_V3}."
         ) from error
     except OSError as error:  # no network

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +11,10 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from torch import distributed as dist
 
+from iin_lightning.analysis.embed import check_method
+from iin_lightning.analysis.priors import PriorKind
 from iin_lightning.app.analyses.answer import Answer, Written, answer, called
+from iin_lightning.app.analyses.embed import embed
 from iin_lightning.app.loggers import log_numbers, log_table
 from iin_lightning.app.measures import MEASURES, TOGETHER, measure
 from iin_lightning.app.results import table
@@ -19,7 +22,9 @@ from iin_lightning.app.schema import Evaluate
 from iin_lightning.app.subject import Subject
 from iin_lightning.callbacks.pictures import log_pictures
 from iin_lightning.data.module import DataModule
-from iin_lightning.errors import ConfigError, IINError, choices
+from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, IINError, choices
+from iin_lightning.metrics.extractors import ClassifierLatents, build_extractor
+from iin_lightning.metrics.protocols import protocol
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def questions(config: DictConfig, data: DataModule, require: Callable[..., Any])
 
     Raises:
         ConfigError: a metric that there is not, or that needs more than a run has.
+        IINError: what it needs is not installed, or neither there nor to be downloaded.
     """
     evaluation = OmegaConf.merge(OmegaConf.structured(Evaluate), {"paths": config.paths}, config.evaluation)
     assert isinstance(evaluation, DictConfig)
@@ -63,9 +69,37 @@ def questions(config: DictConfig, data: DataModule, require: Callable[..., Any])
                 "typicality compares with another data set: ask it of the finished run, "
                 "python -m iin_lightning.evaluate run=<run> 'metric=[typicality]' data@outside=<data set>."
             )
-    if "quality" in metrics and evaluation.extractor == "classifier" and data.classes:
-        require("judge", next(iter(data.classes)))
-    return Questions(metrics, evaluation, {str(name): instantiate(asked) for name, asked in config.analyses.items()})
+    if "quality" in metrics:
+        _check_quality(evaluation)
+        if evaluation.extractor == ClassifierLatents.name and data.classes:
+            require("judge", next(iter(data.classes)))
+    analyses = {str(name): instantiate(asked) for name, asked in config.analyses.items()}
+    for name, analysis in analyses.items():
+        if getattr(analysis, "func", None) is embed:
+            check_method(analysis.keywords["method"], f"analyses.{name}.method")
+    return Questions(metrics, evaluation, analyses)
+
+
+def _check_quality(evaluation: DictConfig) -> None:
+    """See that sample quality can be measured once the model is trained; weights that are absent are downloaded now.
+
+    Raises:
+        ConfigError: a name that there is not.
+        IINError: an extractor's package or weights are missing.
+    """
+    protocol(evaluation.protocol, count=evaluation.count)
+    for prior in evaluation.priors:
+        if prior not in get_args(PriorKind):
+            raise ConfigError(f"There is no prior {prior!r}; {choices(prior, get_args(PriorKind))}.")
+    if evaluation.extractor == ClassifierLatents.name:
+        return
+    try:
+        build_extractor(evaluation.extractor, weights=evaluation.weights)
+    except (DataNotFoundError, CheckpointError) as error:
+        raise type(error)(
+            f"{error} In train, where evaluation.metric asks for quality, these keys are evaluation.weights=<file> and "
+            "evaluation.extractor=<name>."
+        ) from error
 
 
 def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:

@@ -113,6 +113,34 @@ def be_deterministic(on: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
 
 
+def check_trainer(trainer: DictConfig) -> None:
+    """See that this machine has what a trainer asks for, before anything is trained.
+
+    Raises:
+        ConfigError: there is no GPU, or not so many; or Lightning does not know a value.
+    """
+    accelerator, precision = str(trainer.get("accelerator")), str(trainer.get("precision"))
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if accelerator in ("gpu", "cuda") and not gpu:
+        raise ConfigError(
+            f"trainer.accelerator={accelerator} needs a GPU, and torch finds none on this machine: leave trainer=gpu "
+            "and trainer=ddp out (a GPU is taken where there is one), or say trainer=cpu, or trainer=ddp_cpu for "
+            "several processes."
+        )
+    if precision.startswith("16") and (accelerator == "cpu" or not gpu):
+        raise ConfigError(
+            f"trainer.precision={precision} is of GPUs, and this run is on the processor: leave it out, or say "
+            "trainer.precision=bf16-mixed."
+        )
+    try:
+        instantiate(trainer, logger=False, enable_checkpointing=False, benchmark=False)
+    except Exception as error:  # Lightning's own words are for its own arguments, which are the keys of trainer
+        cause = error.__cause__ or error
+        raise ConfigError(
+            f"trainer cannot be used as it is configured: {next(iter(str(cause).splitlines()), type(cause).__name__)}"
+        ) from error
+
+
 def build_trainer(
     config: DictConfig, loggers: list[Logger], callbacks: Mapping[str, Callback], folder: Path
 ) -> Trainer:

@@ -20,7 +20,7 @@ from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.runs import provenance
 from iin_lightning.app.runs.beyond import beyond, questions
-from iin_lightning.app.runs.build import be_deterministic, build_trainer
+from iin_lightning.app.runs.build import be_deterministic, build_trainer, check_trainer
 from iin_lightning.app.runs.checks import check_numbers
 from iin_lightning.app.runs.outside import trained_outside
 from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
@@ -60,6 +60,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     quiet()
     for where in ("model", "first_stage.model", "judge.model"):
         check_numbers(OmegaConf.select(config, where) or {}, where)
+    check_trainer(config.trainer)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         name = CONFIG if origin is config else CONFIG_RESUMED
