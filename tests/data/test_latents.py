@@ -327,13 +327,20 @@ def test_workers_that_draw_the_images_do_not_change_the_latents(source, encoder)
     assert_equal(alone, worked)
 
 
-def test_blur_widens_the_posteriors_and_adds_up():
-    cache = small(scale=0.3).blurred(torch.full((3,), 0.4)).blurred(torch.full((3,), 1.2))
-    items, key = torch.arange(5), Noise(0)
-    eps = torch.randn(5, 3, generator=generator(0))
-    torch.testing.assert_close(cache.draw(items, key), cache.mean + 1.3 * eps)
-    assert torch.equal(cache.draw(items, None), cache.mean)
-    assert cache.content() != small(scale=0.3).content()
+def test_noise_is_drawn_and_leaves_mean_and_spread_of_all_samples_as_they_are():
+    n, key = 4000, generator("posteriors")
+    mean, scale = torch.randn(n, 3, generator=key) * torch.tensor([1.0, 5.0, 0.1]) + 2, torch.rand(n, 3, generator=key)
+    cache = LatentCache(mean, scale, torch.zeros(n, 1).long(), ("digit",))
+    noisy, items = cache.noisy(0.75), torch.arange(n)
+    clean, drawn = (some.draw(items, Noise(0)) for some in (cache, noisy))
+    torch.testing.assert_close(drawn.mean(0), clean.mean(0), atol=0.1, rtol=0.02)
+    torch.testing.assert_close(drawn.std(0), clean.std(0), atol=0, rtol=0.03)
+    # How much of a mean is left: 1 / sqrt(1 + n²) of what it is without noise.
+    left = ((drawn - 2) * (mean - 2)).mean(0) / ((clean - 2) * (mean - 2)).mean(0)
+    torch.testing.assert_close(left, torch.full((3,), 0.8), atol=0, rtol=0.06)
+    assert torch.equal(noisy.draw(items, None), mean)
+    assert torch.equal(cache.noisy(0.0).draw(items, Noise(0)), clean)
+    assert noisy.content() != cache.content()
 
 
 @pytest.mark.parametrize(("free", "moves"), [(4 * 520, False), (4 * 520 + 1, True)])
@@ -408,7 +415,7 @@ class Waits(TorchDispatchMode):
 
 @every_stream
 def test_drawing_a_batch_waits_for_nothing(make):
-    stream = make(small().blurred(torch.ones(3)))
+    stream = make(small().noisy(1.0))
     with Waits() as waits:
         for step in range(2):
             stream[step]
@@ -418,7 +425,7 @@ def test_drawing_a_batch_waits_for_nothing(make):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @every_stream
 def test_batches_of_latents_on_a_gpu_are_drawn_there(make):
-    cache = small().blurred(torch.ones(3))
+    cache = small().noisy(1.0)
     stream = make(cache.to(torch.device("cuda")))
     stream[0]  # whatever is made once
     torch.cuda.set_sync_debug_mode("error")

@@ -44,8 +44,9 @@ class LatentData(StreamModule):
             with new dequantisation noise, and held-out images once.
         cache_key: names the encoder and its weights; latents are reused under the same key and data only.
         encode_batch_size: images encoded at a time for the cache.
-        noise: Gaussian noise on all latents, in standard deviations of each dimension over the training set; at least
-            0. It keeps a translator from learning a few thousand latents by heart, which are points in N dimensions.
+        noise: of training batches alone, in standard deviations of each dimension over the training set; at least 0
+            (`LatentCache.noisy`). It keeps a translator from learning a few thousand latents by heart, which are points
+            in N dimensions. All other latents are clean.
         device: where images are encoded if there is no trainer to say so.
         **loading: see ``StreamModule``.
 
@@ -102,12 +103,9 @@ class LatentData(StreamModule):
         self.latents("test" if stage in ("test", "predict") else "val")
 
     def latents(self, split: Split) -> LatentCache:
-        """The posteriors of a split's images; of held-out ones, a sample of each. They are in main memory."""
+        """The clean posteriors of a split's images; of held-out ones, a sample of each. They are in main memory."""
         if split not in self._latents:
             posterior = self._posterior(split)
-            if self.noise > 0:
-                means = posterior.mean if split == "train" else self.latents("train").mean
-                posterior = posterior.blurred(self.noise * means.std(0))
             self._latents[split] = posterior if split == "train" else posterior.sampled(FIXED)
         return self._latents[split]
 
@@ -156,7 +154,8 @@ class LatentData(StreamModule):
     def _nearby(self, split: Split) -> LatentCache:
         """The latents where batches are drawn from them."""
         if split not in self._near:
-            self._near[split] = self.latents(split).near(self._device)
+            latents = self.latents(split).near(self._device)
+            self._near[split] = latents.noisy(self.noise) if split == "train" else latents
         return self._near[split]
 
     @property

@@ -26,7 +26,7 @@ class LatentCache(Source):
         scale: float32 (n, N), zero for a deterministic encoder.
         labels: long (n, K).
         concepts: the K names of the columns of ``labels``.
-        blur: (N,), at least 0: the posteriors are wider by this, scale² + blur² is their variance; None: not wider.
+        noise: of training, in standard deviations of each dimension; see `noisy`.
 
     Example:
         >>> cache = LatentCache(torch.ones(5, 3), torch.zeros(5, 3), torch.zeros(5, 1).long(), ("digit",))
@@ -35,13 +35,18 @@ class LatentCache(Source):
     """
 
     def __init__(
-        self, mean: Tensor, scale: Tensor, labels: Tensor, concepts: tuple[str, ...], blur: Tensor | None = None
+        self, mean: Tensor, scale: Tensor, labels: Tensor, concepts: tuple[str, ...], noise: float = 0.0
     ) -> None:
         self.mean = mean
         self.scale = scale
         self.labels = labels
         self.concepts = concepts
-        self.blur = blur
+        self.noise = noise
+        if noise > 0:
+            self.centre = mean.mean(0)
+            # Of samples: the variance of the means and the mean variance of the posteriors.
+            within = torch.linalg.vector_norm(scale, dim=0).square() / max(len(scale), 1)
+            self.spread = (mean.var(0, correction=0) + within).sqrt()
 
     def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
         """Latents (B, N): posterior samples, or means without noise, which is of this device."""
@@ -49,22 +54,26 @@ class LatentCache(Source):
         if noise is None:
             return mean
         scale = self.scale.index_select(0, indices)
-        if self.blur is not None:
-            scale = scale.hypot(self.blur)
-        return noise.normal(mean.shape).mul_(scale).add_(mean)
+        if self.noise == 0:
+            return noise.normal(mean.shape).mul_(scale).add_(mean)
+        wider = noise.normal(mean.shape).mul_(scale.hypot(self.noise * self.spread)).add_(mean)
+        return wider.lerp_(self.centre, 1 - (1 + self.noise**2) ** -0.5)
 
     def content(self) -> str:
         """A hash of the posteriors."""
-        return digest(*(tensor.cpu() for tensor in (self.mean, self.scale, self.blur) if tensor is not None))
+        return digest(self.mean.cpu(), self.scale.cpu(), torch.tensor(self.noise))
 
-    def blurred(self, std: Tensor) -> "LatentCache":
-        """The same posteriors, wider: z = mean + scale·eps + std·eps'. Nothing is copied.
+    def noisy(self, noise: float) -> "LatentCache":
+        """The same posteriors with noise for training: ``z' = μ + (z + n σ eps' - μ) / sqrt(1 + n²)``.
+
+        μ and σ are the mean and deviation of each dimension over all samples z, and stay so: a translator that is
+        trained on z' gives samples as wide as clean latents. Correlations of dimensions shrink by 1 / (1 + n²).
+        Nothing is copied.
 
         Args:
-            std: (N,), at least 0.
+            noise: n, at least 0.
         """
-        blur = std if self.blur is None else self.blur.hypot(std)
-        return LatentCache(self.mean, self.scale, self.labels, self.concepts, blur)
+        return LatentCache(self.mean, self.scale, self.labels, self.concepts, noise)
 
     def sampled(self, seed: int) -> "LatentCache":
         """One posterior sample of each item, kept: what held-out likelihoods are measured on.
@@ -76,8 +85,8 @@ class LatentCache(Source):
 
     def to(self, device: torch.device) -> "LatentCache":
         """The same latents on a device."""
-        blur = None if self.blur is None else self.blur.to(device)
-        return LatentCache(self.mean.to(device), self.scale.to(device), self.labels.to(device), self.concepts, blur)
+        mean, scale, labels = (tensor.to(device) for tensor in (self.mean, self.scale, self.labels))
+        return LatentCache(mean, scale, labels, self.concepts, self.noise)
 
     def near(self, device: torch.device) -> "LatentCache":
         """On the device, if it is a GPU and they take less than a quarter of its free memory; else where they are."""
