@@ -83,7 +83,7 @@ def pair_nll(
     variance = 1 - rho**2
     deviation = z_tilde_b - rho * z_tilde_a * shared
     precision = torch.ones_like(deviation).masked_fill(shared, 1 / variance)
-    log_variance = math.log(variance) * shared.sum(1)
+    log_variance = math.log(variance) * shared.sum(1).to(torch.promote_types(deviation.dtype, torch.float32))
     constant = z_tilde_b.shape[1] * math.log(2 * math.pi)
     nll_b = 0.5 * ((precision * deviation.square()).sum(1) + log_variance + constant) - logdet_b
     return standard_normal_nll(z_tilde_a, logdet_a) + nll_b
