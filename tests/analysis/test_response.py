@@ -10,8 +10,8 @@ from iin_lightning.analysis import bootstrap
 from iin_lightning.analysis.response import (
     changed_share,
     explained_variance,
-    log_probabilities,
     mutual_information,
+    outputs_of,
     prediction_entropy,
     redrawn_outputs,
     variance_ratio,
@@ -116,7 +116,7 @@ def test_an_output_of_one_factor_is_explained_by_it_and_by_nothing_else(interpre
     def respond(latents):
         return torch.stack([latents[:, 4], -latents[:, 4]], 1)  # color
 
-    outputs = log_probabilities(z, respond)
+    outputs = outputs_of(z, respond)
     color, digit = (redraw(interpreter, z, name, respond) for name in ("color", "digit"))
     assert explained_variance(color, outputs).value == pytest.approx(1, rel=0.15)
     assert changed_share(color, outputs).value == pytest.approx(0.5, abs=0.05)
@@ -132,7 +132,7 @@ def test_a_class_that_one_factor_decides_without_noise_has_all_the_information(i
     def respond(latents):
         return 50.0 * nn.functional.one_hot(torch.bucketize(latents[:, 4].contiguous(), edges), classes)
 
-    outputs = log_probabilities(z, respond)
+    outputs = outputs_of(z, respond)
     color, residual = (redraw(interpreter, z, name, respond) for name in ("color", "residual"))
     information = mutual_information(color)
     assert information.value == pytest.approx(math.log(classes), abs=0.03)

@@ -356,6 +356,16 @@ def test_classes_are_no_formulas_and_no_image_is_cached(own_images, make, ask, t
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_factor_that_is_not_learned_is_named_first(make, ask, tmp_path):
+    scores = {"digit": 0.09, "reconstruction": 0.91, "chance": 0.1}
+    folder = make("autoencoder", SUP, {"metrics": {f"test/transfer/digit/{k}": v for k, v in scores.items()}}, "run")
+    ask(f"run={folder}")
+    text = read(folder / "report.html").text
+    assert "transfer 0.09 of 0.91 (chance 0.1): not to be believed yet" in text
+    assert text.index("Not to be believed yet") < text.index("Held-out images")
+    assert "of swaps carry the digit over, of 91.0% that can be read" in text
+
+
 ODD = {
     "metrics are a list": ({"metrics": [1.5]}, "metrics 1.5"),
     "validation and all that follows are words": (

@@ -54,9 +54,9 @@ def test_a_run_leaves_everything_in_its_folder(supervised):
     expected = {
         f"test/transfer/{c}/{f}"
         for c in ("digit", "color")
-        for f in ("residual", "digit", "color", "reconstruction", "images")
+        for f in ("residual", "digit", "color", "reconstruction", "images", "chance")
     }
-    assert expected | {"test/nll", "test/round_trip_error"} == set(result["metrics"])
+    assert expected | {"test/nll", "test/round_trip_error", "test/round_trip_error_of_edits"} == set(result["metrics"])
     assert result["metrics"]["test/round_trip_error"] < 1e-4
 
 

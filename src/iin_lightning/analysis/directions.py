@@ -16,12 +16,17 @@ from torch import Tensor
 
 from iin_lightning.analysis.attributes import examples
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError, choices
+from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
 
 Method = Literal["mean", "svm", "logistic"]
 FEWEST = 5
 """Examples on each side: the mean of m of them is off by about sqrt(N / m), and fewer would give noise alone."""
 NOTHING = 1e-4  # of a direction's length: less than this is left by rounding
+
+
+NARROW = 0.5
+"""Root mean square deviation of a factor, of which N(0, 1) has 1, below which means do not find the best direction."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,18 @@ class Direction:
     vector: Tensor
     having: int
     lacking: int
+
+
+def choose_method(z_tilde: Tensor, factors: Factors) -> Method:
+    """The method that fits the spread of z̃ (n, N): "mean", or "logistic" where a factor is narrower than 1/2.
+
+    Example:
+        >>> z_tilde, factors = torch.randn(1000, 3), Factors({"residual": 2, "digit": 1}, 3)
+        >>> choose_method(z_tilde, factors), choose_method(z_tilde * torch.tensor([1, 1, 0.2]), factors)
+        ('mean', 'logistic')
+    """
+    spreads = [part.var(0).mean().sqrt().item() for part in factors.split(z_tilde).values()]
+    return "logistic" if min(spreads) < NARROW else "mean"
 
 
 def fit_directions(z_tilde: Tensor, attributes: Mapping[str, Tensor], method: Method = "mean") -> dict[str, Direction]:

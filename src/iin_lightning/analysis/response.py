@@ -1,6 +1,7 @@
 """The response of a network to one factor: how its outputs follow, and how much of them the factor explains (Fig. 9).
 
-Symbols: a *response* turns latents into logits; y = log-softmax (C,) are the outputs and Y ~ softmax the prediction.
+Symbols: a *response* turns latents into logits; y = log-softmax (C,) are the outputs and Y ~ softmax the prediction. Of
+a response that gives values, the outputs y are these.
 Outputs y (B, C) belong to B examples as they are; y^k (D, B, C) to the same examples whose factor z̃_k was exchanged for
 each of D draws, the others kept. A network is invariant under z̃_k if y^k is y.
 Every draw meets every example, so for the intervals both are drawn again (see `bootstrap`).
@@ -18,23 +19,34 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.progress import track
 
 Respond = Callable[[Tensor], Tensor]
-"""Latents (B, N) -> logits (B, C): ``interpreter.decode`` of a classifier, or a reader of decoded images."""
+"""Latents (B, N) -> logits or values (B, C): ``interpreter.decode``, or a reader of decoded images."""
 
 
 @torch.no_grad()
-def log_probabilities(latents: Tensor, respond: Respond, what: str | None = None) -> Tensor:
-    """Log-softmax (..., C) of what a network answers to latents (..., N), in nats, on the processor.
+def outputs_of(latents: Tensor, respond: Respond, what: str | None = None, *, values: bool = False) -> Tensor:
+    """What a network answers to latents (..., N): log-softmax (..., C) in nats, or its values; on the processor.
 
     Args:
         latents: of any number of examples.
         respond: see `Respond`.
         what: see `in_chunks`.
+        values: the network gives values, not logits.
+
+    Raises:
+        ShapeError: it gives neither (B, C).
 
     Example:
-        >>> log_probabilities(torch.zeros(7, 5, 4), lambda z: z[:, :2]).exp().mean()
+        >>> outputs_of(torch.zeros(7, 5, 4), lambda z: z[:, :2]).exp().mean()
         tensor(0.5000)
     """
-    outputs = in_chunks(lambda z: respond(z).float().log_softmax(-1).cpu(), latents.flatten(0, -2), what)
+
+    def answer(z: Tensor) -> Tensor:
+        given = respond(z).float()
+        if given.ndim != 2:
+            raise ShapeError(f"Expected are logits or values (B, C), got {tuple(given.shape)}: average over places.")
+        return (given if values else given.log_softmax(-1)).cpu()
+
+    outputs = in_chunks(answer, latents.flatten(0, -2), what)
     return outputs.unflatten(0, latents.shape[:-1])
 
 
@@ -47,6 +59,8 @@ def redrawn_outputs(
     respond: Respond,
     generator: torch.Generator,
     like: Tensor | None = None,
+    *,
+    values: bool = False,
 ) -> Tensor:
     """The outputs y^k of all examples with each of some draws of one factor.
 
@@ -61,9 +75,10 @@ def redrawn_outputs(
         respond: see `Respond`.
         generator: on the CPU.
         like: (m, N_k), values of that factor to draw from; None: from its prior N(0, 1).
+        values: see `outputs_of`.
 
     Returns:
-        Log-softmax (D, B, C), on the processor.
+        Log-softmax or values (D, B, C), on the processor.
 
     Raises:
         FactorError: there is no factor of that name.
@@ -93,7 +108,7 @@ def redrawn_outputs(
         rest = {other: part.expand(len(some), -1, -1) for other, part in parts.items()}
         z_tilde = interpreter.factors.merge(rest | {name: some[:, None].expand(-1, len(z), -1)})
         latents = in_chunks(interpreter.untranslate, z_tilde.flatten(0, 1)).unflatten(0, z_tilde.shape[:2])
-        outputs.append(log_probabilities(latents, respond))
+        outputs.append(outputs_of(latents, respond, values=values))
     return torch.cat(outputs)
 
 

@@ -49,7 +49,7 @@ def look_at_layers(config: DictConfig) -> None:
     image = torch.zeros(1, len(preprocess.mean), *sides(size))
     with reading(image):
         found = layers(network.model, image)
-    chosen = default_layer(network, output) if network.default_layer and output == "logits" else None
+    chosen = default_layer(network, output) if network.default_layer and output != "image" else None
     # Names of layers are to be copied, so a narrow screen folds lines instead of cutting them off.
     console = Console(highlight=False, width=max(Console().width, WIDTH))
     of = OmegaConf.select(encoder, "network.name") or type(network.model).__name__

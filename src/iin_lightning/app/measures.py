@@ -11,10 +11,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from iin_lightning import serialization
+from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.quality import BATCH_SIZE, choose_extractor, measure_quality
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.results import add, named
-from iin_lightning.app.subject import Subject
+from iin_lightning.app.subject import MEANS, SAMPLES, Subject, chances
+from iin_lightning.data.base import draw_labelled
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.swaps import FixedSwaps
 from iin_lightning.data.versions import changing, originals
@@ -23,10 +25,10 @@ from iin_lightning.metrics.disentanglement import disentanglement_scores
 from iin_lightning.metrics.gaussianity import factor_nll, gaussianity, typicality_auroc
 from iin_lightning.metrics.leakage import leakage
 from iin_lightning.metrics.readings import readings_for
-from iin_lightning.metrics.round_trip import RoundTrip
+from iin_lightning.metrics.round_trip import RoundTrip, edited
 from iin_lightning.metrics.transfer import FactorTransfer
 from iin_lightning.progress import track, waiting
-from iin_lightning.seeding import FIXED
+from iin_lightning.seeding import FIXED, generator
 
 Numbers = dict[str, Any]
 """Name -> a number, also one with its standard error, or a record whose ``value`` is one."""
@@ -34,33 +36,54 @@ Numbers = dict[str, Any]
 
 @torch.no_grad()
 def measure_likelihood(subject: Subject, config: DictConfig) -> Numbers:
-    """-log p(z) of single test latents in nats per dimension, of each factor alone, and the worst round trip."""
-    round_trip = RoundTrip().to(subject.device)
-    for part in track(subject.latents("test").mean.to(subject.device).split(2000), "Going round"):
-        round_trip.update(subject.interpreter.translator, part)
-    dims = subject.interpreter.factors
-    parts = dims.split(subject.translated[0])
+    """-log p(z) of samples of test latents in nats per dimension, of each factor alone, and the worst round trips."""
+    translator, dims = subject.interpreter.translator, subject.interpreter.factors
+    round_trip, of_edits = RoundTrip().to(subject.device), RoundTrip().to(subject.device)
+    for part in track(subject.samples("test").mean.to(subject.device).split(2000), "Going round"):
+        round_trip.update(translator, part)
+        of_edits.update(translator, edited(translator, part, dims))
+    parts = dims.split(subject.translated_samples[0])
     return {
         "nll": subject.nll("test").mean().item() / dims.latent_dim,
         **{f"nll_of_factor/{name}": value for name, value in factor_nll(parts).items()},
         "round_trip_error": round_trip.compute().item(),
+        "round_trip_error_of_edits": of_edits.compute().item(),
     }
 
 
 def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
-    """Factor transfer between test images, read by independent judges."""
-    interpreter, data = subject.interpreter, subject.data
-    if interpreter.encoder.output != "image" or not interpreter.factors.concepts:
-        raise ConfigError(f"transfer swaps concepts between images; {subject.folder} has none to swap: leave it out.")
-    judges = {name: subject.judge(name) for name in interpreter.factors.concepts if name in data.classes}
-    readings = readings_for(data.kinds, judges)
-    readings = {concept: reading for concept, reading in readings.items() if concept in interpreter.factors.concepts}
-    metric = FactorTransfer(interpreter.factors, readings, data.concepts).to(subject.device)
+    """Factor transfer between test images, read by independent judges, or by a classifier's own logits."""
+    interpreter, data, concepts = subject.interpreter, subject.data, subject.interpreter.factors.concepts
+    if interpreter.encoder.output == "image":
+        judges = {name: subject.judge(name) for name in concepts if name in data.classes}
+        readings = readings_for(data.kinds, judges)
+    elif interpreter.encoder.output == "logits":
+        told = predicted_concept(subject, *_some_outputs(subject))
+        readings = {} if told is None else readings_for(data.kinds, {}, predicted=told)
+    else:
+        readings = {}
+    readings = {concept: reading for concept, reading in readings.items() if concept in concepts}
+    if not readings:
+        raise ConfigError(
+            f"transfer swaps concepts and reads them from what the network gives; that of {subject.folder} tells none "
+            "of its factors' concepts: leave it out, and say 'metric=[leakage]'."
+        )
+    metric = FactorTransfer(interpreter.factors, readings, data.concepts, chances(data)).to(subject.device)
     swaps = FixedSwaps(data.source("test"), BATCH_SIZE, FIXED)
     for target, source, images in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps)):
         arguments = (t.to(subject.device) for t in (*target, *source, images))
         metric.update(interpreter, *arguments)
     return dict(metric.compute())
+
+
+@torch.no_grad()
+def _some_outputs(subject: Subject) -> tuple[Tensor, Tensor]:
+    """What a network gives of some test images, and their labels (n, K)."""
+    source, network = subject.data.source("test"), subject.interpreter
+    items = torch.randperm(len(source), generator=generator(FIXED, "pick"))[:BATCH_SIZE]
+    images, labels = draw_labelled(source, items, None)
+    images = images.to(subject.device)
+    return network.resume(network.encode(images), network.complement(images)), labels
 
 
 def measure_leakage(subject: Subject, config: DictConfig) -> Numbers:
@@ -83,8 +106,8 @@ def measure_disentanglement(subject: Subject, config: DictConfig) -> Numbers:
 
 
 def measure_gaussianity(subject: Subject, config: DictConfig) -> Numbers:
-    """How far test factors are from independent standard normal ones."""
-    z_tilde = subject.translated[0]
+    """How far factors of test samples are from independent standard normal ones."""
+    z_tilde = subject.translated_samples[0]
     with waiting("Comparing factors with N(0, 1)"):
         return gaussianity(z_tilde, subject.interpreter.factors)
 
@@ -125,6 +148,14 @@ MEASURES: dict[str, Callable[[Subject, DictConfig], Numbers]] = {
     "typicality": measure_typicality,
     "quality": measure_quality,
 }
+LATENTS = {
+    "likelihood": SAMPLES,
+    "gaussianity": SAMPLES,
+    "typicality": SAMPLES,
+    "quality": f"{MEANS}, priors fitted to {SAMPLES}",
+}
+"""Which latents a measure is of, where they are not posterior means."""
+
 TOGETHER = {"quality": choose_extractor}
 """What all processes measure together, and what the first of them does before; all else it measures alone."""
 
@@ -146,12 +177,13 @@ def _probed(subject: Subject) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     concepts = subject.concepts()
     if not subject.interpreter.factors.concepts or not concepts:
         raise ConfigError(f"Probes read concepts from factors, of which {subject.folder} has none: leave them out.")
-    return subject.interpreter.factors.split(subject.translated[0]), concepts
+    return subject.interpreter.factors.split(subject.translated), concepts
 
 
-def provenance(subject: Subject) -> dict[str, str]:
-    """What was measured: hashes of the encoder, as training writes it, and of the translator."""
+def provenance(name: str, subject: Subject) -> dict[str, str]:
+    """What a measure is of: which latents, and hashes of the encoder, as training writes it, and of the translator."""
     return {
+        "latents": LATENTS.get(name, MEANS),
         "encoder": serialization.fingerprint(subject.interpreter.encoder.encoder),
         "translator": serialization.fingerprint(subject.interpreter.translator),
     }
@@ -168,5 +200,5 @@ def measure(name: str, subject: Subject, config: DictConfig) -> dict[str, float]
     numbers = MEASURES[name](subject, config)
     if is_main_process():
         # After each metric, so that an error in the next one loses nothing.
-        add(subject.folder, "evaluation", {name: numbers | {"of": provenance(subject)}})
+        add(subject.folder, "evaluation", {name: numbers | {"of": provenance(name, subject)}})
     return named(name, numbers)

@@ -32,8 +32,8 @@ def choose_extractor(subject: Subject, config: DictConfig) -> Extractor:
     Raises:
         ConfigError: the model gives no images, or there is no such extractor for it.
     """
-    if subject.interpreter.encoder.output != "image":
-        raise ConfigError(f"quality compares images, but the network of {subject.folder} decodes to logits.")
+    if (output := subject.interpreter.encoder.output) != "image":
+        raise ConfigError(f"quality compares images; that of {subject.folder} gives {output}: leave it out.")
     classifier = None
     if config.extractor == "classifier":
         if not subject.data.classes:
@@ -107,7 +107,7 @@ def _draw(subject: Subject, prior: str | None, count: int, seed: int) -> Tensor 
     z = torch.empty(count, dim, device=subject.device)
     if is_main_process():  # two fits may differ in their last bits
         try:
-            z.copy_(fit_prior(prior, subject.latents("train").mean, FIXED).sample(count, seed))  # type: ignore[arg-type]
+            z.copy_(fit_prior(prior, subject.samples("train").mean, FIXED).sample(count, seed))  # type: ignore[arg-type]
         except ConfigError as error:
             if prior not in get_args(PriorKind):
                 raise

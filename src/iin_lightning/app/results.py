@@ -150,10 +150,11 @@ def transfer_table(scores: Mapping[str, Measured]) -> Table:
     for concept in concepts:
         table.add_column(concept, justify="right")
     for case, *row in rows:
-        bound = case in ("reconstruction", "images")
+        bound = case in ("reconstruction", "images", "chance")
         label = {
             "reconstruction": "none (reconstruction: the bound)",
             "images": "none (the images themselves)",
+            "chance": "chance",
         }
         cells = [
             f"{score} {'' if bound else ('from source' if concept == case else 'kept')}"

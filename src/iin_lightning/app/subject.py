@@ -26,8 +26,12 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.split import Split as CutNetwork
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.readings import chance
 from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import FIXED, generator
+
+MEANS, SAMPLES = "posterior means", "posterior samples"
+"""Latents that an answer is of: means, and samples where it is about T's density, which is that of samples."""
 
 ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 """How a trainer is told that it has this process to itself."""
@@ -116,7 +120,7 @@ class Subject:
         if self.encoder.output != "image":
             raise ConfigError(
                 f"analysis={analysis} shows decoded images, but the {self.kind} of {self.folder} has no image decoder: "
-                "its G gives logits. Ask analysis=walk, embed or dimensions, or explain an autoencoder."
+                f"its G gives {self.encoder.output}. Ask analysis=walk, embed or dimensions, or explain an autoencoder."
             )
 
     def pick(self, count: int, seed: int) -> Tensor:
@@ -130,9 +134,9 @@ class Subject:
         source = self.data.source("test")
         return source.draw(self._items(count, seed), None)
 
-    def pick_latents(self, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Latents (n, N) and labels (n, K) of as many images of the test split."""
-        latents = self.latents("test")
+    def pick_latents(self, count: int, seed: int, *, sampled: bool = False) -> tuple[Tensor, Tensor]:
+        """Latents (n, N), posterior means or samples, and labels (n, K) of as many images of the test split."""
+        latents = self.samples("test") if sampled else self.latents("test")
         items = self._items(count, seed)
         return latents.mean[items], latents.labels[items]
 
@@ -174,20 +178,25 @@ class Subject:
         pixels = read_image(file, framing, formats)
         return pixels.float().mean(0, keepdim=True).round().byte() if channels == 1 else pixels
 
-    @cached_property
-    def posteriors(self) -> LatentCache:
-        """Those of all training images and their views, from the cache of the training if it is there."""
+    def latents(self, split: Split) -> LatentCache:
+        """The posterior means (``.mean``) of a split's images and their views: what every question is asked of."""
+        if split not in self._latents:
+            self._latents[split] = self._cached_training_latents() if split == "train" else self._encode(split)
+        return self._latents[split]
+
+    def samples(self, split: Split) -> LatentCache:
+        """A posterior sample of each image of a split: what T was trained on, and so what its density is of."""
+        if split not in self._samples:
+            self._samples[split] = self.latents(split).sampled(FIXED)
+        return self._samples[split]
+
+    def _cached_training_latents(self) -> LatentCache:
+        """From the cache of the training, if it is there."""
         encoder = self.encoder
         key = serialization.fingerprint(getattr(encoder, "encoder", encoder))
         return LatentData(self.data, encoder, cache=self.cache / "latents", cache_key=key, device=self.device).latents(
             "train"
         )
-
-    def latents(self, split: Split) -> LatentCache:
-        """A posterior sample of each image of a split."""
-        if split not in self._latents:
-            self._latents[split] = (self.posteriors if split == "train" else self._encode(split)).sampled(FIXED)
-        return self._latents[split]
 
     def _encode(self, split: Split) -> LatentCache:
         source = self.data.source(split)
@@ -207,20 +216,29 @@ class Subject:
         return {}
 
     @cached_property
-    def translated(self) -> tuple[Tensor, Tensor]:
-        """z̃ (n, N) of the test split, and log|det ∂z̃/∂z| (n,), on the processor."""
-        return self._translate("test")
+    def _samples(self) -> dict[Split, LatentCache]:
+        return {}
+
+    @cached_property
+    def translated(self) -> Tensor:
+        """z̃ (n, N) of the posterior means of the test split, on the processor."""
+        return self._translate(self.latents("test").mean, "test")[0]
+
+    @cached_property
+    def translated_samples(self) -> tuple[Tensor, Tensor]:
+        """z̃ (n, N) of posterior samples of the test split, and log|det ∂z̃/∂z| (n,), on the processor."""
+        return self._translate(self.samples("test").mean, "test")
 
     def nll(self, split: Split) -> Tensor:
-        """``-log p(z)`` of the latents of a split (n,), in nats, on the processor."""
-        z_tilde, logdet = self.translated if split == "test" else self._translate(split)
+        """``-log p(z)`` of a posterior sample of each image of a split (n,), in nats, on the processor."""
+        samples = self.translated_samples if split == "test" else self._translate(self.samples(split).mean, split)
+        z_tilde, logdet = samples
         return 0.5 * (z_tilde.double().square().sum(1) + z_tilde.shape[1] * math.log(2 * math.pi)) - logdet
 
     @torch.no_grad()
-    def _translate(self, split: Split) -> tuple[Tensor, Tensor]:
-        chunks = self.latents(split).mean.split(CHUNK)
-        shown = track(chunks, f"Translating {split} latents", quiet=not is_main_process())
-        parts = [self.interpreter.translator(z.to(self.device)) for z in shown]
+    def _translate(self, z: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+        shown = track(z.split(CHUNK), f"Translating {split} latents", quiet=not is_main_process())
+        parts = [self.interpreter.translator(part.to(self.device)) for part in shown]
         z_tilde, logdet = (torch.cat(outputs).cpu() for outputs in zip(*parts))
         return z_tilde, logdet
 
@@ -243,14 +261,24 @@ class Subject:
 
     def concepts(self) -> dict[str, Tensor]:
         """The values of the concepts that can be probed: classes (n,), colours (n, 3); identities are left out."""
-        source = self.data.source("test")
-        values: dict[str, Tensor] = {}
-        for column, name in enumerate(self.data.concepts):
-            if self.data.kinds[name] == "class":
-                values[name] = self.latents("test").labels[:, column]
-            elif self.data.kinds[name] == "color" and (colors := _colors(source)) is not None:
-                values[name] = colors
-        return values
+        return concept_values(self.data)
+
+
+def concept_values(data: DataModule) -> dict[str, Tensor]:
+    """Of test images the classes (n,) and colours (n, 3) of each concept that has some."""
+    source = data.source("test")
+    values: dict[str, Tensor] = {}
+    for column, name in enumerate(data.concepts):
+        if data.kinds[name] == "class":
+            values[name] = source.labels[:, column].cpu()
+        elif data.kinds[name] == "color" and (colors := _colors(source)) is not None:
+            values[name] = colors
+    return values
+
+
+def chances(data: DataModule) -> dict[str, float]:
+    """What stands beside factor transfer of each concept as chance."""
+    return {name: chance(values) for name, values in concept_values(data).items()}
 
 
 def load_model(folder: Path) -> nn.Module:

@@ -1,7 +1,7 @@
 """The network to be explained: an encoder E and what follows it, G.
 
 Symbols (Sec. 3 of the paper): a network f(x) = G(z), z = E(x), is cut at its hidden representation z. x is an
-image (B, C, H, W) in [-1, 1], z (B, N) a sample of the posterior N(mean, scale^2), G(z) an image or logits.
+image (B, C, H, W) in [-1, 1], z (B, N) a sample of the posterior N(mean, scale^2), G(z) an image, logits or values.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.seeding import Noise
 
-Output = Literal["image", "logits"]
+Output = Literal["image", "logits", "values"]
 
 Size = int | Sequence[int]
 """Of images in pixels: the side of a square, or height and width."""
@@ -96,7 +96,8 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         latent_dim: N, the dimension of z.
-        output: what ``decode`` returns: "image" (B, C, H, W) in [-1, 1], or "logits" (B, classes).
+        output: what ``decode`` returns: "image" (B, C, H, W) in [-1, 1], "logits" (B, classes), or "values" (B, V), any
+            numbers, as of a regression.
     """
 
     latent_dim: int
@@ -108,7 +109,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """G: the image or the logits that the network makes of z (B, N)."""
+        """G: the image, the logits or the values that the network makes of z (B, N)."""
 
     def complement(self, x: Tensor) -> Tensor | None:
         """What z does not say of images (B, C, H, W), (B, ...); None where z says all that G reads."""
@@ -119,7 +120,7 @@ class Encoder(nn.Module, ABC):
         return self.decode(z)
 
     def forward(self, x: Tensor) -> Tensor:
-        """f(x) = G(E(x)) with the mean of E: a reconstruction, or the logits of a classifier."""
+        """f(x) = G(E(x)) with the mean of E: a reconstruction, logits or values."""
         return self.resume(self.encode(x).mean, self.complement(x))
 
     def _check_images(self, x: Tensor, channels: int, size: Size) -> None:

@@ -35,7 +35,7 @@ def pretrained(
         size: that images are resized to, a side or height and width; None: what the network says.
         mean: of the channels, in [0,1]; None: what the network says.
         std: the same.
-        output: logits or image.
+        output: logits, values or image.
         image_size: of the images that come.
         channels: of the same.
 

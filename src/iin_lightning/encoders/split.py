@@ -35,11 +35,12 @@ class Split(Encoder):
     activation written back at the layer.
 
     Args:
-        network: any module that makes logits (B, classes) or images of ``preprocess``'s images. It is not changed.
+        network: any module that makes logits (B, classes), values (B, V) or images of ``preprocess``'s images. It is
+            not changed.
         layer: name of a submodule that is called once in a pass, "layer4.1" (``layers`` lists them).
         image_size: side of x, or height and width.
         channels: channels of x.
-        output: what the network makes of x: "logits" or "image".
+        output: what the network makes of x: "logits", "values" or "image".
         preprocess: of images in [-1, 1] what the network reads; None hands them on.
         reduction: keeps fewer numbers than the activation has.
 

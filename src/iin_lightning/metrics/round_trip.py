@@ -2,9 +2,14 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchmetrics import Metric
 
+from iin_lightning.factors import Factors
 from iin_lightning.flows.base import Bijector
+from iin_lightning.seeding import FIXED, generator
+
+WIDE = 2.0  # standard deviations of the prior: further out than edits usually lead
 
 
 class RoundTrip(Metric):
@@ -35,3 +40,22 @@ class RoundTrip(Metric):
     def compute(self) -> Tensor:
         """See the class; NaN if any trip ended in NaN."""
         return self.worst
+
+
+@torch.no_grad()
+def edited(translator: Bijector, z: Tensor, factors: Factors) -> Tensor:
+    """Latents as edits make them, whose round trip may be worse than that of data.
+
+    Args:
+        translator: T.
+        z: (B, N), latents of data.
+        factors: of z̃.
+
+    Returns:
+        (2B, N): T^-1 of z̃ in which one factor is another latent's, each factor in turn, and of z̃ ~ N(0, 2²).
+    """
+    z_tilde = translator(z)[0]
+    turn = torch.arange(len(z), device=z.device) % len(factors)
+    swapped = torch.where(factors.expand(one_hot(turn, len(factors)).bool()), z_tilde.roll(1, 0), z_tilde)
+    wide = WIDE * torch.randn(z.shape, generator=generator(FIXED, "wide")).to(z_tilde)
+    return translator.inverse(torch.cat([swapped, wide]))[0]

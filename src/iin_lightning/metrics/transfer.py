@@ -9,7 +9,7 @@ from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import Measured, Scores
 
-IMAGES, RECONSTRUCTION = "images", "reconstruction"
+IMAGES, RECONSTRUCTION, CHANCE = "images", "reconstruction", "chance"
 
 
 class FactorTransfer(nn.Module):
@@ -23,10 +23,12 @@ class FactorTransfer(nn.Module):
         factors: the factors that are swapped, one after the other.
         readings: concept -> reading; see ``metrics.readings``.
         concepts: concept names in the order of the label columns.
+        chances: concept -> what stands beside it as chance; see ``metrics.readings.chance``.
 
     Returns (``compute``):
         ``{concept}/{swapped}``: the mean score when that factor was swapped, with its standard error over images;
-        ``{concept}/reconstruction`` and ``{concept}/images``: the bounds. All in the reading's unit.
+        ``{concept}/reconstruction`` and ``{concept}/images``: the bounds; ``{concept}/chance``. All in the reading's
+        unit.
 
     Example:
         >>> from iin_lightning.metrics.readings import ColorReading
@@ -35,8 +37,15 @@ class FactorTransfer(nn.Module):
         ['color/residual', 'color/color', 'color/reconstruction', 'color/images']
     """
 
-    def __init__(self, factors: Factors, readings: Mapping[str, nn.Module], concepts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        factors: Factors,
+        readings: Mapping[str, nn.Module],
+        concepts: Sequence[str],
+        chances: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
+        self.chances = {name: chance for name, chance in (chances or {}).items() if name in readings}
         self.factors = factors
         self.readings = nn.ModuleDict(readings)
         self.columns = {concept: concepts.index(concept) for concept in readings}
@@ -79,7 +88,7 @@ class FactorTransfer(nn.Module):
 
     def compute(self) -> dict[str, Measured]:
         """See the class."""
-        return self.scores.means()
+        return self.scores.means() | {f"{name}/{CHANCE}": Measured(chance) for name, chance in self.chances.items()}
 
     def reset(self) -> None:
         """Forget all batches."""

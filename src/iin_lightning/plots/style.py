@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 PAGE = 6.9  # inches: the two columns of a paper
+LETTERS = 18  # of a footnote, for each inch
 STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long literal
     "font.family": "sans-serif",
     "font.size": 8,
@@ -35,6 +37,12 @@ def style() -> Iterator[None]:
     """Draw in the project's look, and leave the user's own settings alone."""
     with mpl.rc_context(STYLE):
         yield
+
+
+def footnote(figure: Figure, text: str, alarm: bool) -> None:
+    """Write below a figure what it is not to be read without, in red if it is an alarm."""
+    lines = fill(text, int(LETTERS * figure.get_figwidth()))
+    figure.text(0.5, -0.01, lines, ha="center", va="top", fontsize=6.5, color="firebrick" if alarm else "0.35")
 
 
 def save(figure: Figure, path: Path) -> Path:

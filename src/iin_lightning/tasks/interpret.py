@@ -10,7 +10,7 @@ from iin_lightning.factors import PairBatch
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, Translate
 from iin_lightning.metrics.measured import Scores
-from iin_lightning.metrics.round_trip import RoundTrip
+from iin_lightning.metrics.round_trip import RoundTrip, edited
 from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
 from iin_lightning.tasks.diagnose import first_non_finite
 
@@ -57,6 +57,7 @@ class Interpret(Task):
         self.loss = loss
         self.encoder_id = encoder_id
         self.round_trip = RoundTrip()
+        self.round_trip_of_edits = RoundTrip()
         self.likelihoods = Scores(["nll"])
         self.compiled = compiled
         self._translate: Translate | None = None  # compiled
@@ -93,9 +94,12 @@ class Interpret(Task):
         self._evaluate("val", batch)
 
     def test_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
-        """As validation, on the test split."""
+        """As validation, on the test split, and the worst round trip of swaps and of samples twice as wide."""
         loader: Any = self.trainer.test_dataloaders
         self.likelihoods.update(self._evaluate("test", batch)[:, None], loader.dataset.images(batch_idx))
+        z, translator = _latents(batch), self.interpreter.translator
+        self.round_trip_of_edits.update(translator, edited(translator, z, self.interpreter.factors))
+        self.log("test/round_trip_error_of_edits", self.round_trip_of_edits, batch_size=len(z))
 
     def on_test_epoch_end(self) -> None:
         """Log the standard error of the test likelihood, over the images of all processes."""

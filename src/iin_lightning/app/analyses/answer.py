@@ -1,8 +1,8 @@
 """What an analysis answers, and where the answer goes."""
 
 import csv
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from torchvision.utils import save_image
 
 from iin_lightning.app import results
 from iin_lightning.app.files import show_files
-from iin_lightning.app.subject import Subject
-from iin_lightning.plots.style import save
+from iin_lightning.app.learned import Learned, learned, warn
+from iin_lightning.app.subject import MEANS, Subject
+from iin_lightning.plots.style import footnote, save
 
 FORMATS = ("png", "pdf")
+LEARNED = "transfer_of_factors"
+"""Of an answer's numbers those that say whether factors have learned their concepts."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,16 @@ class Answer:
         figures: title -> figure; "" is the main one, and files are named after the answer and the title.
         tables: title -> rows, the numbers behind the figures.
         images: title -> image (C, H, W) in [-1, 1], kept in its own size.
+        latents: which ones it is of.
+        factors: which ones it concludes something from.
     """
 
     numbers: Mapping[str, Any]
     figures: Mapping[str, Figure] = field(default_factory=dict)
     tables: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     images: Mapping[str, Tensor] = field(default_factory=dict)
+    latents: str = MEANS
+    factors: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,30 @@ class Written:
     pictures: dict[str, Path]
 
 
+def ask(subject: Subject, analysis: Callable[[Subject], Answer]) -> Answer:
+    """Ask a model a question; numbers and figures say of each factor concluded from whether it has learned its concept.
+
+    Args:
+        subject: the model.
+        analysis: the question.
+    """
+    found = analysis(subject)
+    numbers: dict[str, Any] = {"of": ", ".join(filter(None, (found.numbers.get("of"), found.latents)))}
+    numbers |= {name: value for name, value in found.numbers.items() if name != "of"}
+    if known := learned_by(subject, found.factors):
+        numbers[LEARNED] = {name: one.record for name, one in known.items()}
+        certain = all(one.believed for one in known.values())
+        for figure in found.figures.values():
+            footnote(figure, "; ".join(f"{name}: {one}" for name, one in known.items()), alarm=not certain)
+    return replace(found, numbers=numbers)
+
+
+def learned_by(subject: Subject, factors: Collection[str]) -> dict[str, Learned]:
+    """What is known of those factors that are a concept's."""
+    concepts = [name for name in factors if name in subject.interpreter.factors.concepts]
+    return learned(results.read(subject.folder), concepts)
+
+
 def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -> Written:
     """Ask a model a question and write down what comes of it.
 
@@ -61,7 +92,8 @@ def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -
         name: of the answer, which replaces an earlier one of that name.
         analysis: the question.
     """
-    found = analysis(subject)
+    found = ask(subject, analysis)
+    warn(learned_by(subject, found.factors), subject.folder)
     folder = subject.folder / "analysis"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}

@@ -25,7 +25,7 @@ def dimensions(subject: Subject) -> Answer:
     """
     if not subject.data.concepts:
         raise ConfigError("analysis=dimensions asks pairs that share a concept, and these data have none.")
-    pairs = sharing_pairs(subject.posteriors)
+    pairs = sharing_pairs(subject.latents("train"))
     latent_dim = subject.encoder.latent_dim
     numbers: dict[str, Any] = {"dimensions": {}, "scores": {}}
     for method in get_args(Method):
@@ -34,7 +34,7 @@ def dimensions(subject: Subject) -> Answer:
         numbers["scores"][method] = {name: {"value": scores[name], "error": errors[name]} for name in scores}
     nothing = {name: float(name == RESIDUAL) for name in (RESIDUAL, *pairs)}
     numbers["dimensions"]["nothing held"] = whole_dimensions(dimension_shares(nothing), latent_dim)
-    numbers["of"] = f"posterior means of training images, {max(len(a) for a, _ in pairs.values())} pairs a concept"
+    numbers["of"] = f"training images, {max(len(a) for a, _ in pairs.values())} pairs a concept"
     return Answer(numbers, together([(subject.kind, numbers)]))
 
 

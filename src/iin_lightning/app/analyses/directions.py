@@ -1,7 +1,7 @@
 """``analysis=directions``: where attributes lie in z̃, what a step there does and what else it does (Eq. 14, Fig. 8)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from iin_lightning.analysis.directions import (
     Direction,
     Method,
     along,
+    choose_method,
     cosines,
     fit_directions,
     project,
@@ -30,6 +31,7 @@ BLOCKS = 4  # attributes in a figure: a page has room for so many
 MOST = 40  # attributes that are looked at unasked
 KEPT = 3  # names that a title has room for
 PLAIN, PROJECTED = "plain", "projected"
+AskedMethod = Method | Literal["auto"]
 TITLES = {PLAIN: "plain directions", PROJECTED: "others kept"}
 
 
@@ -37,7 +39,7 @@ def directions(
     subject: Subject,
     *,
     attributes: Sequence[str] | None,
-    method: Method,
+    method: AskedMethod,
     keep: Sequence[str] | None,
     alphas: Sequence[float],
     alpha: float,
@@ -53,7 +55,7 @@ def directions(
     Args:
         subject: whose z̃ is looked at.
         attributes: to move along; None: all of the data that have examples enough.
-        method: see ``fit_directions``.
+        method: see ``fit_directions``; "auto": see ``choose_method``.
         keep: attributes that the projected directions keep fixed; None: all that are moved along; none: no projection.
         alphas: of the walks that are shown.
         alpha: length of the way that effects are measured over.
@@ -77,7 +79,7 @@ def directions(
         raise ConfigError(f"analysis.attributes=[] names none; {choices('', known)}, or null for all.")
     kept = moved if keep is None else [find(name, known) for name in keep]
     names = list(dict.fromkeys([*moved, *kept]))
-    found = fit(subject, names, method)
+    method, found = fit(subject, names, method)
     others = {name: compatible(name, kept) for name in moved}
     vectors = {PLAIN: torch.stack([found[name].vector for name in moved])}
     if any(others.values()):
@@ -132,7 +134,8 @@ def directions(
         "effects": {kind: change.mean.tolist() for kind, change in changes.items()},
         "errors": {kind: change.error.tolist() for kind, change in changes.items()},
     }
-    return Answer(numbers, figures, {"effects": _table(moved, names, changes, agreement)})
+    tables = {"effects": _table(moved, names, changes, agreement)}
+    return Answer(numbers, figures, tables, factors=subject.interpreter.factors.concepts)
 
 
 def known_attributes(subject: Subject) -> dict[str, Attribute]:
@@ -185,16 +188,18 @@ def enough_examples(subject: Subject, known: Mapping[str, Attribute]) -> tuple[l
     return enough[:MOST], left_out | dict.fromkeys(enough[MOST:], f"more than {MOST}: name those that you want")
 
 
-def fit(subject: Subject, names: Iterable[str], method: Method) -> dict[str, Direction]:
-    """Directions of attributes, from the training split."""
+def fit(subject: Subject, names: Iterable[str], method: AskedMethod) -> tuple[Method, dict[str, Direction]]:
+    """Directions of attributes, from the training split, and the method that found them."""
     known = attributes_in(subject.data.classes)
     latents = subject.latents("train")
     asked = answers(latents.labels, subject.data.concepts, {name: known[name] for name in names})
     z_tilde = translate(subject, latents.mean)
-    return {
-        name: fit_directions(z_tilde, {name: answer}, method)[name]
+    chosen = choose_method(z_tilde, subject.interpreter.factors) if method == "auto" else method
+    found = {
+        name: fit_directions(z_tilde, {name: answer}, chosen)[name]
         for name, answer in track(asked.items(), "Finding directions")
     }
+    return chosen, found
 
 
 @torch.no_grad()

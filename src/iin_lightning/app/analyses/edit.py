@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 
 from iin_lightning.analysis.attributes import compatible
-from iin_lightning.analysis.directions import Method, along, project
+from iin_lightning.analysis.directions import along, project
 from iin_lightning.app.analyses.answer import Answer
-from iin_lightning.app.analyses.directions import enough_examples, find, fit, known_attributes, title
+from iin_lightning.app.analyses.directions import AskedMethod, enough_examples, find, fit, known_attributes, title
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.directions import edit_figure
@@ -20,7 +20,7 @@ def edit(
     direction: str | None,
     alpha: float,
     keep: Sequence[str] | None,
-    method: Method,
+    method: AskedMethod,
     steps: int,
     count: int,
     seed: int,
@@ -32,7 +32,7 @@ def edit(
         direction: an attribute, as ``analysis=directions`` calls them; there is none that goes without saying.
         alpha: how far, in distances between those with and without it; 0 gives the reconstruction.
         keep: attributes to keep fixed; None: all others of the data that have examples enough.
-        method: see ``fit_directions``.
+        method: see ``directions``.
         steps: pictures on the way, both ends counted in.
         count: images of the test split, where the user gives none.
         seed: of these.
@@ -50,7 +50,7 @@ def edit(
     kept = (
         compatible(name, enough_examples(subject, known)[0]) if keep is None else [find(other, known) for other in keep]
     )
-    found = fit(subject, [name, *kept], method)
+    method, found = fit(subject, [name, *kept], method)
     vector = project(found, name, kept)
     x = subject.pick(count, seed)
     alphas = torch.linspace(0, alpha, steps).tolist() if alpha else [0.0]
@@ -70,4 +70,5 @@ def edit(
         "lost_by_reconstruction": (walk[0] - x.cpu()).abs().mean().item() / 2,
     }
     images = {f"{source}_{suffix}": image for source, image in zip(sources, walk[-1])}
-    return Answer(numbers, {"": edit_figure(x, walk, alphas, title(name, kept))}, images=images)
+    figure = edit_figure(x, walk, alphas, title(name, kept))
+    return Answer(numbers, {"": figure}, images=images, factors=subject.interpreter.factors.concepts)

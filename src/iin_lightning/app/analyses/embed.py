@@ -119,7 +119,7 @@ def embed(
     if pairs:
         numbers["mutual_information"] = {f"{pair.x} and {pair.y}": pair.information for pair in pairs}
     points = _point_rows(items, embedding.points, colorings, lines)
-    return Answer(numbers, figures, {"points": points, "walks": rows})
+    return Answer(numbers, figures, {"points": points, "walks": rows}, factors=names)
 
 
 class _Known:
@@ -158,7 +158,7 @@ def _labels(coloring: Coloring) -> Tensor:
 
 def _likelihood(subject: Subject, items: Tensor) -> Coloring:
     per_dimension = -subject.nll("test")[items] / subject.interpreter.factors.latent_dim
-    return Coloring("log-likelihood", per_dimension, unit="nats per dimension")
+    return Coloring("log-likelihood of a posterior sample", per_dimension, unit="nats per dimension")
 
 
 @torch.no_grad()
@@ -186,7 +186,7 @@ def _pairs(
         paired.append(RESIDUAL)
     if len(paired) < 2:
         return [], {}
-    parts = subject.interpreter.factors.split(subject.translated[0][items])
+    parts = subject.interpreter.factors.split(subject.translated[items])
     lines = {name: fit_embedding(parts[name], 1, method, neighbours, seed).points for name in paired}
     pairs: list[Pair] = []
     for x, y in combinations(paired, 2):

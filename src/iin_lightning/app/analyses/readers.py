@@ -23,7 +23,8 @@ def attribute_reader(subject: Subject, attributes: Mapping[str, Attribute], kind
         subject: whose z̃ is read; a judge that is not in the store is trained.
         attributes: by name.
         kind: "judge": classifiers of images that are independent of the model, or, where G gives logits, these, which
-            tell one concept; "probe": logistic regressions on z, which also read what these have no classes for.
+            tell one concept; "probe": logistic regressions on z, which also read what these have no classes for, and
+            all where G gives values.
 
     Returns:
         z̃ (B, N) -> probabilities (B, J), on the processor.
@@ -37,7 +38,7 @@ def attribute_reader(subject: Subject, attributes: Mapping[str, Attribute], kind
     classify: dict[str, Callable[[Tensor], Tensor]] = {}  # outputs of G -> logits of a concept's classes
     if kind == "judge" and subject.encoder.output == "image":
         classify = {concept: subject.judge(concept) for concept in concepts}
-    elif kind == "judge":
+    elif kind == "judge" and subject.encoder.output == "logits":
         z, labels = subject.pick_latents(CHUNK, 0)
         with torch.no_grad():
             predicted = predicted_concept(subject, subject.interpreter.decode(z.to(subject.device)), labels)

@@ -39,8 +39,9 @@ def reconstruct(subject: Subject, *, count: int, shown: int, seed: int) -> Answe
         "change_by_translator_mean": difference.mean().item(),
         "change_by_translator_largest": difference.max().item(),
     }
-    if subject.encoder.output != "image":
+    if subject.encoder.output == "logits":
         numbers["same_prediction"] = (through.argmax(1) == plain.argmax(1)).float().mean().item()
+    if subject.encoder.output != "image":
         return Answer(numbers)
     images = images.cpu()
     # In brightness, of which black and white are 1 apart.

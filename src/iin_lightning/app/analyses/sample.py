@@ -12,7 +12,7 @@ from iin_lightning.analysis.priors import COMPONENTS, PriorKind, fit_prior
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.interpolate import HIGH_IS_DATA
 from iin_lightning.app.analyses.reference import choose_judge
-from iin_lightning.app.subject import Subject
+from iin_lightning.app.subject import SAMPLES, Subject
 from iin_lightning.errors import ConfigError
 from iin_lightning.plots.grids import panels_figure
 from iin_lightning.progress import track
@@ -61,13 +61,13 @@ def sample(
     left_out: dict[str, str] = {}
     for kind in priors:
         try:
-            drawn[kind] = fit_prior(kind, subject.latents("train").mean, seed).sample(count, seed).to(subject.device)
+            drawn[kind] = fit_prior(kind, subject.samples("train").mean, seed).sample(count, seed).to(subject.device)
         except ConfigError as error:
             if kind not in get_args(PriorKind):
                 raise
             left_out[kind] = str(error)
     images = {TITLES[name]: network.decode(z[:shown]).cpu() for name, z in drawn.items()}
-    usual_z = subject.pick_latents(count, seed)[0].to(subject.device)
+    usual_z = subject.pick_latents(count, seed, sampled=True)[0].to(subject.device)
     unit, classify = spread(usual_z), judge and judge.network
 
     def measures(z: Tensor) -> dict[str, Tensor]:
@@ -86,4 +86,4 @@ def sample(
     if left_out:
         numbers["left_out"] = left_out
     note = "decoded by the same $G$: only the density of the latents differs"
-    return Answer(numbers, {"": panels_figure(images, columns, note)})
+    return Answer(numbers, {"": panels_figure(images, columns, note)}, latents=SAMPLES)

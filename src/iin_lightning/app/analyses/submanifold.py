@@ -6,7 +6,7 @@ from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.analysis.interpolate import CORNERS, corners, measure, spread
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.reference import encode, held_out
-from iin_lightning.app.subject import Subject
+from iin_lightning.app.subject import MEANS, SAMPLES, Subject
 from iin_lightning.errors import ConfigError
 from iin_lightning.plots.interpolate import square_figure
 from iin_lightning.seeding import generator
@@ -37,12 +37,12 @@ def submanifold(subject: Subject, *, steps: int, reference: int, seed: int) -> A
                 "name four, in the order upper left, upper right, lower left, lower right."
             )
         z_tilde = network.translate(encode(subject, images))
-        others = held_out(subject, reference, seed)
+        others, latents = held_out(subject, reference, seed), MEANS
         title = "Four images (framed, as $G$ shows them) and what lies between them, bilinear in $\\tilde{z}$"
     else:
         noise = torch.randn(CORNERS, network.factors.latent_dim, generator=generator(seed, "corners"))
         z_tilde = noise.to(subject.device)
-        others = subject.pick_latents(reference, seed)[0].to(subject.device)  # samples beside samples
+        others, latents = subject.pick_latents(reference, seed, sampled=True)[0].to(subject.device), SAMPLES
         title = "Four samples $\\tilde{z} \\sim N(0, 1)$ (framed) and what lies between them, bilinear in $\\tilde{z}$"
     square = corners(network, z_tilde, steps)
     pictures = in_chunks(lambda part: network.decode(part).cpu(), square.flatten(0, 1), "Decoding")
@@ -58,4 +58,4 @@ def submanifold(subject: Subject, *, steps: int, reference: int, seed: int) -> A
         for column in range(steps)
     ]
     figure = square_figure(pictures.unflatten(0, (steps, steps)), title)
-    return Answer(numbers, {"": figure}, {"": rows})
+    return Answer(numbers, {"": figure}, {"": rows}, latents=latents)

@@ -59,7 +59,7 @@ def swap(
     errors = {name or NOTHING: swap_errors(network, a, b, name) for name in track((*names, None), "Swapping")}
     table = [{"swapped": name} | values for name, values in errors.items()]
     numbers = {"of": f"{len(a)} pairs", "errors_of_factors_after_swap_of": errors}
-    return Answer(numbers, {"": swap_figure(rows, columns, grids)}, {"": table})
+    return Answer(numbers, {"": swap_figure(rows, columns, grids)}, {"": table}, factors=names)
 
 
 def _pairs(subject: Subject, images: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:

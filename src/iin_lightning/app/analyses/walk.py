@@ -13,8 +13,8 @@ from iin_lightning.analysis.response import (
     Respond,
     changed_share,
     explained_variance,
-    log_probabilities,
     mutual_information,
+    outputs_of,
     prediction_entropy,
     redrawn_outputs,
     variance_ratio,
@@ -23,6 +23,7 @@ from iin_lightning.analysis.versions import version_response
 from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.analyses.readers import predicted_concept
+from iin_lightning.app.analyses.walk_values import walk_values
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.base import Source, Subset
 from iin_lightning.data.latents import LatentCache
@@ -69,6 +70,7 @@ def walk(
 
     Measures are taken over test images; a user's own images are what the figures show, one each. Where the data have
     versions of images, it is measured, too, what the network makes of the versions themselves, without a translator.
+    Of a network that gives values, see `walk_values`.
 
     Args:
         subject: a model with a translator, of any kind.
@@ -90,17 +92,19 @@ def walk(
         raise ConfigError(f"There is no analysis.law={law}; {choices(str(law), LAWS)}.")
     if walks < 2:
         raise ConfigError(f"analysis.walks={walks}: what a factor explains is asked of 2 test images or more, say 100.")
+    if subject.encoder.output == "values":
+        return walk_values(subject, walks, draws, law == "data", concept, seed)
     latents, labels = subject.pick_latents(walks, seed)
     reader = _choose_reader(subject, concept, latents, labels)
     own = network.encode(subject.pick(walks, seed)).to(latents) if subject.own else latents[:0]
     z, measured = torch.cat([own, latents]).to(subject.device), slice(len(own), None)
-    outputs = log_probabilities(z, reader.respond)
-    values, found = dims.split(subject.translated[0]), {}
+    outputs = outputs_of(z, reader.respond)
+    values, found = dims.split(subject.translated), {}
     for name in track(dims, "Walking"):
         like = values[name] if law == "data" else None
         path = factor_walks(network, z, name, steps, r, generator(seed, "walk", name), like)
         redrawn = redrawn_outputs(network, z, name, draws, reader.respond, generator(seed, "draws", name), like)
-        found[name] = _Walked(log_probabilities(path, reader.respond, f"Walking in {name}"), redrawn)
+        found[name] = _Walked(outputs_of(path, reader.respond, f"Walking in {name}"), redrawn)
     measures = {
         name: _measure(part.redrawn[:, measured], outputs[measured], seed) | {"spread": _spread(values[name])}
         for name, part in track(found.items(), "Estimating intervals")
@@ -137,7 +141,7 @@ def walk(
         numbers["ratio_of_explained_variances"] = _ratios(drawn, reader.concept, seed)
         probabilities = {name: y.exp() for name, y in drawn.items()}
         numbers["ratio_of_explained_variances_of_probabilities"] = _ratios(probabilities, reader.concept, seed)
-    return Answer(numbers, figures, tables)
+    return Answer(numbers, figures, tables, factors=dims)
 
 
 def _choose_reader(subject: Subject, concept: str | None, latents: Tensor, labels: Tensor) -> _Reader:
@@ -159,7 +163,7 @@ def _choose_reader(subject: Subject, concept: str | None, latents: Tensor, label
         return _Reader(
             lambda z: judge(network.decode(z)), concept, classes, f"decoded images read by a {concept} judge"
         )
-    outputs = log_probabilities(latents.to(subject.device), network.decode)
+    outputs = outputs_of(latents.to(subject.device), network.decode)
     count = outputs.shape[1]
     if concept is None:
         concept = predicted_concept(subject, outputs, labels)
@@ -197,7 +201,7 @@ def _versions(subject: Subject, respond: Respond, outputs: Tensor, seed: int) ->
             )
             # A concept's versions are not equally frequent where others are changed, too.
             shares = source.labels[:, source.concepts.index(name)].bincount() / len(source)
-            y = log_probabilities(z.to(subject.device), respond)
+            y = outputs_of(z.to(subject.device), respond)
             found[name] = version_response(y, shares, outputs, seed)
     return found
 

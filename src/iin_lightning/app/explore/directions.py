@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from iin_lightning.analysis.attributes import answers, attributes_in, examples
-from iin_lightning.analysis.directions import FEWEST, fit_directions
+from iin_lightning.analysis.directions import FEWEST, choose_method, fit_directions
 from iin_lightning.app.explore.once import Once
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.base import LabelledBatch, Source
@@ -83,7 +83,8 @@ class Directions:
         data = self._subject.data
         source, asked = data.source("train"), {attribute: attributes_in(data.classes)[attribute]}
         found = self._translate(source, _examples(answers(source.labels.cpu(), data.concepts, asked)[attribute]))
-        return fit_directions(found.x, answers(found.labels.cpu(), data.concepts, asked))[attribute].vector
+        method = choose_method(found.x, self._subject.interpreter.factors)
+        return fit_directions(found.x, answers(found.labels.cpu(), data.concepts, asked), method)[attribute].vector
 
 
 def _examples(answer: Tensor) -> list[int]:

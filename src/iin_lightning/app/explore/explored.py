@@ -18,6 +18,8 @@ from iin_lightning.app.explore.alone import alone
 from iin_lightning.app.explore.directions import Directions
 from iin_lightning.app.explore.once import Once
 from iin_lightning.app.explore.pictures import Picture
+from iin_lightning.app.learned import Learned, known, learned
+from iin_lightning.app.results import read
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.base import LabelledBatch, Source, draw_labelled
 from iin_lightning.data.transforms import to_range
@@ -53,9 +55,15 @@ class Explored:
 
     Raises:
         CheckpointError: the folder holds no interpreter.
+        ConfigError: the network gives values.
     """
 
     def __init__(self, name: str, subject: Subject, gallery: int, seed: int) -> None:
+        if subject.encoder.output == "values":
+            raise ConfigError(
+                f"The page shows images and classes, but the {subject.kind} of {subject.folder} gives values: ask "
+                "analysis=walk or embed."
+            )
         self.name, self.subject = name, subject
         self.interpreter = subject.interpreter
         self.factors = self.interpreter.factors
@@ -88,10 +96,15 @@ class Explored:
     def card(self) -> str:
         """The model in a line."""
         factors = ", ".join(f"{name} {dim}" for name, dim in self.factors.items())
+        doubts = "; ".join(f"{name}: {one}" for name, one in known(self._learned()).items() if not one.believed)
         return (
             f"{self.subject.kind} on {self.subject.data.title}, {self.shape[1]}×{self.shape[2]} pixels; "
             f"{self.factors.latent_dim} dimensions: {factors}; {len(self):,} held-out images"
+            + (f". {doubts}" if doubts else "")
         )
+
+    def _learned(self) -> dict[str, Learned]:
+        return learned(read(self.subject.folder), self.factors.concepts)
 
     @alone
     def image(self, picture: Picture) -> Tensor:

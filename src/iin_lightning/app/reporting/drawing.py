@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from iin_lightning.analysis.walk import factor_walks
-from iin_lightning.app.analyses.answer import Answer
+from iin_lightning.app.analyses.answer import Answer, ask
 from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.look import evenly, sheet
 from iin_lightning.app.reporting.pictures import Picture, raster
@@ -114,7 +114,7 @@ def response(subject: Subject, analysis: Callable[[Subject], Answer], keep: Call
     """
 
     def draw() -> Iterator[Picture]:
-        found = analysis(subject)
+        found = ask(subject, analysis)
         keep(found)
         for title, figure in found.figures.items():
             yield raster(figure, _response_title(title), RESPONSE)

@@ -43,7 +43,7 @@ def lead(network: nn.Module, title: str | None) -> str:
     """
     name, images = kind(network), f" The images: {title.rstrip('.')}." if title else ""
     if not isinstance(network, Interpreter):
-        gives = {"image": "decodes them again", "logits": "tells classes from them"}
+        gives = {"image": "decodes them again", "logits": "tells classes from them", "values": "reads values from them"}
         said = gives.get(getattr(network, "output", ""), "goes on from them")
         return f"A network, {name}, that encodes images to latents and {said}; nothing has interpreted it yet.{images}"
     start = f"An invertible network translates the latents of a frozen network, {name}, into"

@@ -15,13 +15,18 @@ MEANINGS = {
     r".*nll(_of_factor/.*)?": "negative log-likelihood of latents in nats per dimension, constant included: lower is "
     "better",
     r".*round_trip_error": "largest |T⁻¹(T(z)) − z|: what the translator loses, which should be rounding alone",
+    r".*round_trip_error_of_edits": "the same of latents after swaps, and of samples twice as wide as N(0, 1)",
     r".*accuracy": "share of images whose class is named right",
 }
 INTERPRET = "interpret"
 """The stage of runs that train a translator."""
 
 UNITS = {"class": f"{ClassReading.unit} read right ↑", "color": f"{ColorReading.unit} ↓"}
-BOUNDS = {"reconstruction": "nothing: reconstructions, the bound", "images": "nothing: the images themselves"}
+BOUNDS = {
+    "reconstruction": "nothing: reconstructions, the bound",
+    "images": "nothing: the images themselves",
+    "chance": "chance",
+}
 ERRORS = "Behind ± stands the standard error over test images."
 SECTIONS = ("metrics", "validation", "evaluation", "analysis")
 """Keys of what has tables of its own, if it is what it should be."""

@@ -16,6 +16,7 @@ from torch import nn
 from iin_lightning.app import results
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.cards import data_rows, terms_rows
+from iin_lightning.app.learned import learned
 from iin_lightning.app.locate import model_folder
 from iin_lightning.app.reporting import facts, numbers
 from iin_lightning.app.reporting.drawing import (
@@ -85,6 +86,7 @@ def run_page(found: Found, analysis: Callable[[Subject], Answer], seed: int) -> 
     name, data = str(found.outcome.get("name") or found.folder.resolve().name), found.subject and found.subject.data
     title = data.title.rstrip(".") if data else None
     sections = [
+        _beliefs(found),
         Section(CAPTIONS["swap"][0], "", _figure(found, "swap")),
         Section("Walks", "", found.drawn.get("walks", [])),
         _response(found),
@@ -126,6 +128,19 @@ def _draw(found: Found, analysis: Callable[[Subject], Answer], seed: int) -> Non
             except IINError as error:
                 found.failed.append(f"{question.says.capitalize()}: {error}")
             bar.advance(task)
+
+
+def _beliefs(found: Found) -> Section:
+    """What is to be kept in mind of all that is concluded from factors."""
+    concepts = found.network.factors.concepts if isinstance(found.network, Interpreter) else ()
+    factors = learned(found.outcome, concepts)
+    if all(one.believed for one in factors.values()):
+        return Section("Not to be believed yet")
+    text = (
+        "What follows about these factors says nothing of the network, or not yet: a factor has learned its concept "
+        "when its transfer is at least half way from chance to the bound, which reconstructions set."
+    )
+    return Section("Not to be believed yet", text, tables=[Table([], [[name, str(factors[name])] for name in factors])])
 
 
 def _figure(found: Found, name: str) -> list[Picture]:
@@ -248,7 +263,9 @@ def _tiles(found: Found) -> list[tuple[str, str]]:
         for concept in network.factors.concepts:
             share = metrics.get(f"{results.TRANSFER}{concept}/{concept}")
             if share is not None and kinds.get(concept) == "class":
-                tiles.append((_percent(share), f"of swaps carry the {concept} over"))
+                bound = learned(found.outcome, [concept])[concept].bound
+                most = f", of {bound:.1%} that can be read" if isfinite(bound) else ""
+                tiles.append((_percent(share), f"of swaps carry the {concept} over{most}"))
         if "test/nll" in metrics:
             tiles.append((f"{metrics['test/nll']}", "nats per dimension, test"))
     else:

@@ -43,20 +43,26 @@ def check_numbers(model: Mapping[str, Any], where: str) -> None:
 
 @torch.no_grad()
 def n_outputs(encoder: Encoder, data: DataModule) -> int:
-    """How many logits a network gives for an image of the data."""
-    return encoder(data.source("val").draw(torch.arange(1), None)).shape[-1]
+    """How many logits a network gives for an image of the data.
+
+    Raises:
+        ShapeError: they are not (B, classes).
+    """
+    outputs = encoder(data.source("val").draw(torch.arange(1), None))
+    _check_output(outputs, encoder.output)
+    return outputs.shape[1]
 
 
 @torch.no_grad()
 def check_encoder(encoder: Encoder, images: Tensor) -> None:
-    """See that an encoder gives finite latents of the dimension that it states.
+    """See that an encoder gives finite latents of the dimension that it states, and G outputs of the kind.
 
     Args:
         encoder: any.
         images: a few held-out ones (B,C,H,W) in [-1,1].
 
     Raises:
-        ShapeError: latents of another shape.
+        ShapeError: latents or outputs of another shape.
         NonFiniteError: NaN or infinity among them.
         ConfigError: it makes images, which are sampled as training goes on, and z alone is not enough for that.
     """
@@ -72,8 +78,21 @@ def check_encoder(encoder: Encoder, images: Tensor) -> None:
             f"The encoder's latents of {bad} of {len(images)} held-out images are not finite: its weights or the scale "
             "of its input is wrong (images come as float32 in [-1, 1]). Train it anew, or name another model folder."
         )
-    if encoder.output == "image":
-        encoder.decode(z[:1])
+    _check_output(encoder.decode(z[:1]) if encoder.output == "image" else encoder(images[:1]), encoder.output)
+
+
+def _check_output(outputs: Tensor, kind: str) -> None:
+    """Refuse logits and values that are not (B, C), and images that are not (B, C, H, W).
+
+    Raises:
+        ShapeError: says what to type.
+    """
+    if outputs.ndim == (4 if kind == "image" else 2):
+        return
+    cure = "let it give (B, C, H, W), or say encoder.output=logits or encoder.output=values"
+    if kind != "image":
+        cure = "wrap it in a module whose forward averages over places, or say encoder.output=image if it makes images"
+    raise ShapeError(f"encoder.output={kind}, but the network gives {tuple(outputs.shape)} for one image: {cure}.")
 
 
 def expect_output(network: Encoder, output: str, model: str, encoder: str) -> None:
@@ -81,7 +100,7 @@ def expect_output(network: Encoder, output: str, model: str, encoder: str) -> No
 
     Args:
         network: any.
-        output: "image" or "logits".
+        output: "image", "logits" or "values".
         model: the choice that trains it, for the error.
         encoder: one that would fit.
 

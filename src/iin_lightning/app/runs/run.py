@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from iin_lightning import serialization
 from iin_lightning.app import results
 from iin_lightning.app.console.compose import compose_train
+from iin_lightning.app.learned import known, learned, warn
 from iin_lightning.app.loggers import build_loggers, finish, log_outcome
 from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.quiet import quiet
@@ -106,6 +107,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
             outcome["figures"] = [str(path) for path in figures.values()]
             results.write(outcome, folder)
             results.show(outcome, folder)
+            warn(known(learned(outcome, outcome.get("factors", ()))), folder)
             log_outcome(loggers, outcome, folder)
             store = ModelStore(Path(config.paths.models))
             # A model that was resumed with other values is that of no recipe.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from iin_lightning import serialization
 from iin_lightning.app.runs.build import build_encoder, build_factors, class_concept
 from iin_lightning.app.runs.checks import check_encoder, expect_output, n_outputs
+from iin_lightning.app.subject import chances
 from iin_lightning.callbacks.pictures import autoencoder_figures, interpreter_figures
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule
@@ -181,7 +182,11 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
         latents,
         interpreter.save_pretrained,
         partial(interpreter_figures, interpreter) if encoder.output == "image" else None,
-        provenance={"encoder": encoder_id, "factors": dict(factors)},
+        provenance={
+            "encoder": encoder_id,
+            "factors": dict(factors),
+            "latents": {"noise_in_training": latents.noise, "likelihoods_of": "clean posterior samples"},
+        },
     )
     if factors.concepts:
         stage.evaluations += _transfer(config, data, interpreter, factors, require)
@@ -210,13 +215,17 @@ def _transfer(
             return []
         judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
         readings = readings_for(data.kinds, judges)
+    elif interpreter.encoder.output == "values":
+        log.warning("Factor transfer is left out: the network gives values, which name no class.")
+        return []
     else:
         concept = class_concept(config, data) if data.classes else None
         outputs, wanted = n_outputs(interpreter.encoder, data), len(data.classes.get(concept or "", ()))
         if outputs != wanted:
             log.warning(
                 "Factor transfer is left out: the network tells %d classes, which are not the %d of the data "
-                "(first_stage.recipe=head with encoder.network.n_classes=data trains a head that tells those).",
+                "(first_stage.recipe=head with encoder.network.n_classes=data trains a head that tells those; "
+                "numbers that are no classes are encoder.output=values).",
                 outputs,
                 wanted,
             )
@@ -225,7 +234,7 @@ def _transfer(
     readings = {concept: reading for concept, reading in readings.items() if concept in factors.concepts}
     if not readings:
         return []
-    return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts)), SwapData(data))]
+    return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts, chances(data))), SwapData(data))]
 
 
 STAGES: dict[str, Callable[[DictConfig, DataModule, Requirement], Stage]] = {
