@@ -30,6 +30,11 @@ def cell_size(images: Tensor) -> float:
     return CELL * max(max(images.shape[-2:]) / 32, 1.0) ** 0.5
 
 
+def aspect(images: Tensor) -> float:
+    """How high images (..., C, H, W) are, as a multiple of their width."""
+    return images.shape[-2] / images.shape[-1]
+
+
 def tile(images: Tensor, columns: int) -> NDArray[np.float32]:
     """Lay images (n,C,H,W) in [-1,1] out in rows: a picture (h,w,3) in [0,1] with white gaps."""
     grid = make_grid(((images.float().cpu() + 1) / 2).clamp(0, 1), nrow=columns, padding=GAP, pad_value=1.0)
@@ -115,7 +120,7 @@ def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -
     ]  # bold letters are wider
     text = "each cell: the image at its left, with the one factor named above taken from the image at its top"
     note = broken_into_lines(text, one * across, 7)
-    tall = ((rows + 1) * cell + 0.2 + 0.14 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
+    tall = ((rows + 1) * cell * height / width + 0.2 + 0.14 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
     with style():
         figure = Figure(figsize=(one * across, tall), layout="constrained")
         places = figure.subplots(down, across, squeeze=False).flatten()
@@ -146,7 +151,7 @@ def reconstruction_figure(images: Tensor, reconstructions: Tensor, columns: int 
         lines += [images[i : i + columns].cpu(), reconstructions[i : i + columns].cpu()]
     with style():
         cell = cell_size(images)
-        figure = Figure(figsize=(columns * cell, len(lines) * cell + 0.24), layout="constrained")
+        figure = Figure(figsize=(columns * cell, len(lines) * cell * aspect(images) + 0.24), layout="constrained")
         show(figure.subplots(), tile(torch.cat(lines), columns), "each image above its reconstruction")
     return figure
 
@@ -155,7 +160,7 @@ def sample_figure(samples: Tensor, columns: int = 12, title: str = "samples") ->
     """Images (B,C,H,W) in [-1,1] in a grid."""
     rows, cell = -(-len(samples) // columns), cell_size(samples)
     with style():
-        figure = Figure(figsize=(columns * cell, rows * cell + 0.24), layout="constrained")
+        figure = Figure(figsize=(columns * cell, rows * cell * aspect(samples) + 0.24), layout="constrained")
         show(figure.subplots(), tile(samples, columns), title)
     return figure
 
@@ -164,7 +169,7 @@ def walk_figure(walks: Tensor, title: str = "straight walks between the factors 
     """Interpolations (steps,B,C,H,W), one a row, from left to right (Fig. 4)."""
     (steps, rows), cell = walks.shape[:2], cell_size(walks)
     with style():
-        figure = Figure(figsize=(steps * cell, rows * cell + 0.24), layout="constrained")
+        figure = Figure(figsize=(steps * cell, rows * cell * aspect(walks) + 0.24), layout="constrained")
         show(figure.subplots(), tile(walks.transpose(0, 1).flatten(0, 1), steps), title)
     return figure
 
@@ -183,7 +188,7 @@ def panels_figure(panels: Mapping[str, Tensor], columns: int, note: str = "") ->
     down = -(-len(panels) // across)
     titles = [broken_into_lines(title, one - 0.1, 7.5) for title in panels]
     note = broken_into_lines(note, one * across, 7)
-    tall = (rows * cell + 0.15 + 0.12 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
+    tall = (rows * cell * aspect(first) + 0.15 + 0.12 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
     with style():
         figure = Figure(figsize=(one * across, tall), layout="constrained")
         places = figure.subplots(down, across, squeeze=False).flatten()
@@ -209,7 +214,7 @@ def rows_figure(rows: Mapping[str, Tensor], title: str, note: str = "") -> Figur
     cell = max(min(cell_size(first), (PAGE - 1.3) / columns), 0.8 * CELL)
     width = columns * cell + 1.3
     with style():
-        figure = Figure(figsize=(width, len(rows) * cell + 0.7), layout="constrained")
+        figure = Figure(figsize=(width, len(rows) * cell * aspect(first) + 0.7), layout="constrained")
         axes = figure.subplots()
         show(axes, tile(torch.cat([images.cpu() for images in rows.values()]), columns))
         axes.set_title(broken_into_lines(title, 0.85 * width, 8), fontsize=8)

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from iin_lightning.plots.dimensions import COLORS
-from iin_lightning.plots.grids import GAP, broken_into_lines, cell_size, show, tile
+from iin_lightning.plots.grids import GAP, aspect, broken_into_lines, cell_size, show, tile
 from iin_lightning.plots.style import PAGE, style
 
 LABELS = {"z_tilde": r"$\tilde{z}$", "z": "$z$"}
@@ -47,7 +47,7 @@ def walks_figure(images: Mapping[str, Tensor], curves: Sequence[Curve]) -> Figur
     first = next(iter(images.values()))
     size = min((PAGE - MARGIN) / len(first), 1.6 * cell_size(first))
     lines = -(-len(curves) // ACROSS)
-    height = first.shape[1] * (len(images) * (size + SPACE) + APART)
+    height = first.shape[1] * (len(images) * (size * aspect(first) + SPACE) + APART)
     with style():
         figure = Figure(figsize=(PAGE, height + 0.5 + lines * (CURVES + 0.25)), layout="constrained")
         ratios = [height + 0.4, *[CURVES] * lines]

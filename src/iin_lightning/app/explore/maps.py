@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from iin_lightning.analysis.embed import fit_embedding
 from iin_lightning.app.explore.alone import alone
@@ -139,7 +139,12 @@ def sprite_of(explored: Explored) -> str:
 @alone
 def _small(explored: Explored, items: list[int]) -> Tensor:
     """Thumbnails (n, 3, CELL, CELL) of held-out images."""
-    images = interpolate(explored.images(items), (CELL, CELL), mode="area")
+    images = explored.images(items)
+    longest = max(images.shape[-2:])
+    images = interpolate(images, [max(1, round(side * CELL / longest)) for side in images.shape[-2:]], mode="area")
+    height, width = images.shape[-2:]
+    top, left = (CELL - height) // 2, (CELL - width) // 2
+    images = pad(images, (left, CELL - width - left, top, CELL - height - top), value=1.0)
     return to_pixels(images).expand(-1, 3, -1, -1)
 
 

@@ -165,8 +165,9 @@ def buttons(images: Tensor, captions: Sequence[str]) -> str:
         images: in [-1, 1].
         captions: shown when pointed at, and read aloud.
     """
-    if images.shape[-1] > THUMBNAIL:
-        images = interpolate(images, (THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
+    if (longest := max(images.shape[-2:])) > THUMBNAIL:
+        small = [max(1, round(side * THUMBNAIL / longest)) for side in images.shape[-2:]]
+        images = interpolate(images, small, mode="bilinear", antialias=True)
     made = [
         f'<button type="button" data-place="{place}" title="{escape(caption)}" aria-label="{escape(caption)}">'
         f'<img src="{data_uri(image)}" alt=""></button>'
