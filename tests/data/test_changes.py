@@ -12,8 +12,8 @@ from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.sharing import sharing_pairs
-from iin_lightning.data.stream import ConceptPairs, FixedPairs, Pairs
-from iin_lightning.data.swaps import differing_partners
+from iin_lightning.data.stream import ConceptPairs, FixedPairs, FixedSingles, Pairs
+from iin_lightning.data.swaps import FixedSwaps, differing_partners
 from iin_lightning.data.transforms import to_levels
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
@@ -159,6 +159,18 @@ def test_training_pairs_are_versions_of_one_image_and_say_so():
             assert torch.equal(level_a % 50, level_b % 50)
             assert (level_a != level_b).all()
             assert shared.tolist() == [[True, False]] * len(a)
+
+
+def test_held_out_batches_say_of_which_images_they_are():
+    source = numbers(keep=[]).source("test")
+    singles, swaps = FixedSingles(source, 16), FixedSwaps(source, 16, 3)
+    pairs = FixedPairs(source, factors("tone"), 16, 3)
+    for step in range(2):
+        number = [to_levels(x)[:, 0, 0, 0].long() % 50 for x in (singles[step].x, *pairs[step][:2])]
+        assert torch.equal(singles.images(step), number[0])
+        assert torch.equal(pairs.images(step), torch.stack(number[1:], 1))
+        target, giver, images = swaps[step]
+        assert torch.equal(images, torch.stack([to_levels(x)[:, 0, 0, 0].long() % 50 for x in (target.x, giver.x)], 1))
 
 
 def test_a_factor_cannot_be_called_after_the_number_of_an_image():

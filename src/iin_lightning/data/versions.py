@@ -31,6 +31,19 @@ def image_of(source: Source) -> Tensor:
     return source.labels[:, source.concepts.index(ORIGIN)]
 
 
+def first_of_each(images: Tensor) -> Tensor:
+    """The places (m,) at which each number of images (n,) stands for the first time.
+
+    Example:
+        >>> first_of_each(torch.tensor([7, 7, 9, 7, 8])).tolist()
+        [0, 2, 4]
+    """
+    first: dict[int, int] = {}
+    for place, number in enumerate(images.tolist()):
+        first.setdefault(number, place)
+    return torch.tensor(list(first.values()), dtype=torch.long)
+
+
 def changing(source: Source) -> tuple[str, ...]:
     """The concepts of a source that are changes, in their order.
 
@@ -131,16 +144,3 @@ def versions_of(source: Source, concept: str) -> Tensor:
     table = items.new_full((int(label.max()) + 1, int(image.max()) + 1), -1)
     table[label, image] = items
     return table[:, (table >= 0).all(0)]
-
-
-def originals(source: Source) -> Tensor:
-    """The items (m,) in which nothing was changed: one of each image; all items where there are no versions.
-
-    Example:
-        >>> from iin_lightning.data.images import ImageTensor
-        >>> gray_image = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
-        >>> originals(ImageTensor(torch.zeros(4, 1, 1, 1), gray_image, ("gray", ORIGIN))).tolist()
-        [0, 1]
-    """
-    columns = [source.concepts.index(name) for name in changing(source)]
-    return (source.labels[:, columns] == 0).all(1).nonzero()[:, 0]

@@ -1,6 +1,6 @@
 """Disentanglement of vector-valued factors: MIG, SAP, modularity and DCI, on whole factors instead of dimensions.
 
-Symbols: F factors z̃_k, the residual among them, and C concepts c. Probes (see `metrics.leakage`) fill the matrices
+Symbols: F factors z̃_k, the residual among them, and C concepts c. Probes (see `metrics.probes`) fill the matrices
 (F, C) from which each measure is a small formula: I_kc in [0, 1] is the share of what there is to know of concept c
 that factor k holds, S_kc in [0, 1] how well it is told from factor k, R_kc the importance of factor k where c is told
 from all of them. All measures lie in [0, 1]; perfect factors have 1, factors of which each holds everything have 0.
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from iin_lightning.errors import FactorError
-from iin_lightning.metrics.leakage import ProbeKind, fit_probe
+from iin_lightning.metrics.measured import Measured, average
+from iin_lightning.metrics.probes import ProbeKind, fit_probe
 from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import generator
 
@@ -30,11 +31,11 @@ class Importance(NamedTuple):
 
     Attributes:
         share: R (F, C); each column sums to 1, or to 0 if the concept is not told from any.
-        score: (C,) in [0, 1], how well each concept is told from all factors together.
+        score: of C in [0, 1], how well each concept is told from all factors together, with standard errors.
     """
 
     share: Tensor
-    score: Tensor
+    score: tuple[Measured, ...]
 
 
 def gap(matrix: Tensor) -> Tensor:
@@ -124,20 +125,25 @@ def completeness(importance: Tensor) -> Tensor:
 
 
 def factor_importance(
-    factors: Mapping[str, Tensor], concepts: Mapping[str, Tensor], probe: ProbeKind = "kernel", seed: int = 0
+    factors: Mapping[str, Tensor],
+    concepts: Mapping[str, Tensor],
+    probe: ProbeKind = "kernel",
+    seed: int = 0,
+    images: Tensor | None = None,
 ) -> Importance:
     """Importance of whole factors: what a probe of all factors loses when one of them is shuffled between items.
 
     ``R_kc = Δ_kc / Σ_k Δ_kc``, where Δ_kc >= 0 is the loss of information about c on held-out items when all dimensions
     of factor k are exchanged together, averaged over some shuffles: of information and not of accuracy, which the
-    second copy of a concept can make good. A concept whose score is within two standard errors of chance is told from
-    no factor, and its column is 0.
+    second copy of a concept can make good. A concept whose score is reached by one of 200 permutations of its labels is
+    told from no factor, and its column is 0.
 
     Args:
         factors: name -> z̃_k (n, N_k).
         concepts: concept -> whole numbers (n,) or floating-point (n,), (n, d).
         probe: which one, see `fit_probe`.
         seed: of probes and shuffles.
+        images: see `fit_probe`.
 
     References:
         Breiman, Random Forests, Machine Learning 2001 (permutation importance).
@@ -150,15 +156,15 @@ def factor_importance(
     """
     z, widths = torch.cat(list(factors.values()), dim=1).cpu(), [part.shape[1] for part in factors.values()]
     share = torch.zeros(len(factors), len(concepts), dtype=torch.float64)
-    score = torch.zeros(len(concepts), dtype=torch.float64)
+    score = []
     with Bar() as bar:
         task = bar.add_task("Shuffling factors", total=len(concepts) * len(factors))
         for c, values in enumerate(concepts.values()):
-            reader = fit_probe(z, values, probe, seed)
+            reader = fit_probe(z, values, probe, seed, images)
             items = reader.held_out
             whole = reader.read(z)
-            score[c] = whole.score
-            if score[c] <= 2 / math.sqrt(len(items)):
+            score.append(whole.score)
+            if not reader.tells(z):
                 bar.advance(task, len(factors))
                 continue
             for k in range(len(factors)):
@@ -167,26 +173,32 @@ def factor_importance(
                     order = torch.randperm(len(items), generator=generator(seed, "importance", shuffle))
                     shuffled = z.clone()
                     shuffled[items, columns] = z[items[order], columns]
-                    share[k, c] += max(whole.share - reader.read(shuffled).share, 0.0)
+                    share[k, c] += max(whole.share.value - reader.read(shuffled).share.value, 0.0)
                 bar.advance(task)
-    return Importance(share / share.sum(0).clamp(min=1e-12), score)
+    return Importance(share / share.sum(0).clamp(min=1e-12), tuple(score))
 
 
 def disentanglement_scores(
-    factors: Mapping[str, Tensor], concepts: Mapping[str, Tensor], probe: ProbeKind = "kernel", seed: int = 0
-) -> dict[str, float]:
+    factors: Mapping[str, Tensor],
+    concepts: Mapping[str, Tensor],
+    probe: ProbeKind = "kernel",
+    seed: int = 0,
+    images: Tensor | None = None,
+) -> dict[str, Measured]:
     """All measures of disentanglement, and what each factor tells of each concept.
 
     Args:
         factors: name -> z̃_k (n, N_k), two or more, as ``Factors.split`` gives them.
         concepts: concept -> whole numbers (n,) for a class, floating-point (n,) or (n, d) for a quantity.
         probe: which ones, see `fit_probe`.
-        seed: of the halves of the items, probes and shuffles.
+        seed: of the halves of the images, probes and shuffles.
+        images: see `fit_probe`.
 
     Returns:
         ``mig``, ``sap``, ``completeness`` and ``informativeness`` (how well concepts are told from all factors
         together, mean over concepts), each in [0, 1]; with two or more concepts also ``modularity`` and
-        ``disentanglement``; and ``information/{concept}/{factor}``: lower bounds of I(c; z̃_k) in nats.
+        ``disentanglement``; and ``information/{concept}/{factor}``: lower bounds of I(c; z̃_k) in nats. Informativeness
+        and information have standard errors over held-out images.
 
     Raises:
         FactorError: fewer than two factors, or no concept.
@@ -196,7 +208,7 @@ def disentanglement_scores(
         >>> digit, color = torch.arange(400) % 4, torch.rand(400, 3)
         >>> factors = {"residual": torch.randn(400, 2), "digit": torch.eye(4)[digit], "color": color}
         >>> scores = disentanglement_scores(factors, {"digit": digit, "color": color}, "linear")
-        >>> all(scores[name] > 0.9 for name in ("mig", "sap", "modularity", "disentanglement", "completeness"))
+        >>> all(scores[name].value > 0.9 for name in ("mig", "sap", "modularity", "disentanglement", "completeness"))
         True
     """
     if len(factors) < 2 or not concepts:
@@ -205,30 +217,32 @@ def disentanglement_scores(
             f"and the concepts {list(concepts)}: evaluate a model that was trained with model=sup on labelled data."
         )
     readouts = {
-        (concept, name): fit_probe(factors[name], concepts[concept], probe, seed).read(factors[name])
+        (concept, name): fit_probe(factors[name], concepts[concept], probe, seed, images).read(factors[name])
         for concept, name in track(list(product(concepts, factors)), "Probing factors")
     }
 
-    importance = factor_importance(factors, concepts, probe, seed)
+    importance = factor_importance(factors, concepts, probe, seed, images)
     told = importance.share.sum(0) > 0
 
     def matrix(field: str) -> Tensor:
-        values = [[getattr(readouts[concept, name], field) for concept in concepts] for name in factors]
+        values = [[getattr(readouts[concept, name], field).value for concept in concepts] for name in factors]
         return torch.tensor(values, dtype=torch.float64) * told
 
     scores = {
         "mig": gap(matrix("share")),
         "sap": gap(matrix("score")),
         "completeness": completeness(importance.share),
-        "informativeness": importance.score.mean(),
     }
     if len(concepts) > 1:
         scores |= {
             "modularity": modularity(matrix("share")),
             "disentanglement": disentanglement(importance.share),
         }
-    information = {f"information/{concept}/{name}": r.information for (concept, name), r in readouts.items()}
-    return {name: score.item() for name, score in scores.items()} | information
+    return {
+        **{name: Measured(score.item()) for name, score in scores.items()},
+        "informativeness": average(importance.score),
+        **{f"information/{concept}/{name}": readout.information for (concept, name), readout in readouts.items()},
+    }
 
 
 def _purity(rows: Tensor) -> Tensor:

@@ -97,6 +97,24 @@ def means(scores: Mapping[str, Tensor], images: Tensor) -> dict[str, Measured]:
     }
 
 
+def average(numbers: Sequence[Measured]) -> Measured:
+    """The mean of numbers, each of them a mean over some of the images.
+
+    Example:
+        >>> one, other = (means({"": torch.tensor([0.0, 1.0])}, images)[""] for images in torch.arange(4).view(2, 2))
+        >>> print(average([one, other]), average([one, one]))
+        0.500 ± 0.289 0.500 ± 0.500
+    """
+    value = sum(number.value for number in numbers) / len(numbers)
+    parts = [(number.scores, number.images) for number in numbers]
+    known = [(scores.double(), images) for scores, images in parts if scores is not None and images is not None]
+    if len(known) < len(numbers):
+        return Measured(value)
+    count = sum(len(scores) for scores, _ in known)
+    apart = torch.cat([(scores - scores.mean()) * count / (len(scores) * len(numbers)) for scores, _ in known])
+    return Measured(value, standard_error(apart[:, None], torch.cat([images for _, images in known])).item())
+
+
 class Scores(Metric):
     """Scores of all rows of all processes, with their images.
 

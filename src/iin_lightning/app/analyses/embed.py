@@ -18,6 +18,7 @@ from iin_lightning.analysis.embed import (
 from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.subject import Subject
+from iin_lightning.data.versions import first_of_each, image_of
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.embed import Coloring, Pair, Walk, pair_figure, walk_map_figure
@@ -189,8 +190,10 @@ def _pairs(
     parts = subject.interpreter.factors.split(subject.translated[items])
     lines = {name: fit_embedding(parts[name], 1, method, neighbours, seed).points for name in paired}
     pairs: list[Pair] = []
+    # Versions of an image are near each other in all factors, which is no dependence of these.
+    once = first_of_each(image_of(subject.latents("test"))[items])
     for x, y in combinations(paired, 2):
-        shared = shared_information(lines[x], lines[y], seed)
+        shared = shared_information(lines[x][once], lines[y][once], seed)
         colored: list[str | None] = [name for name in (x, y) if name in colorings]
         pairs += [Pair(x, y, torch.cat([lines[x], lines[y]], 1), by, shared) for by in colored or [concept]]
     return pairs, lines
