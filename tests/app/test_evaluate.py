@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -83,10 +84,14 @@ def test_several_runs_give_means_and_deviations(runs, evaluate, tmp_path):
     assert process.returncode == 0, process.stderr
     rows = {row["number"]: row for row in csv.DictReader((tmp_path / "summary.csv").open())}
     values = [
-        json.loads((runs / seed / "results.json").read_text())["evaluation"]["likelihood"]["nll"] for seed in "01"
+        json.loads((runs / seed / "results.json").read_text())["evaluation"]["likelihood"]["nll"]["value"]
+        for seed in "01"
     ]
     assert float(rows["likelihood/nll"]["mean"]) == pytest.approx(sum(values) / 2)
     assert float(rows["likelihood/nll"]["std"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    said = re.search(r"likelihood/nll +│ +(-?[\d.]+) ± ([\d.]+)", process.stdout.partition("Difference to")[2])
+    assert said, "the second run's to the first's, on the same latents"
+    assert float(said[1]) == pytest.approx(values[1] - values[0], abs=0.001)
     assert "| likelihood/nll |" in (tmp_path / "summary.md").read_text()
 
 

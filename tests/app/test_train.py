@@ -57,6 +57,7 @@ def test_a_run_leaves_everything_in_its_folder(supervised):
         for f in ("residual", "digit", "color", "reconstruction", "images", "chance")
     }
     assert expected | {"test/nll", "test/round_trip_error", "test/round_trip_error_of_edits"} == set(result["metrics"])
+    assert all(result["metrics"][name]["error"] > 0 for name in ("test/nll", "test/transfer/color/color"))
     assert result["metrics"]["test/round_trip_error"] < 1e-4
 
 

@@ -11,12 +11,22 @@ from rich.console import Console
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import show_files
 from iin_lightning.app.locate import choose_device, find_runs, load_subject
-from iin_lightning.app.measures import MEASURES, TOGETHER, fitting, measure
+from iin_lightning.app.measures import MEASURES, TOGETHER, comparable, fitting, measure
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process, process_group
-from iin_lightning.app.results import FILE, named, table, values, write_summary
+from iin_lightning.app.results import (
+    FILE,
+    difference_table,
+    differences,
+    measured,
+    named,
+    table,
+    values,
+    write_summary,
+)
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
+from iin_lightning.metrics.measured import Measured
 from iin_lightning.progress import track
 
 
@@ -40,11 +50,14 @@ def evaluate(config: DictConfig) -> None:
         if name not in MEASURES:
             raise ConfigError(f"There is no metric {name!r}; {choices(name, MEASURES)}.")
     folders, device = find_runs(config.run), choose_device(config.device)
-    found: dict[str, dict[str, float]] = {str(folder): {} for folder in folders}
+    found: dict[str, dict[str, Measured]] = {str(folder): {} for folder in folders}
+    same: dict[str, dict[str, str]] = {}
     together = [name for name in config.metric or () if name in TOGETHER]
     if is_main_process():
         for folder in track(folders, "Evaluating runs", quiet=len(folders) == 1):
-            found[str(folder)] |= _alone(load_subject(folder, device, config), config)
+            subject = load_subject(folder, device, config)
+            found[str(folder)] |= _alone(subject, config)
+            same[str(folder)] = comparable(subject) if len(folders) > 1 else {}
     if together:
         with process_group(device):
             alone = len(folders) == 1 or not is_main_process()
@@ -56,6 +69,8 @@ def evaluate(config: DictConfig) -> None:
         return
     console = Console()
     console.print(table(found))
+    if apart := differences(_paired(found, same)):
+        console.print(difference_table(apart, str(folders[0])))
     show_files((("results", folder / FILE) for folder in folders), console)
     if len(folders) > 1:
         _write(found, config)
@@ -74,13 +89,13 @@ def aggregate(config: DictConfig) -> None:
     if not is_main_process():
         return
     console = Console()
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Measured]] = {}
     for folder in sorted(path for path in map(Path, glob(config.aggregate)) if path.is_dir()):
         if not (folder / FILE).is_file():
             console.print(f"left out {folder}: it has no {FILE}", soft_wrap=True, style="yellow")
             continue
         outcome = results.read(folder)
-        found[str(folder)] = values(outcome.get("metrics", {}))
+        found[str(folder)] = measured(outcome.get("metrics", {}))
         for name, numbers in outcome.get("evaluation", {}).items():
             found[str(folder)] |= named(name, numbers)
     if not found:
@@ -89,9 +104,24 @@ def aggregate(config: DictConfig) -> None:
     _write(found, config)
 
 
-def _alone(subject: Subject, config: DictConfig) -> dict[str, float]:
+def _paired(
+    found: Mapping[str, Mapping[str, Measured]], same: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, Measured]]:
+    """Of each run the numbers that were measured on what the first was."""
+    first = next(iter(same.values()))
+    return {
+        run: {
+            name: number
+            for name, number in numbers.items()
+            if (metric := name.partition("/")[0]) in first and same[run].get(metric) == first[metric]
+        }
+        for run, numbers in found.items()
+    }
+
+
+def _alone(subject: Subject, config: DictConfig) -> dict[str, Measured]:
     """What is done before the processes meet, for what trains or computes among several would wait for the others."""
-    found: dict[str, float] = {}
+    found: dict[str, Measured] = {}
     for name in config.metric or fitting(subject, config):
         if name in TOGETHER:
             TOGETHER[name](subject, config)
@@ -100,5 +130,6 @@ def _alone(subject: Subject, config: DictConfig) -> dict[str, float]:
     return found
 
 
-def _write(found: Mapping[str, Mapping[str, float]], config: DictConfig) -> None:
-    show_files(("table", path) for path in write_summary(found, Path(config.out)))
+def _write(found: Mapping[str, Mapping[str, Measured]], config: DictConfig) -> None:
+    plain = {run: values(numbers) for run, numbers in found.items()}
+    show_files(("table", path) for path in write_summary(plain, Path(config.out)))

@@ -17,13 +17,15 @@ from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.results import add, named
 from iin_lightning.app.subject import MEANS, SAMPLES, Subject, chances
 from iin_lightning.data.base import draw_labelled
+from iin_lightning.data.latents import fingerprint
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.swaps import FixedSwaps
-from iin_lightning.data.versions import changing, originals
+from iin_lightning.data.versions import image_of
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.metrics.disentanglement import disentanglement_scores
 from iin_lightning.metrics.gaussianity import factor_nll, gaussianity, typicality_auroc
 from iin_lightning.metrics.leakage import leakage
+from iin_lightning.metrics.measured import Measured, means
 from iin_lightning.metrics.readings import readings_for
 from iin_lightning.metrics.round_trip import RoundTrip, edited
 from iin_lightning.metrics.transfer import FactorTransfer
@@ -43,9 +45,10 @@ def measure_likelihood(subject: Subject, config: DictConfig) -> Numbers:
         round_trip.update(translator, part)
         of_edits.update(translator, edited(translator, part, dims))
     parts = dims.split(subject.translated_samples[0])
+    rows = {"nll": subject.nll("test") / dims.latent_dim}
+    rows |= {f"nll_of_factor/{name}": of_factor for name, of_factor in factor_nll(parts).items()}
     return {
-        "nll": subject.nll("test").mean().item() / dims.latent_dim,
-        **{f"nll_of_factor/{name}": value for name, value in factor_nll(parts).items()},
+        **means(rows, image_of(subject.latents("test"))),
         "round_trip_error": round_trip.compute().item(),
         "round_trip_error_of_edits": of_edits.compute().item(),
     }
@@ -88,21 +91,17 @@ def _some_outputs(subject: Subject) -> tuple[Tensor, Tensor]:
 
 def measure_leakage(subject: Subject, config: DictConfig) -> Numbers:
     """What probes read of a concept from its own factor and from all others."""
-    parts, concepts = _probed(subject)
-    latents = subject.latents("test")
-    changes, once = changing(latents), originals(latents)
+    parts, concepts, images = _probed(subject)
     numbers: Numbers = {}
     for name in track([name for name in concepts if name in parts], "Probing"):
-        # A probe that is fitted on one version of an image would know the labels of the others by the image.
-        items = torch.arange(len(latents)) if name in changes else once
-        of_these = {factor: part[items] for factor, part in parts.items()}
-        numbers |= leakage(of_these, {name: concepts[name][items]}, config.probe, FIXED)
+        numbers |= leakage(parts, {name: concepts[name]}, config.probe, FIXED, images)
     return numbers
 
 
 def measure_disentanglement(subject: Subject, config: DictConfig) -> Numbers:
     """MIG, SAP, DCI and modularity of whole factors."""
-    return disentanglement_scores(*_probed(subject), config.probe, FIXED)
+    parts, concepts, images = _probed(subject)
+    return dict(disentanglement_scores(parts, concepts, config.probe, FIXED, images))
 
 
 def measure_gaussianity(subject: Subject, config: DictConfig) -> Numbers:
@@ -126,7 +125,8 @@ def measure_typicality(subject: Subject, config: DictConfig) -> Numbers:
             "outside.size=<side> resizes images from files."
         )
     # What is typical is known from images that T was not fitted to: on its own training images it is too sure.
-    reference, inside, other = subject.nll("val"), subject.nll("test"), replace(subject, data=outside).nll("test")
+    strangers = replace(subject, data=outside)
+    reference, inside, other = subject.nll("val"), subject.nll("test"), strangers.nll("test")
     dim = subject.interpreter.factors.latent_dim
     return {
         "auroc": {
@@ -134,8 +134,8 @@ def measure_typicality(subject: Subject, config: DictConfig) -> Numbers:
             "outside": HydraConfig.get().runtime.choices["data@outside"],
             "images": {"reference": len(reference), "inside": len(inside), "outside": len(other)},
         },
-        "nll_inside": inside.mean().item() / dim,
-        "nll_outside": other.mean().item() / dim,
+        **means({"nll_inside": inside / dim}, image_of(subject.latents("test"))),
+        **means({"nll_outside": other / dim}, image_of(strangers.latents("test"))),
     }
 
 
@@ -173,11 +173,12 @@ def fitting(subject: Subject, config: DictConfig) -> list[str]:
     return names
 
 
-def _probed(subject: Subject) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _probed(subject: Subject) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """Factors and concepts of the test items, and the image of each."""
     concepts = subject.concepts()
     if not subject.interpreter.factors.concepts or not concepts:
         raise ConfigError(f"Probes read concepts from factors, of which {subject.folder} has none: leave them out.")
-    return subject.interpreter.factors.split(subject.translated), concepts
+    return subject.interpreter.factors.split(subject.translated), concepts, image_of(subject.latents("test"))
 
 
 def provenance(name: str, subject: Subject) -> dict[str, str]:
@@ -189,7 +190,13 @@ def provenance(name: str, subject: Subject) -> dict[str, str]:
     }
 
 
-def measure(name: str, subject: Subject, config: DictConfig) -> dict[str, float]:
+def comparable(subject: Subject) -> dict[str, str]:
+    """Metric -> a hash of what it is measured on: where two runs have the same one, their scores can be paired."""
+    images = fingerprint(subject.data.source("test"))
+    return {"transfer": images, "likelihood": f"{images} {provenance('likelihood', subject)['encoder']}"}
+
+
+def measure(name: str, subject: Subject, config: DictConfig) -> dict[str, Measured]:
     """Measure, write the numbers into the subject's ``results.json`` with what they are of, and name them.
 
     Raises:

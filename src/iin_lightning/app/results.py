@@ -152,8 +152,8 @@ def transfer_table(scores: Mapping[str, Measured]) -> Table:
     for case, *row in rows:
         bound = case in ("reconstruction", "images", "chance")
         label = {
-            "reconstruction": "none (reconstruction: the bound)",
-            "images": "none (the images themselves)",
+            "reconstruction": "none (the bound)",
+            "images": "none (the images)",
             "chance": "chance",
         }
         cells = [
@@ -180,15 +180,48 @@ def summarize(found: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float
     return summary
 
 
-def table(found: Mapping[str, Mapping[str, float]]) -> Table:
-    """The numbers of one run, or their mean and standard deviation over several."""
+def table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The numbers of one run with their errors, or the mean and standard deviation over several."""
     several = len(found) > 1
     title = f"{len(found)} runs: mean and standard deviation" if several else next(iter(found))
     shown = Table(title=title, title_justify="left")
     shown.add_column("number")
     shown.add_column("value", justify="right")
-    for name, (average, deviation, _) in summarize(found).items():
-        shown.add_row(name, f"{average:.4g} ± {deviation:.2g}" if several else f"{average:.4g}")
+    for name, (average, deviation, _) in summarize({run: values(numbers) for run, numbers in found.items()}).items():
+        one = measured(next(iter(found.values()))).get(name)
+        shown.add_row(name, f"{average:.4g} ± {deviation:.2g}" if several else f"{one}")
+    return shown
+
+
+def differences(found: Mapping[str, Mapping[str, Measured]]) -> dict[str, dict[str, Measured]]:
+    """Run -> number -> its difference to that of the first run, for numbers whose scores are of the same images.
+
+    Example:
+        >>> import torch
+        >>> from iin_lightning.metrics.measured import means
+        >>> images = torch.arange(2)
+        >>> runs = {str(run): means({"nll": torch.tensor([1.0, 5.0]) + run}, images) for run in (0, 1)}
+        >>> {name: str(number) for name, number in differences(runs)["1"].items()}
+        {'nll': '1.000 ± 0.000'}
+    """
+    first, *others = found.items()
+    pairs = {
+        run: {name: number - first[1][name] for name, number in numbers.items() if name in first[1]}
+        for run, numbers in others
+    }
+    known = {run: {name: d for name, d in of_run.items() if d.scores is not None} for run, of_run in pairs.items()}
+    return {run: of_run for run, of_run in known.items() if of_run}
+
+
+def difference_table(apart: Mapping[str, Mapping[str, Measured]], first: str) -> Table:
+    """A row a number, a column a run."""
+    names = dict.fromkeys(name for numbers in apart.values() for name in numbers)
+    shown = Table(title=f"Difference to {first} on the same test images", title_justify="left")
+    shown.add_column("number")
+    for run in apart:
+        shown.add_column(run, justify="right", overflow="fold")
+    for name in names:
+        shown.add_row(name, *(str(numbers.get(name, "")) for numbers in apart.values()))
     return shown
 
 
@@ -207,9 +240,9 @@ def write_summary(found: Mapping[str, Mapping[str, float]], folder: Path) -> Ite
     return folder / "summary.csv", folder / "summary.md"
 
 
-def named(metric: str, numbers: Mapping[str, Any]) -> dict[str, float]:
+def named(metric: str, numbers: Mapping[str, Any]) -> dict[str, Measured]:
     """The numbers of a metric, under its name."""
-    return {f"{metric}/{name}": value for name, value in values(numbers).items()}
+    return {f"{metric}/{name}": value for name, value in measured(numbers).items()}
 
 
 def section(outcome: Mapping[str, Any], name: str) -> Mapping[str, Any]:

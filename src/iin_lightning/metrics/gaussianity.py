@@ -162,10 +162,10 @@ def total_correlation(z_tilde: Tensor, factors: Factors) -> TotalCorrelation:
     return TotalCorrelation(max(-0.5 * whole, 0.0), max(between, 0.0), chance)
 
 
-def factor_nll(parts: Mapping[str, Tensor]) -> dict[str, float]:
-    """Negative log-likelihood of each factor under N(0, 1), in nats per dimension, mean over items.
+def factor_nll(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Negative log-likelihood (n,) of each factor of n items under N(0, 1), in nats per dimension, in float64.
 
-    ``1/2 E[|z̃_F|²] / N_F + 1/2 log 2π``: 1.4189 if the factor is standard normal. log |det T'| is not in it, as it
+    ``1/2 |z̃_F|² / N_F + 1/2 log 2π``: 1.4189 if the factor is standard normal. log |det T'| is not in it, as it
     belongs to all factors together.
 
     Args:
@@ -173,10 +173,10 @@ def factor_nll(parts: Mapping[str, Tensor]) -> dict[str, float]:
 
     Example:
         >>> factor_nll({"residual": torch.zeros(3, 2)})
-        {'residual': 0.9189385332046727}
+        {'residual': tensor([0.9189, 0.9189, 0.9189], dtype=torch.float64)}
     """
     constant = 0.5 * math.log(2 * math.pi)
-    return {name: 0.5 * part.double().square().mean().item() + constant for name, part in parts.items()}
+    return {name: 0.5 * part.double().square().mean(1) + constant for name, part in parts.items()}
 
 
 def typicality_auroc(inside: Tensor, outside: Tensor, reference: Tensor) -> float:
@@ -242,7 +242,7 @@ def gaussianity(z_tilde: Tensor, factors: Factors) -> dict[str, float]:
         "ks_worst": ks.max().item(),
         "ks_chance": 1.36 / math.sqrt(len(z_tilde)),
         **{f"{group}/{name}": value for group, values in groups.items() for name, value in values._asdict().items()},
-        **{f"nll/{name}": value for name, value in factor_nll(factors.split(z_tilde)).items()},
+        **{f"nll/{name}": value.mean().item() for name, value in factor_nll(factors.split(z_tilde)).items()},
     }
 
 

@@ -35,7 +35,7 @@ def dimensions(subject: Subject) -> Answer:
     nothing = {name: float(name == RESIDUAL) for name in (RESIDUAL, *pairs)}
     numbers["dimensions"]["nothing held"] = whole_dimensions(dimension_shares(nothing), latent_dim)
     numbers["of"] = f"training images, {max(len(a) for a, _ in pairs.values())} pairs a concept"
-    return Answer(numbers, together([(subject.kind, numbers)]))
+    return Answer(numbers, {"": together([(subject.kind, numbers)])["dimensions"]})
 
 
 def together(answers: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Figure]:

@@ -45,8 +45,8 @@ def entry(found: Found, page: Page, file: Path) -> Entry:
     numbers = results.values(results.section(found.outcome, "validation"))
     numbers |= results.values(results.section(found.outcome, "metrics"))
     for metric, of_metric in results.section(found.outcome, "evaluation").items():
-        numbers |= (
-            results.named(metric, of_metric) if isinstance(of_metric, Mapping) else results.values({metric: of_metric})
+        numbers |= results.values(
+            results.named(metric, of_metric) if isinstance(of_metric, Mapping) else {metric: of_metric}
         )
     return Entry(
         found.folder,

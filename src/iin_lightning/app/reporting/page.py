@@ -186,7 +186,8 @@ def cell(value: Any) -> Markup:
 
 def _rounded(value: float | Measured) -> Markup:
     if isinstance(value, Measured):
-        return _rounded(value.value) if isnan(value.error) else _behind(value.value, f"{value}")
+        shown = [_behind(*part) for part in zip((value.value, value.error), f"{value}".split(" ± "))]
+        return _rounded(value.value) if isnan(value.error) else Markup(" <wbr>± ").join(shown)
     short = f"{value}" if isinstance(value, int) else f"{value:.4g}"
     return escape(short) if float(short) == value else _behind(value, short)
 

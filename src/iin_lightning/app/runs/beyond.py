@@ -24,6 +24,7 @@ from iin_lightning.callbacks.pictures import log_pictures
 from iin_lightning.data.module import DataModule
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, IINError, choices
 from iin_lightning.metrics.extractors import ClassifierLatents, build_extractor
+from iin_lightning.metrics.measured import Measured, flat
 from iin_lightning.metrics.protocols import protocol
 
 
@@ -115,7 +116,7 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
     Raises:
         IINError: a metric or an analysis does not fit the model. All others are asked before.
     """
-    found: dict[str, float] = {}
+    found: dict[str, Measured] = {}
     failed: list[str] = []
     for name in (name for name in asked.metrics if name in TOGETHER):
         try:
@@ -136,9 +137,11 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
         except IINError as error:
             failed.append(f"evaluation.metric={name}: {error}")
     if found:
-        log_numbers(trainer.loggers, {f"evaluation/{key}": value for key, value in found.items()}, trainer.global_step)
-        rows = [[*key.split("/", 1), value] for key, value in found.items()]
-        log_table(trainer.loggers, "evaluation", ("metric", "number", "value"), rows, trainer.global_step)
+        log_numbers(
+            trainer.loggers, flat({f"evaluation/{key}": number for key, number in found.items()}), trainer.global_step
+        )
+        rows = [[*key.split("/", 1), number.value, number.error] for key, number in found.items()]
+        log_table(trainer.loggers, "evaluation", ("metric", "number", "value", "error"), rows, trainer.global_step)
         Console().print(table({str(subject.folder): found}))
     for name, analysis in asked.analyses.items():
         try:

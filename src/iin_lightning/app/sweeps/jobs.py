@@ -49,7 +49,7 @@ def gather(folder: Path) -> tuple[list[Job], str]:
         overrides = dict(_split(text) for text in started.get("overrides") or failure.get("overrides", []))
         numbers = values(found.get("metrics", {}))
         for name, measured in found.get("evaluation", {}).items():
-            numbers |= named(name, measured)
+            numbers |= values(named(name, measured))
         # The first number of the validation is what is minimised: results.objective says the same of one run.
         name, value = next(iter(found.get("validation", {}).items()), (objective, None))
         objective = name if value is not None else objective
