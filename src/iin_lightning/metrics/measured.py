@@ -31,10 +31,10 @@ class Measured:
     images: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        """The number with as many digits as its error has meaning, at least three behind the point."""
+        """The number with the digits that its error leaves, three to six behind the point."""
         if not math.isfinite(self.error):
             return f"{self.value:.4g}"
-        digits = max(3, -math.floor(math.log10(self.error))) if self.error > 0 else 3
+        digits = min(max(3, -math.floor(math.log10(self.error))), 6) if self.error > 0 else 3
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
     def __sub__(self, other: "Measured") -> "Measured":
