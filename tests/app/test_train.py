@@ -316,6 +316,9 @@ def test_a_run_is_continued_for_more_steps_on_the_same_encoder(command, supervis
         result = outcome(folder)
         assert result["steps"] == steps
         assert result["encoder"] == outcome(supervised[0])["encoder"]
+    process = command(f"resume={folder}", "trainer.max_steps=9", ok=False)
+    assert process.returncode == 2
+    assert "has done 10 steps already, and trainer.max_steps=9 asks for fewer" in process.stderr
 
 
 def test_a_folder_is_that_of_one_run(command, tiny, supervised):

@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.app import trust
 from iin_lightning.app.console.compose import compose_train
-from iin_lightning.app.paths import conf_folder
+from iin_lightning.app.paths import conf_folder, last_checkpoint
 from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.serialization import read_torch
 
 CONFIG, CONFIG_RESUMED = "config.yaml", "config.resumed.yaml"
 """What a run began with, and what it was last continued with."""
@@ -41,7 +42,7 @@ def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
 
     Raises:
         CheckpointError: the folder holds no run, or one whose configuration names code that is not trusted.
-        ConfigError: the command line asks for another group, or for a new key.
+        ConfigError: the command line asks for another group, for a new key, or for fewer steps than were done.
     """
     folder = Path(config.resume)
     if not (folder / CONFIG).is_file():
@@ -64,4 +65,17 @@ def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
         assert isinstance(typed, dict)
         OmegaConf.update(saved, key, typed[name])
     saved.resume = str(folder)
+    _check_steps(saved, last_checkpoint(folder))
     return origin, saved
+
+
+def _check_steps(config: DictConfig, checkpoint: Path) -> None:
+    """Refuse to go on to where a run has been already: nothing would be trained, and its numbers be of more steps."""
+    asked = config.trainer.max_steps
+    done = read_torch(checkpoint)["global_step"] if checkpoint.is_file() else 0
+    if 0 <= asked < done:
+        key = "model.steps" if OmegaConf.is_interpolation(config.trainer, "max_steps") else "trainer.max_steps"
+        raise ConfigError(
+            f"This run has done {done} steps already, and {key}={asked} asks for fewer: say more of them to train on, "
+            "or leave it out."
+        )
