@@ -49,6 +49,18 @@ def test_splits_are_folders_and_what_is_absent_is_taken_from_training(tmp_path, 
     assert len(set(files)) == len(files) == 36 * len(folders)
 
 
+def test_names_in_another_encoding_are_read(tmp_path):
+    fakes.write_image_folder(tmp_path, ("train",))
+    folder = tmp_path / "train" / "owl"
+    for path in folder.iterdir():
+        path.rename(folder / f"{path.stem}\udcfc{path.suffix}")
+    folder.rename(folder.with_name("caf\udce9"))
+    data = image_folder(tmp_path)
+    assert "caf\xe9" in data.classes["class"]
+    assert sizes(data) == [24, 6, 6]
+    assert data.source("test").draw(torch.arange(6), None).shape[0] == 6
+
+
 def test_images_without_classes_have_no_concept(tmp_path):
     data = image_folder(fakes.write_flat_folder(tmp_path))
     assert data.concepts == ()

@@ -64,6 +64,20 @@ def _images_of(files: Sequence[str]) -> list[str]:
     return [name for name in files if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(HIDDEN)]
 
 
+def readable(name: str) -> str:
+    r"""The name of a folder as text: what is not UTF-8 is taken for Latin-1, in which old archives are.
+
+    Example:
+        >>> readable(os.fsdecode(b"caf\xe9")) == readable("caf\u00e9") == "caf\u00e9"
+        True
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("latin-1")
+    return name
+
+
 def numbered(images: Mapping[str, Sequence[str]], names: Sequence[str]) -> tuple[list[str], Tensor]:
     """All images of classes, and the number long (n, 1) of the class of each."""
     files = [file for name in images for file in images[name]]
@@ -132,7 +146,7 @@ class ImageFolder(FileModule):
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
         """The names of the folders, in alphabetical order."""
-        return dict.fromkeys(self.concepts, self._names)
+        return dict.fromkeys(self.concepts, tuple(map(readable, self._names)))
 
     def listing(self, split: Split) -> Listing:
         """The images of a split."""
