@@ -1,11 +1,13 @@
 """The command ``analyse``: dimensions of factors, as an answer and as the size of a translator's factors."""
 
 import json
+import subprocess
+import sys
 
 STORE = "paths.models=analysed"  # its own, so that other tests find theirs empty
 
 
-def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workplace, run_command):
+def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workplace, environment):
     command(*tiny(), "model=sup", "model.factors=auto", STORE, "hydra.run.dir=auto/sup")
     command(
         *tiny("+", "flow"),
@@ -14,8 +16,12 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
         "hydra.run.dir=auto/clf",
     )
     asked = ("run=auto/*", "analysis=dimensions", "out=auto/table")
-    process = run_command("iin_lightning.analyse", *asked, cwd=workplace)
+    # In a locale that lacks most letters.
+    plain = {**environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-m", "iin_lightning.analyse", *asked]
+    process = subprocess.run(words, cwd=workplace, env=plain, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
+    assert r"\xb1" in process.stdout
     results = {name: json.loads((workplace / "auto" / name / "results.json").read_text()) for name in ("sup", "clf")}
     for result in results.values():
         answer = result["analysis"]["dimensions"]

@@ -43,7 +43,7 @@ def analyse(config: DictConfig) -> None:
         found[str(folder)] = answer(subject, name, analysis)
         kinds[str(folder)] = subject.kind
         _log(config, folder, name, found[str(folder)])
-    console = Console()
+    console = Console(markup=False)
     numbers = {run: written.numbers for run, written in found.items()}
     console.print(table(numbers))
     show_files((("results", Path(run) / FILE) for run in found), console)

@@ -16,9 +16,11 @@ from iin_lightning.app.console.arguments import check_arguments
 from iin_lightning.app.console.flags import flags_first
 from iin_lightning.app.console.groups import nested_choice
 from iin_lightning.app.console.hints import hint
+from iin_lightning.app.console.typed import from_home
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.secrets import refuse
 from iin_lightning.app.sentence import sentence
+from iin_lightning.app.streams import open_streams
 from iin_lightning.app.sweeps.guard import Guard, SweepStopped
 from iin_lightning.app.sweeps.watch import Watch
 from iin_lightning.errors import IINError, StoppedByUser
@@ -35,9 +37,10 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
         job: takes the composed configuration.
         config_name: the primary file in ``conf/``.
     """
+    open_streams()
     schema.register()
     register_resolvers()
-    sys.argv[1:] = map(nested_choice, sys.argv[1:])
+    sys.argv[1:] = (nested_choice(from_home(argument)) for argument in sys.argv[1:])
     # Else Hydra prints a text of its own for any error and ends the process itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     code = 0

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from iin_lightning.app import trust
+from iin_lightning.app.console.typed import argument
 from iin_lightning.app.convert_checkpoint import checkpoint
 from iin_lightning.app.files import show_files, show_next, shown
 from iin_lightning.data.crops import Outcome, cut_all, find_coordinates, find_images, read_coordinates
@@ -113,4 +114,4 @@ def _show(counts: Counter[str], out: Path, listed: Path) -> None:
             soft_wrap=True,
         )
     show_files([("folder", out)])
-    show_next([("look", "data=animal_faces", f"data.root={shown(out)}")], "Look at them with")
+    show_next([("look", "data=animal_faces", argument("data.root", shown(out)))], "Look at them with")

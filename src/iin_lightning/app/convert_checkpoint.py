@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from iin_lightning import serialization
+from iin_lightning.app.console.typed import argument
 from iin_lightning.app.files import LABEL, command_line, file_line
 from iin_lightning.checkpoints import Checkpoint, Kind, autoencoder, classifier, kind_of, read, translator
 from iin_lightning.encoders import Autoencoder, Classifier
@@ -59,7 +60,7 @@ def _encoder(network: Autoencoder | Classifier, out: Path, origin: dict[str, Any
         f"images {network.channels}x{height}x{width}, latents of {network.latent_dim}, width {network.width}, "
         f"{network.n_down} layers, {network.norm}"
     )
-    told = (f"model={model}", f"first_stage.path={out}", f"encoder.latent_dim={network.latent_dim}")
+    told = (f"model={model}", argument("first_stage.path", out), f"encoder.latent_dim={network.latent_dim}")
     return about, f"{command_line('train', *told)} data=<its data set>"
 
 
@@ -72,11 +73,12 @@ def _translator(config: DictConfig, found: Checkpoint, out: Path, origin: dict[s
                 f"{config.first_stage} holds a {type(encoder).__name__}, which encodes nothing: name another."
             )
         Interpreter(encoder, network, factors).save_pretrained(out, origin=origin)
-        use = f'Interpreter.from_pretrained("{out}")'
+        use = f"Interpreter.from_pretrained({str(out)!r})"
     else:
         structure = {"network": serialization.describe(network), "factors": dict(factors), "origin": origin}
         serialization.save(network, out, structure)
-        use = f'Interpreter(encoder, serialization.load("{out}"), factors), or first_stage=<folder> for a whole one'
+        load = f"serialization.load({str(out)!r})"
+        use = f"Interpreter(encoder, {load}, factors), or first_stage=<folder> for a whole one"
     about = f"latents of {network.dim}, {network.n_blocks} blocks, hidden {network.hidden}, depth {network.depth}"
     return f"{about}, {factors}", use
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from glob import glob
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import show_files
-from iin_lightning.app.locate import choose_device, find_runs, load_subject
+from iin_lightning.app.locate import choose_device, find_runs, load_subject, matching
 from iin_lightning.app.measures import MEASURES, TOGETHER, comparable, fitting, measure
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process, process_group
@@ -67,7 +66,7 @@ def evaluate(config: DictConfig) -> None:
                     found[str(folder)] |= measure(name, subject, config)
     if not is_main_process():
         return
-    console = Console()
+    console = Console(markup=False)
     console.print(table(found))
     if apart := differences(_paired(found, same)):
         console.print(difference_table(apart, str(folders[0])))
@@ -88,9 +87,9 @@ def aggregate(config: DictConfig) -> None:
         )
     if not is_main_process():
         return
-    console = Console()
+    console = Console(markup=False)
     found: dict[str, dict[str, Measured]] = {}
-    for folder in sorted(path for path in map(Path, glob(config.aggregate)) if path.is_dir()):
+    for folder in (path for path in matching(config.aggregate) if path.is_dir()):
         if not (folder / FILE).is_file():
             console.print(f"left out {folder}: it has no {FILE}", soft_wrap=True, style="yellow")
             continue

@@ -24,7 +24,7 @@ def show_files(files: Iterable[tuple[str, Path | str]], console: Console | None 
         files: a word for it, and its path.
         console: where to; by default stdout.
     """
-    console = console or Console()
+    console = console or Console(markup=False)
     for label, path in files:
         console.print(file_line(label, path), soft_wrap=True)
 
@@ -65,7 +65,7 @@ def show_next(commands: Iterable[Iterable[str]], title: str, console: Console | 
         console: where to; by default stdout.
     """
     text = Text("\n".join(["", title, *(f"  {command_line(*command)}" for command in commands)]))
-    (console or Console()).print(text, soft_wrap=True)
+    (console or Console(markup=False)).print(text, soft_wrap=True)
 
 
 def command_line(name: str, *arguments: str) -> str:

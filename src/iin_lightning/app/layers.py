@@ -1,6 +1,5 @@
 """What ``look encoder=...`` shows: the layers of a network from outside, and which of them it can be cut at."""
 
-import shlex
 from collections.abc import Sequence
 from math import prod
 
@@ -12,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from iin_lightning.app.console.flags import user_folder
+from iin_lightning.app.files import carried, command_line
 from iin_lightning.app.runs.build import AS_THE_DATA, class_concept
 from iin_lightning.encoders.base import sides
 from iin_lightning.encoders.listing import Layer, layers
@@ -96,8 +97,9 @@ def _note(layer: Layer, chosen: str | None) -> str:
 
 def _command(config: DictConfig, chosen: str | None) -> str:
     hydra = HydraConfig.get()
-    said = [one for one in hydra.overrides.task if one.startswith(("data.", "encoder.", "paths.", "seed="))]
-    layer = [] if chosen is not None or config.encoder.layer is not None else ["encoder.layer=<layer>"]
-    choice = hydra.runtime.choices
-    start = ["python", "-m", "iin_lightning.train", *(f"{group}={choice[group]}" for group in ("data", "encoder"))]
-    return " ".join([shlex.join([*start, *said, "model=sup"]), *layer])
+    choices = [f"{group}={hydra.runtime.choices[group]}" for group in ("data", "encoder")]
+    said = [one for one in hydra.overrides.task if not one.startswith(("data=", "encoder="))]
+    more = [one for one in said if one.lstrip("+~").startswith("encoder.")]
+    layer = "" if chosen is not None or config.encoder.layer is not None else " encoder.layer=<layer>"
+    told = [*carried([], user_folder()), *choices, *carried(said, None), *more, "model=sup"]
+    return command_line("train", *told) + layer

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from glob import glob, has_magic
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,8 @@ def find_runs(run: Any) -> list[Path]:
     names: Iterable[Any] = run if isinstance(run, ListConfig | list) else [run]
     folders: dict[Path, Path] = {}
     for name in map(str, names):
-        found = [Path(path) for path in sorted(glob(name))] if has_magic(name) else [Path(name)]
-        if has_magic(name):  # among other things
+        found = matching(name)
+        if not Path(name).exists():  # among other things
             found = [path for path in found if _has_model(path)]
         if not found or not all(map(_has_model, found)):
             raise CheckpointError(
@@ -118,6 +118,15 @@ def find_runs(run: Any) -> list[Path]:
         for path in found:
             folders.setdefault(path.resolve(), path)
     return list(folders.values())
+
+
+def matching(name: str) -> list[Path]:
+    """The path of that name, whatever letters it has; else those that fit it as a pattern, sorted."""
+    path = Path(name)
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if there == path:
+        return [path]
+    return [Path(found) for found in sorted(glob(os.path.join(escape(str(there)), path.relative_to(there))))]
 
 
 def _has_model(folder: Path) -> bool:

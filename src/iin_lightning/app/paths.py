@@ -25,7 +25,7 @@ def run_folder(resume: str | None, outputs: str, name: str | None, data: str, mo
         >>> run_folder("outputs/sup/2026-01-01_10-00-00/", "outputs", None, "color_mnist", "sup", "2026-01-02_10-00-00")
         'outputs/sup/2026-01-01_10-00-00'
     """
-    return str(Path(resume)) if resume else new_folder(f"{outputs}/{name or f'{data}_{model}'}", now)
+    return str(Path(resume).expanduser()) if resume else new_folder(f"{outputs}/{name or f'{data}_{model}'}", now)
 
 
 def new_folder(parent: str, now: str) -> str:
@@ -41,6 +41,7 @@ def new_folder(parent: str, now: str) -> str:
     Raises:
         ConfigError: it cannot be made there.
     """
+    parent = os.path.expanduser(parent)  # as a yaml says it
     if not {"--cfg", "-c", "--info", "-i"}.isdisjoint(argument.split("=")[0] for argument in sys.argv[1:]):
         return f"{parent}/{now}"  # a configuration is shown, and nothing made
     if not {"TORCHELASTIC_RUN_ID", "SLURM_STEP_ID"}.isdisjoint(os.environ):

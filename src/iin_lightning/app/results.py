@@ -105,7 +105,7 @@ def storable(value: Any) -> Any:
 
 def show(outcome: dict[str, Any], folder: Path) -> None:
     """Print the metrics, the paths of the pictures and the model's folder."""
-    console = Console()
+    console = Console(markup=False)
     metrics = measured(outcome["metrics"])
     title = f"{outcome['name']}: test split"
     plain = Table(title=title, title_justify="left", min_width=len(title))

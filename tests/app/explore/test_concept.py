@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
 from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
@@ -25,7 +23,6 @@ from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.explore.downloads import png_of
 from iin_lightning.app.explore.fields import Fields
 from iin_lightning.app.explore.models import Models
-from iin_lightning.app.explore.recipe import quoted
 from iin_lightning.app.explore.sketched import Examples, clean, from_upload, is_blank, pixels_of, to_text, write
 from iin_lightning.app.explore.states import ConceptState
 from iin_lightning.app.explore.tabs.concept import ConceptTab
@@ -284,26 +281,3 @@ def test_a_folder_that_cannot_be_written_is_said(workshop, monkeypatch):
     with pytest.raises(ConfigError, match="cannot be written"):
         workshop.start(model, ConceptState())
     assert workshop.status is None
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "outputs/mine",
-        "/home/mädchen/outputs",
-        "/a b\\",
-        "o'b\\'c",
-        'o"b\\"c',
-        "1_0",
-        "null",
-        "my, own",
-        "/x=[y]",
-        "{a:b}",
-        "~/x",
-        "/a${b}",
-        "/a\\${b}",
-    ],
-)
-def test_paths_of_any_letters_reach_the_training(path):
-    override = OverridesParser.create().parse_override(f"first_stage.path={quoted(path)}")
-    assert OmegaConf.create({"path": override.value()}).path == path

@@ -1,7 +1,6 @@
 """Arguments that Hydra would take for something else, or answer with its grammar or its usage."""
 
 import re
-import shlex
 import sys
 from argparse import ArgumentError
 from difflib import get_close_matches
@@ -13,6 +12,7 @@ from hydra.errors import HydraException
 from iin_lightning.app.console import flags
 from iin_lightning.app.console.groups import as_typed, group_choices, group_of, groups_with, is_group
 from iin_lightning.app.console.keys import ELSEWHERE, VALUE, elsewhere, exists, roots, tree_of
+from iin_lightning.app.console.typed import pasted
 from iin_lightning.errors import ConfigError, choices
 
 
@@ -23,6 +23,12 @@ def check_arguments(config_name: str) -> None:
         ConfigError: a flag or argument cannot be read, a choice is a number or missing, or a new key is at the root.
     """
     arguments = sys.argv[1:]
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise ConfigError(
+                f"{argument!r} is not in UTF-8, in which runs write down what they are told: rename the folder or "
+                "file, or name a link to it; where the terminal is not in UTF-8, set PYTHONUTF8=1."
+            )
     for argument, following in zip(arguments, [*arguments[1:], ""]):
         name, equals, value = argument.partition("=")
         if flags.is_unknown(name):
@@ -66,10 +72,10 @@ def _unreadable(name: str, value: str) -> str:
         return f"{said}: {name!r} is no key. --help all lists the keys."
     if value.startswith("="):
         return f"{said}: {name}={value.lstrip('=')}?"
-    if value.startswith(("[", "{")):
+    if value.startswith(("[", "{")) and not Path(value).exists():
         return f"{said}: does a bracket lack? All of it goes into quotes, as 'key=[a, b]' or 'key={{a: 1, b: 2}}'."
-    quoted = shlex.quote(f'{name}="{value}"')
-    return f"{said}, for its letters have a meaning of their own: put quotes round the value, too, {quoted}."
+    cure = pasted(name, value)
+    return f"{said}, for its letters have a meaning of their own: put quotes round the value, too, {cure}."
 
 
 def _bare(word: str, config_name: str) -> str:
@@ -79,7 +85,7 @@ def _bare(word: str, config_name: str) -> str:
     following = following.removeprefix("=")
     known = roots(config_name)
     if "run" in known and ("--run", word) in zip(sys.argv[1:], sys.argv[2:]):
-        return f"--run is a flag of Hydra's; the key is typed without dashes: run={word}"
+        return f"--run is a flag of Hydra's; the key is typed without dashes: {pasted('run', word)}"
     if (group := group_of(word)) is not None and following not in (names := group_choices(group)):
         return f"{said}: {word}=<choice>; allowed are: {', '.join(names)}."
     meant = f"{word}={following}" if group else _pair(word, following or VALUE, known)
@@ -97,7 +103,7 @@ def _pair(word: str, following: str, known: list[str]) -> str | None:
         return f"{word}={following}"
     places = [key for key in ("run", "resume", "source") if key in known]
     if places and word and ("/" in word or Path(word).exists()):
-        return f"{places[0]}={word}"
+        return pasted(places[0], word)
     near = get_close_matches(word, known, n=1)
     return f"{near[0]}={following}" if near else None
 

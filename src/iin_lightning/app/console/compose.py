@@ -11,6 +11,7 @@ from omegaconf import DictConfig, open_dict
 
 from iin_lightning.app import schema
 from iin_lightning.app.console.flags import user_folder
+from iin_lightning.app.console.typed import expand_home
 from iin_lightning.app.paths import conf_folder, register_resolvers
 
 
@@ -28,6 +29,7 @@ def composed(config_name: str, overrides: Sequence[str], config_dir: str | None 
     config = composed_with_hydra(config_name, overrides, config_dir, RunMode.RUN)
     with open_dict(config):
         del config["hydra"]
+    expand_home(config)
     return config
 
 

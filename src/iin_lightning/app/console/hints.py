@@ -1,6 +1,7 @@
 """What a user probably meant, where a command line does not compose."""
 
 import re
+import shlex
 import sys
 from difflib import get_close_matches
 
@@ -45,7 +46,8 @@ def _number_of_values(text: str) -> str | None:
         return f"{text}\nOnly you know it, so there is no default: add {missing[1]}=<value>."
     if (several := re.match(r"(?s)Ambiguous value for argument '([^=]+)=(.*?)'\n", text)) is not None:
         name, value = as_typed(several[1]), several[2]
-        return f"{name}={value} is more than one value: add -m to go through them, or make a list, '{name}=[{value}]'."
+        as_list = shlex.quote(f"{name}=[{value}]")
+        return f"{name}={value} is more than one value: add -m to go through them, or make a list, {as_list}."
     if (twice := re.match(r"Multiple values for ([\w/@.]+)\.", text)) is not None:
         return f"{as_typed(twice[1])} has more than one choice: name one, without a plus before it."
     return None

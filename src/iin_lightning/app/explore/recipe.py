@@ -1,13 +1,12 @@
 """What the training of a concept is told: the files that it reads, and the arguments of its command."""
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
+from iin_lightning.app.console.typed import argument
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.sketched import write
 from iin_lightning.app.explore.states import ConceptState
@@ -111,19 +110,5 @@ def words(said: Mapping[str, str | Path], spelled: Callable[[str], str] = str) -
         if key.startswith("--"):
             found += [key, spelled(str(value))]
         else:
-            found.append(f"{key}={quoted(spelled(str(value))) if isinstance(value, Path) else value}")
+            found.append(argument(key, spelled(str(value))) if isinstance(value, Path) else f"{key}={value}")
     return found
-
-
-def quoted(text: str) -> str:
-    r"""A path as Hydra reads it back, whatever letters it has.
-
-    Example:
-        >>> print(quoted("outputs/mine"), quoted("null"), quoted(r"my, own\${x}"))
-        outputs/mine "null" "my, own\\\${x}"
-    """
-    if re.fullmatch(r"[\w.-]*/[\w./-]*", text, re.ASCII):  # without a slash it might be a number or null
-        return text
-    # Else what stands in braces would be the name of a value.
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    return str(QuotedString(text, Quote.double).with_quotes())

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 
 from iin_lightning.app import trust
 from iin_lightning.app.explore.explored import Explored
@@ -64,7 +65,9 @@ def explore(config: DictConfig) -> None:
         page = Page(models, opening)
         page.blocks.launch(**settings(), server_name=config.host, server_port=port, inbrowser=config.open)
         address = page.blocks.local_url.rstrip("/")
-        Console().print(f"Explore [bold]{', '.join(models)}[/bold] at {address}  (Ctrl-C ends it)", soft_wrap=True)
+        Console().print(
+            f"Explore [bold]{escape(', '.join(models))}[/bold] at {address}  (Ctrl-C ends it)", soft_wrap=True
+        )
         page.blocks.block_thread()
 
 

@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from iin_lightning.app.console.typed import argument
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.folders import without_folders
 from iin_lightning.app.explore.models import Models
-from iin_lightning.app.explore.recipe import new_folder, quoted, recipe_of, words, written
+from iin_lightning.app.explore.recipe import new_folder, recipe_of, words, written
 from iin_lightning.app.explore.states import ConceptState
 from iin_lightning.app.explore.watched import PROGRESS, Watched
 from iin_lightning.app.sentence import sentence
@@ -140,7 +141,7 @@ class Workshop:
         said = written(folder, explored, state, recipe_of(explored))
         shell = shlex.join(["python", "-m", "iin_lightning.train", *words(said, without_folders), *self.arguments])
         told = (
-            f"hydra.run.dir={quoted(str(folder))}",
+            argument("hydra.run.dir", folder),
             f"+hydra.callbacks.watched._target_={Watched.__module__}.{Watched.__name__}",
         )
         with (folder / SAID).open("wb") as out, (folder / ERRORS).open("wb") as errors:

@@ -142,7 +142,7 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
         )
         rows = [[*key.split("/", 1), number.value, number.error] for key, number in found.items()]
         log_table(trainer.loggers, "evaluation", ("metric", "number", "value", "error"), rows, trainer.global_step)
-        Console().print(table({str(subject.folder): found}))
+        Console(markup=False).print(table({str(subject.folder): found}))
     for name, analysis in asked.analyses.items():
         try:
             written = answer(subject, name, analysis)
@@ -150,7 +150,7 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
             failed.append(f"analyses.{name}: {error}")
             continue
         log_answer(trainer.loggers, name, written, trainer.global_step)
-        Console().print(table({f"{subject.folder}: {name}": written.numbers}))
+        Console(markup=False).print(table({f"{subject.folder}: {name}": written.numbers}))
     if failed:
         raise ConfigError(
             "\n".join(["The model is trained and saved, but not all questions could be answered.", *failed])

@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from iin_lightning.app import results, trust
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.console.groups import nested_choice
+from iin_lightning.app.console.typed import argument, pasted
 from iin_lightning.app.files import carried, command_line, show_next, shown
 from iin_lightning.app.paths import last_checkpoint
 from iin_lightning.app.ranks import is_main_process, join
@@ -84,7 +85,7 @@ def train(config: DictConfig) -> float | None:
 def _next(config: DictConfig, folder: Path, outcome: dict[str, Any]) -> list[tuple[str, ...]]:
     """Commands that go on from a trained model: look at it, or interpret it."""
     trusted = _trusted(config)
-    run = (f"run={shown(folder)}", *trusted)
+    run = (argument("run", shown(folder)), *trusted)
     if config.model.stage == "interpret":
         drawn = {Path(figure).stem for figure in outcome["figures"]}
         question = "swap" if "swap" in drawn else "interpolate" if "interpolations" in drawn else "walk"
@@ -97,7 +98,7 @@ def _interpreting(config: DictConfig, folder: Path) -> list[tuple[str, ...]]:
     overrides, config_dir = provenance.typed(folder)
     data = carried(overrides, config_dir)
     model = "sup" if instantiate(config.data).concepts else "unsup"
-    interpret = (f"model={model}", "encoder=interpreter", f"first_stage.path={shown(folder / 'model')}")
+    interpret = (f"model={model}", "encoder=interpreter", argument("first_stage.path", shown(folder / "model")))
     told = [*carried(overrides, None), *interpret]
     try:
         following = compose_train(*map(nested_choice, told), config_dir=config_dir)
@@ -132,7 +133,7 @@ def _goes_on(config: DictConfig, folder: Path) -> bool:
     if OmegaConf.to_container(saved) == OmegaConf.to_container(config):
         return True
     raise ConfigError(
-        f"{folder} is the folder of another run: go on with it (resume={folder}), or name another one "
+        f"{folder} is the folder of another run: go on with it ({pasted('resume', folder)}), or name another one "
         "(name=..., hydra.run.dir=...)."
     )
 
@@ -187,7 +188,7 @@ def _stopped(stop: BaseException, folder: Path, more: Sequence[str] = ()) -> Bas
     if isinstance(stop, SystemExit) and not preempted and not isinstance(stop.__context__, KeyboardInterrupt):
         return stop
     said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
-    again = command_line("train", f"resume={shown(folder)}", *more)
+    again = command_line("train", argument("resume", shown(folder)), *more)
     text = f"{said}\nGo on with: {again}"
     if not preempted:
         return StoppedByUser(text)

@@ -14,9 +14,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from iin_lightning.app.console.typed import expand_home
 from iin_lightning.app.paths import register_resolvers
 from iin_lightning.app.secrets import mask, refuse_within
 from iin_lightning.app.sentence import sentence
+from iin_lightning.app.streams import open_streams
 from iin_lightning.app.sweeps.watch import STOPPED, Watch
 from iin_lightning.errors import STOP_SIGNALS, StoppedByUser
 
@@ -70,6 +72,7 @@ class Guard:
     def __call__(self, config: DictConfig) -> float | StoppedJob | None:
         """Do the job; None if it failed."""
         register_resolvers()  # this may be a new process
+        open_streams()
         if Watch.is_on():
             return self._in_sweep(config)
         try:
@@ -80,6 +83,7 @@ class Guard:
             return None
 
     def _do(self, config: DictConfig) -> float | None:
+        expand_home(config)
         refuse_within(config)
         return self.job(config)
 

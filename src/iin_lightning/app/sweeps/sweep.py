@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from iin_lightning.app.console.typed import pasted
 from iin_lightning.app.files import show_files
 from iin_lightning.app.results import summarize
 from iin_lightning.app.sweeps.jobs import SEED, Job, all_numbers, gather, groups, varied
@@ -62,9 +63,9 @@ def report(folder: Path, code: int) -> int:
     failed, left = counts["failed"], counts["unfinished"] + counts["not begun"]
     if jobs and (failed or left or code):
         said = ", ".join(f"{number} {status}" for status, number in counts.items())
-        again = "" if Watch.study else f" with hydra.sweep.dir={folder}"
+        again = "" if Watch.study else f" with {pasted('hydra.sweep.dir', folder)}"
         does = "goes on with the same study" if Watch.study else "does what is missing"
-        console.print(f"{said}. The same command{again} {does}.", soft_wrap=True, highlight=False)
+        console.print(f"{said}. The same command{again} {does}.", soft_wrap=True, highlight=False, markup=False)
     if Watch.signal is not None:
         return StoppedByUser.exit_code if Watch.signal == signal.SIGINT else Preempted.exit_code
     return code or (IINError.exit_code if failed else Preempted.exit_code if left else 0)
@@ -201,4 +202,5 @@ def _say_best(folder: Path, console: Console) -> None:
     best: Any = OmegaConf.load(file)
     if "best_value" in best:
         said = " ".join(f"{key}={value}" for key, value in best.best_params.items())
-        console.print(f"best of the study: {best.best_value:.4g} ({said})", soft_wrap=True, highlight=False)
+        text = f"best of the study: {best.best_value:.4g} ({said})"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
