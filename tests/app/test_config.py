@@ -1,6 +1,7 @@
 """Every yaml is a test by existing: it composes, and what it describes can be built."""
 
 import re
+import shutil
 from pathlib import Path
 from urllib.error import URLError
 
@@ -8,6 +9,7 @@ import pytest
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from tests.data import fakes
 
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.console.hints import hint
@@ -109,42 +111,38 @@ def test_the_paper_preset_has_the_papers_size():
     assert sum(p.numel() for p in translator.parameters()) == 26_815_488
 
 
-def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made():
-    here = compose_train("model=autoencoder")
-    assert recipe_key(here) == recipe_key(
-        compose_train("model=autoencoder", "paths.models=elsewhere", "data.num_workers=3")
-    )
-    celeba = compose_train("model=autoencoder", "data=celeba")
-    assert recipe_key(celeba) == recipe_key(compose_train("model=autoencoder", "data=celeba", "paths.data=there"))
-    own, other = (compose_train("model=autoencoder", "data=image_folder", f"data.root={root}") for root in "ab")
-    assert recipe_key(own) != recipe_key(other)
-    for change in (
-        "model.steps=7",
-        "encoder.width=16",
-        "seed=1",
-        "data.views=2",
-        "trainer.max_steps=5",
-        "optimizer.lr=1",
-        "callbacks=ema",
-    ):
-        assert recipe_key(here) != recipe_key(compose_train("model=autoencoder", change)), change
+def key(*overrides, model="autoencoder"):
+    config = compose_train(f"model={model}", "data.limit=40", *overrides)
+    return recipe_key(config, instantiate(config.data))
 
 
-def test_the_recipe_knows_the_data_set_of_versions_as_it_knows_others():
-    def key(*overrides):
-        return recipe_key(compose_train("model=autoencoder", "data=gray", "data@data.base=celeba", *overrides))
-
+def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made(tmp_path):
     here = key()
-    assert here == key("paths.data=there", "data.base.num_workers=3", "data.cache=none", "data.base.cache=ram")
-    assert here == key("data.base.attributes=[Male]", "data.keep=[]"), "an autoencoder reads no labels"
-    for change in (
-        "data.base.size=32",
-        "data.base.root=mine",
-        "data@data.base=cifar10",
-        "data=rotation",
-        "data.limit=9",
-    ):
+    assert here == key("paths.models=elsewhere", "data.num_workers=3", "trainer.devices=2")
+    for change in ("model.steps=7", "seed=1", "data.views=2", "trainer.max_steps=5", "optimizer.lr=1", "callbacks=ema"):
         assert here != key(change), change
+    weights = {}
+    for name, content in (("a.pth", b"1"), ("b.pth", b"1"), ("c.pth", b"2")):
+        (tmp_path / name).write_bytes(content)
+        weights[name] = key("encoder=torchvision/resnet18", f"encoder.network.weights={tmp_path / name}", model="head")
+    assert weights["a.pth"] == weights["b.pth"] != weights["c.pth"]
+
+
+def test_the_recipe_knows_images_and_labels_and_not_where_they_lie(tmp_path):
+    there, moved = fakes.write_celeba(tmp_path / "there"), tmp_path / "moved"
+    shutil.copytree(there, moved)
+    versions = ("data=gray", "data@data.base=celeba", "data.cache=none")
+    for data, own in ((("data=celeba",), "data."), (versions, "data.base.")):
+        of = (*data, f"paths.data={there}", f"{own}cache=none")
+        first = key(*of)
+        assert first == key(*of, f"paths.data={moved}", f"{own}cache=ram", f"{own}num_workers=1")
+        assert first == key(*of, f"{own}attributes=[Male]"), "an autoencoder reads no labels"
+        for change in ("data.limit=9", f"{own}size=32", *(("data=rotation",) if data == versions else ())):
+            assert first != key(*of, change), change
+        assert key(*of, model="classifier") != key(*of, f"{own}attributes=[Male]", model="classifier")
+    image = next(moved.rglob("000003.jpg"))
+    (moved / "celeba" / "img_align_celeba" / "000004.jpg").replace(image)
+    assert first != key(*of, f"paths.data={moved}")
 
 
 @pytest.mark.parametrize(

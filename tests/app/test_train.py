@@ -1,6 +1,7 @@
 """The command ``train``: what it leaves behind, what it reuses, what it refuses, and that stopping loses nothing."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,9 +13,11 @@ import time
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from iin_lightning.app import results
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.seeding import generator
 
 STORE = "paths.models=trained"  # its own, so that it is empty whichever tests were run before
 
@@ -286,6 +289,9 @@ BAD = {
         ["model=classifier", "encoder=autoencoder"],
         "choose encoder=classifier",
     ),
+    "a recipe of what comes first that is none": (["first_stage.recipe=xyz"], "There is no first_stage.recipe=xyz"),
+    "a recipe that trains no judge": (["judge.recipe=autoencoder"], "judge.recipe=autoencoder does not train"),
+    "a mistyped key of a recipe": (["+judge.model.stepz=3"], r"no judge.model.stepz; .*did you mean steps"),
     "a run folder that is none": (["resume=nowhere"], "nowhere is no run folder"),
     "a model folder that is none": (["first_stage.path=nowhere"], "nowhere is no model folder"),
 }
@@ -300,6 +306,41 @@ def test_bad_input_gets_a_sentence_before_any_training(command, tiny, workplace,
     assert "Training" not in process.stdout
     assert not (tmp_path / "models").exists()
     assert re.search(text, process.stderr.replace("\n", " ")), process.stderr
+
+
+def paint(folder, *classes, seed=0):
+    """Classes of bitmaps, all of which have one size in bytes."""
+    for name in classes:
+        for i in range(8):
+            pixels = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=generator("paint", seed, name, i))
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{i}.bmp")
+
+
+def test_networks_are_known_by_the_content_of_their_data(command, small, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    paint(first / "pics", "a", "b")
+    paint(second / "pics", "a", "b", seed=1)
+    shared = ("data=image_folder", "data.size=32", *small, "trainer=smoke", "trainer.accelerator=cpu", "model=sup")
+
+    def trained(folder, *arguments):
+        places = (f"paths.models={tmp_path}/models", f"hydra.run.dir={tmp_path}/runs/{time.time_ns()}")
+        return re.findall(r"Training the (\w+)", command(*shared, *arguments, *places, folder=folder).stdout)
+
+    both = ["encoder", "judge"]
+    assert trained(first, "data.root=pics") == both
+    assert trained(second, "data.root=pics") == both, "other images under the same name"
+    (first / "pics").rename(first / "moved")
+    assert trained(first, f"data.root={first}/moved", "data.cache=ram", "data.max_broken=0.1") == []
+    image = first / "moved" / "a" / "3.bmp"
+    status = image.stat()
+    image.write_bytes(image.read_bytes()[:-1] + b"!")
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert trained(first, "data.root=moved") == both, "one byte of an image"
+    (first / "moved" / "a").rename(first / "moved" / "aa")
+    assert trained(first, "data.root=moved")[-1] == "judge", "the name of a class"
+    paint(first / "moved", "c")
+    assert trained(first, "data.root=moved") == both, "another class"
 
 
 def test_resuming_keeps_the_groups(command, supervised):

@@ -120,21 +120,32 @@ def touch(paths):
     return paths
 
 
-def grow(paths):
-    status = paths[3].stat()
-    with paths[3].open("ab") as file:
-        file.write(b" ")
+def move(paths):
+    folder = paths[0].parent.rename(paths[0].parent.with_name("elsewhere"))
+    return tuple((folder / path.name).rename(folder / f"another {path.name}") for path in paths)
+
+
+def change_a_byte(paths):
+    status, content = paths[3].stat(), paths[3].read_bytes()
+    paths[3].write_bytes(content[:-1] + b" ")
     os.utime(paths[3], ns=(status.st_atime_ns, status.st_mtime_ns))
     return paths
 
 
-@pytest.mark.parametrize("change", [touch, grow, lambda paths: paths[1:] + paths[:1]])
-def test_what_changes_the_files_changes_the_cache(paths, tmp_path, monkeypatch, change):
-    disk(paths, tmp_path / "cache")
-    seen = decoded(monkeypatch)
-    disk(change(paths), tmp_path / "cache")
-    assert len(seen) == N
-    assert len(list((tmp_path / "cache").glob("*.pixels"))) == 2
+@pytest.mark.parametrize(
+    ("change", "other"), [(touch, 0), (move, 0), (change_a_byte, 1), (lambda paths: paths[1:] + paths[:1], 1)]
+)
+def test_the_bytes_of_files_name_the_cache_and_not_their_place_or_time(paths, tmp_path, monkeypatch, change, other):
+    how = {"memory": tmp_path / "contents"}
+    first = disk(paths, tmp_path / "cache", **how).content()
+    assert ram(paths, None).content() == ImageFiles(Listing(paths, LABELS), CONCEPTS, FRAMING, books(paths)).content()
+    with monkeypatch.context() as patch:
+        patch.setattr("iin_lightning.data.files._hash_of_file", None)  # not read again where nothing was touched
+        assert ram(paths, None, **how).content() == first
+    seen, paths = decoded(monkeypatch), change(paths)
+    assert (disk(paths, tmp_path / "cache", **how).content() != first) == other
+    assert len(seen) == other * N
+    assert len(list((tmp_path / "cache").glob("*.pixels"))) == 1 + other
 
 
 def test_another_framing_is_another_cache(paths, tmp_path):

@@ -18,6 +18,7 @@ from iin_lightning.app.console.groups import nested_choice
 from iin_lightning.app.console.hints import hint
 from iin_lightning.app.console.typed import from_home
 from iin_lightning.app.paths import conf_folder, register_resolvers
+from iin_lightning.app.runs import recipes
 from iin_lightning.app.secrets import refuse
 from iin_lightning.app.sentence import sentence
 from iin_lightning.app.streams import open_streams
@@ -63,6 +64,8 @@ def _run(guard: Guard, config_name: str) -> int:
         sys.argv[1:] = flags_first(sys.argv[1:])
         if help.is_asked():
             help.show(config_name)
+        elif config_name == "train" and recipes.is_asked():
+            recipes.show()
         else:
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guard)()
         if guard.error is not None:

@@ -47,7 +47,7 @@ class Subject:
         data: whose test split it is measured on.
         recipe: the run's own configuration; None for a bare model folder.
         cache: folder in which the posteriors of training images are kept, where a training has left them, too.
-        require: recipe, "judge", concept -> that classifier, from the store or trained now.
+        require: recipe, "judge", concept, data -> that classifier, from the store or trained now.
         paths: a user's own images, which are then shown instead of held-out ones.
     """
 
@@ -56,7 +56,7 @@ class Subject:
     data: DataModule
     recipe: DictConfig | None
     cache: Path
-    require: Callable[[DictConfig, str, str], nn.Module]
+    require: Callable[[DictConfig, str, str, DataModule], nn.Module]
     paths: tuple[Path, ...] = ()
 
     @property
@@ -257,7 +257,7 @@ class Subject:
         # W&B knows one run at a time, and this one may be in the middle of it.
         OmegaConf.set_struct(recipe, False)
         (recipe.get("logger") or {}).pop("wandb", None)
-        return self.require(recipe, "judge", concept).to(self.device).eval()
+        return self.require(recipe, "judge", concept, self.data).to(self.device).eval()
 
     def concepts(self) -> dict[str, Tensor]:
         """The values of the concepts that can be probed: classes (n,), colours (n, 3); identities are left out."""

@@ -4,9 +4,11 @@ Symbols: n images x of a data set; a change concept F with versions a, b, ... of
 image over all change concepts, the original included. The pairs (x, x_a), (x, x_b) and (x_a, x_b) differ in F only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from iin_lightning.data.base import ORIGIN, Source, Split, Subset
 from iin_lightning.data.caching import Cache, cache_folder, processes
@@ -169,8 +171,16 @@ class ChangedImages(DataModule):
             self._sources[split] = self.load(split)
         return self._sources[split]
 
+    def content(self, split: Split) -> tuple[str, Tensor]:
+        """A hash of a split's images and of what makes the versions, and their labels; no version is made."""
+        source = self._versions(split, lambda versions, _: versions)
+        return source.content(), source.labels
+
     def load(self, split: Split) -> VersionedImages:
         """Read a split of the data set, and make or find its versions."""
+        return self._versions(split, self._made)
+
+    def _versions(self, split: Split, made: Callable[[ChangedSource, str], Source]) -> VersionedImages:
         kept = self.kept
         self.base.trainer = self.trainer  # by which it knows whether it is one of several processes
         images = self.base.source(split)
@@ -188,7 +198,7 @@ class ChangedImages(DataModule):
                 )
         key = repr([[maker.description for maker in versions.values()] for versions in makers.values()])
         versions = {
-            concept: [self._made(maker, f"Changing {split} images: {name}") for name, maker in makers_of.items()]
+            concept: [made(maker, f"Changing {split} images: {name}") for name, maker in makers_of.items()]
             for concept, makers_of in makers.items()
         }
         return VersionedImages(images, kept, versions, key)

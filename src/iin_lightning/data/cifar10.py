@@ -128,6 +128,15 @@ class CIFAR10(FileModule):
             images, labels = images[part], labels[part]
         return ImageTensor(images, labels[:, None], self.concepts)
 
+    def content(self, split: Split) -> tuple[str, Tensor]:
+        """See ``DataModule``."""
+        place = self._find(self.download)
+        in_folders = place.is_dir() and not _has_batches(place)
+        if in_folders:
+            return super().content(split)
+        source = self.source(split)
+        return source.content(), source.labels
+
     def listing(self, split: Split) -> Listing:
         """The images of folders."""
         return self._records.listing(split)

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from iin_lightning.data.base import Source, Split
 from iin_lightning.data.caching import Cache, cache_folder, processes
-from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths
+from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths, content_key
 from iin_lightning.data.framing import Framing
 from iin_lightning.data.limit import choose
 from iin_lightning.data.module import DataModule
@@ -28,7 +30,8 @@ class FileModule(DataModule, ABC):
         antialias: average over all pixels when shrinking; see ``Framing``.
         pad: fill images up with white instead of cropping them.
         cache: where decoded images are kept: "ram", "disk" (a file that runs share), or "none" to decode at every draw.
-        cache_dir: folder of cache="disk", below which they lie in ``pixels/``.
+        cache_dir: folder of cache="disk", below which they lie in ``pixels/``. In its ``contents/`` is remembered what
+            the files hold, see ``content_key``; None: they are read whenever somebody asks.
         max_broken: how many images of a split may be broken, as a part of it in [0, 1); they are reported and skipped.
         num_workers: processes that load, and that fill a cache; None: one a core, up to 8, where images are decoded
             and none where they come from a cache.
@@ -54,6 +57,7 @@ class FileModule(DataModule, ABC):
         **loading: Any,
     ) -> None:
         self.folder = cache_folder(cache, cache_dir, "pixels", "decoded images")
+        self.memory = None if cache_dir is None else Path(cache_dir) / "contents"
         if not 0 <= max_broken < 1:
             raise ConfigError(f"max_broken={max_broken} must lie in [0, 1): it is a part of a split's images.")
         self.decoders, loaders = processes(cache, num_workers)
@@ -63,6 +67,7 @@ class FileModule(DataModule, ABC):
         self.cache: Cache = cache
         self.max_broken = max_broken
         self._broken: dict[Split, BrokenImages] = {}
+        self._contents: dict[Split, tuple[str, Tensor]] = {}
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -78,13 +83,21 @@ class FileModule(DataModule, ABC):
     def listing(self, split: Split) -> Listing:
         """The files of a split, under absolute paths, and their labels."""
 
+    def content(self, split: Split) -> tuple[str, Tensor]:
+        """A hash of the bytes of a split's files and of their framing, and their labels; nothing is decoded."""
+        if split not in self._contents:
+            listing, quiet = self._limited(split), self.ranks["rank"] > 0
+            key = content_key(PackedPaths(listing.paths), self.framing, self.memory, quiet=quiet)
+            self._contents[split] = key, listing.labels
+        return self._contents[split]
+
     def load(self, split: Split) -> Source:
         """List the files of a split, and decode them if they are cached."""
         listing = self._limited(split)
         broken = self._broken[split] = BrokenImages(split, PackedPaths(listing.paths), self.max_broken)
         if self.cache == "none":
-            return ImageFiles(listing, self.concepts, self.framing, broken)
-        how: dict[str, Any] = {"workers": self.decoders, "quiet": self.ranks["rank"] > 0}
+            return ImageFiles(listing, self.concepts, self.framing, broken, self.memory)
+        how: dict[str, Any] = {"memory": self.memory, "workers": self.decoders, "quiet": self.ranks["rank"] > 0}
         if self.folder is None:
             return into_memory(listing, self.concepts, self.framing, broken, **how)
         alone = self.ranks["world_size"] == 1

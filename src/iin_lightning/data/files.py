@@ -3,8 +3,10 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +15,17 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Source
+from iin_lightning.data.disk import write_whole
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import render
 from iin_lightning.errors import IINError
+from iin_lightning.progress import track
 from iin_lightning.seeding import Noise
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # raises with every change of what a framing means
+READERS = 8  # files that are read at a time, which hides how long a disk takes to find each
 NAMED_FILES = 3  # how many broken files an error names
 
 
@@ -72,17 +77,55 @@ class PackedPaths:
         return os.fsdecode(self._paths[item])
 
 
-def content_key(paths: PackedPaths, framing: Framing) -> str:
-    """A hash of which files there are, in this order, of which size and time of change, and how they are framed."""
-    key = sha256(repr((FORMAT, asdict(framing))).encode())
+def content_key(paths: PackedPaths, framing: Framing, memory: Path | None = None, *, quiet: bool = False) -> str:
+    """A hash of the bytes of files, in this order, and of how they are framed; names and places are no part of it.
+
+    Args:
+        paths: the files.
+        framing: what is kept of an image.
+        memory: folder that remembers what files of these places, sizes and times of change hold, so that not every
+            command reads them all; None: they are read.
+        quiet: show no progress bar.
+    """
+    seen = sha256()
     for item in range(len(paths)):
-        path = paths[item]
-        try:
-            status = os.stat(path)
-            key.update(repr((path, status.st_size, status.st_mtime_ns)).encode())
-        except OSError:  # such a file is a broken image
-            key.update(repr((path, None)).encode())
-    return key.hexdigest()[:32]
+        with suppress(OSError):  # such a file is a broken image
+            status = os.stat(paths[item])
+            # A copy may keep the time at which its content changed, but not the one at which it came here.
+            seen.update(repr((item, paths[item], status.st_size, status.st_mtime_ns, status.st_ctime_ns)).encode())
+    note = None if memory is None else memory / seen.hexdigest()[:32]
+    content = _read_note(note)
+    if content is None:
+        content = _hash_of_bytes(paths, quiet)
+        if note is not None:
+            with suppress(OSError):  # a folder that cannot be written remembers nothing
+                note.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(note, content.encode())
+    return sha256(repr((FORMAT, asdict(framing), content)).encode()).hexdigest()[:32]
+
+
+def _read_note(note: Path | None) -> str | None:
+    with suppress(OSError, ValueError):
+        if note is not None and len(bytes.fromhex(content := note.read_text(encoding="utf-8"))) == sha256().digest_size:
+            return content
+    return None
+
+
+def _hash_of_bytes(paths: PackedPaths, quiet: bool) -> str:
+    total = sha256()
+    with ThreadPool(READERS) as pool:
+        hashes = pool.imap(_hash_of_file, (paths[item] for item in range(len(paths))), chunksize=16)
+        for each in track(hashes, "Reading images, to know them again", len(paths), quiet=quiet):
+            total.update(each)
+    return total.hexdigest()
+
+
+def _hash_of_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file_digest(file, "sha256").digest()
+    except OSError:
+        return bytes(sha256().digest_size)
 
 
 class BrokenImages:
@@ -136,14 +179,23 @@ class ImageFiles(Source):
         concepts: the K names of the columns of the labels.
         framing: what is kept of an image.
         broken: of these files; keeps account of those that cannot be read.
+        memory: see ``content_key``.
     """
 
-    def __init__(self, listing: Listing, concepts: tuple[str, ...], framing: Framing, broken: BrokenImages) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        concepts: tuple[str, ...],
+        framing: Framing,
+        broken: BrokenImages,
+        memory: Path | None = None,
+    ) -> None:
         self.paths = broken.paths
         self.labels = listing.labels
         self.concepts = concepts
         self.framing = framing
         self.broken = broken
+        self.memory = memory
         self._stand_ins: dict[int, int] = {}
 
     def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
@@ -159,8 +211,8 @@ class ImageFiles(Source):
         return self.labels[[self._stand_ins.get(item, item) for item in indices.tolist()]]
 
     def content(self) -> str:
-        """A hash of the files' paths, sizes and times of change, and of the framing."""
-        return content_key(self.paths, self.framing)
+        """A hash of the files' bytes, and of the framing."""
+        return content_key(self.paths, self.framing, self.memory)
 
     def _pixels(self, item: int) -> Tensor:
         pixels = self._read(self._stand_ins.get(item, item))

@@ -14,6 +14,7 @@ class ImageTensor(Source):
         images: uint8 (n, C, H, W).
         labels: long (n, K).
         concepts: the K names of the columns of ``labels``.
+        key: what ``content`` says; None: a hash of the pixels.
 
     Example:
         >>> black = torch.zeros(5, 1, 4, 4, dtype=torch.uint8)
@@ -22,18 +23,19 @@ class ImageTensor(Source):
         torch.Size([2, 1, 4, 4])
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, concepts: tuple[str, ...]) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, concepts: tuple[str, ...], key: str | None = None) -> None:
         self.images = images
         self.labels = labels
         self.concepts = concepts
+        self.key = key
 
     def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
         """Images (B, C, H, W) in [-1, 1], dequantised by the noise if there is any."""
         return render(self.images.index_select(0, indices), noise)  # many times faster than images[indices]
 
     def content(self) -> str:
-        """A hash of the pixels."""
-        return digest(self.images)
+        """A hash of the pixels, or of the files that they come from."""
+        return digest(self.images) if self.key is None else self.key
 
 
 def render(pixels: Tensor, noise: Noise | None) -> Tensor:

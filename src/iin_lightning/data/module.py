@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, Split, Subset
+from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, Split, Subset, digest
 from iin_lightning.data.limit import choose
 from iin_lightning.data.order import StepSampler
 from iin_lightning.data.stream import FixedSingles, Singles
@@ -185,6 +187,24 @@ class DataModule(StreamModule, ABC):
                 source = Subset(source, choose(source.labels, self.limit, FIXED, self.limit_by))
             self._sources[split] = source
         return self._sources[split]
+
+    def fingerprint(self, split: Split, concept: str | None = None) -> str:
+        """A hash of a split's images in their order, wherever they lie and however they are kept.
+
+        Args:
+            split: which.
+            concept: whose labels, and names of classes, are part of it, too.
+        """
+        content, labels = self.content(split)
+        if concept is not None:
+            column = labels[:, self.concepts.index(concept)]
+            content = f"{content} {digest(column)} {list(self.classes.get(concept, ()))}"
+        return sha256(content.encode()).hexdigest()
+
+    def content(self, split: Split) -> tuple[str, Tensor]:
+        """A hash of what a split's images are made of, and their labels (n, K)."""
+        source = self.source(split)
+        return source.content(), source.labels
 
     @property
     def limit_by(self) -> int | None:

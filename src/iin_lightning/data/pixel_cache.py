@@ -51,12 +51,8 @@ class MappedImages(ImageTensor):
         if path.stat().st_size != prod(shape):
             raise DataNotFoundError(f"{path} was made again by another job, from other images: start this one again.")
         pixels = torch.from_file(str(path), shared=False, size=prod(shape), dtype=torch.uint8)
-        super().__init__(pixels.view(shape), labels, concepts)
+        super().__init__(pixels.view(shape), labels, concepts, path.stem)  # a hash of the files names that of pixels
         self.path = path
-
-    def content(self) -> str:
-        """A hash of the files that were decoded, which names the file of pixels."""
-        return self.path.stem
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MappedImages, (self.path, tuple(self.images.shape), self.labels, self.concepts)
@@ -68,6 +64,7 @@ def into_memory(
     framing: Framing,
     broken: BrokenImages,
     *,
+    memory: Path | None = None,
     workers: int = 0,
     quiet: bool = False,
 ) -> ImageTensor:
@@ -78,6 +75,7 @@ def into_memory(
         concepts: the K names of the columns of the labels.
         framing: what is kept of an image.
         broken: of these files; keeps account of those that cannot be read.
+        memory: see ``content_key``.
         workers: processes that decode; 0 decodes in this one.
         quiet: show no progress bar.
 
@@ -91,7 +89,8 @@ def into_memory(
         images[n : n + len(pixels)] = pixels
         n += len(pixels)
         reasons |= failures
-    return ImageTensor(images[:n], _without(listing.labels, reasons), concepts)
+    key = content_key(broken.paths, framing, memory, quiet=quiet)
+    return ImageTensor(images[:n], _without(listing.labels, reasons), concepts, key)
 
 
 def onto_disk(
@@ -101,18 +100,19 @@ def onto_disk(
     broken: BrokenImages,
     folder: Path,
     *,
+    memory: Path | None = None,
     workers: int = 0,
     quiet: bool = False,
     mend: bool = True,
 ) -> MappedImages:
     """Decode all images of a split into a file, or find the file that holds them; broken ones are left out.
 
-    The file is named after a hash of the framing and of all paths, sizes and times of change: a file that is added,
-    removed or touched makes another one. Beside it lies a record in JSON, which is written last, so that pixels
-    without a record are half-written; before a file is used, its length and the bytes of 64 images that are spread
-    over it are compared with the record, and if they differ it is made again. A change of a few other bytes would
-    go unnoticed. It is made again, too, if an image that was broken can be read now, as after a failure of a network
-    drive. Parallel jobs wait for the one that decodes.
+    The file is named after a hash of the framing and of the bytes of all images: one that is added, removed or changed
+    makes another one, and it is found again wherever the images lie. Beside it lies a record in JSON, which is written
+    last, so that pixels without a record are half-written; before a file is used, its length and the bytes of 64 images
+    that are spread over it are compared with the record, and if they differ it is made again. A change of a few other
+    bytes would go unnoticed. It is made again, too, if an image that was broken can be read now, as after a failure of
+    a network drive. Parallel jobs wait for the one that decodes.
 
     Args:
         listing: the files, and their labels (n, K), which are not kept in the file.
@@ -120,6 +120,7 @@ def onto_disk(
         framing: what is kept of an image.
         broken: of these files; keeps account of those that cannot be read.
         folder: where the file is kept; made if it is absent.
+        memory: see ``content_key``.
         workers: processes that decode; 0 decodes in this one.
         quiet: show no progress bar.
         mend: see whether broken images can be read now. Processes of one training must not, since one may succeed
@@ -129,7 +130,7 @@ def onto_disk(
         BrokenImagesError: more images are broken than may be.
         ConfigError: there is not enough space.
     """
-    path = folder / f"{content_key(broken.paths, framing)}.pixels"
+    path = folder / f"{content_key(broken.paths, framing, memory, quiet=quiet)}.pixels"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         record = _read_record(path)

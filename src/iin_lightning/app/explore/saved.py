@@ -106,7 +106,7 @@ def from_json(text: str | bytes, models: Models, model: str | None = None) -> Lo
 def held_out(explored: Explored) -> str:
     """16 hexadecimal digits that change with the held-out images of a model, and not with the folder they lie in.
 
-    Not ``data.latents.fingerprint``, which is one of files: their paths and times are others on another machine.
+    Not ``data.latents.fingerprint``, which reads all of them.
     """
     items = torch.linspace(0, len(explored) - 1, min(PROBES, len(explored))).long()
     seen = digest(explored.source.labels.cpu(), to_pixels(explored.images(items.tolist())))

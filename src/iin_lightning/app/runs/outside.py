@@ -14,7 +14,6 @@ from torch import Tensor
 from iin_lightning import serialization
 from iin_lightning.app.runs.build import build_encoder
 from iin_lightning.app.runs.store import ModelStore
-from iin_lightning.data.latents import fingerprint
 from iin_lightning.data.module import DataModule
 from iin_lightning.encoders.reductions import PCA
 from iin_lightning.encoders.split import Split
@@ -46,7 +45,7 @@ def trained_outside(config: DictConfig, data: DataModule) -> Split:
 
 def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
     source = data.source("train")
-    made_of = (serialization.fingerprint(encoder), fingerprint(source), config.seed)
+    made_of = (serialization.fingerprint(encoder), data.fingerprint("train"), config.seed)
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     folder = Path(config.paths.models) / f"{type(data).__name__.lower()}-pca-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)

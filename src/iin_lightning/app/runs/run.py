@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from iin_lightning import serialization
 from iin_lightning.app import results
-from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.learned import known, learned, warn
 from iin_lightning.app.loggers import build_loggers, finish, log_outcome
 from iin_lightning.app.paths import last_checkpoint
@@ -24,6 +23,7 @@ from iin_lightning.app.runs.beyond import beyond, questions
 from iin_lightning.app.runs.build import be_deterministic, build_trainer, check_trainer
 from iin_lightning.app.runs.checks import check_numbers
 from iin_lightning.app.runs.outside import trained_outside
+from iin_lightning.app.runs.recipes import WISHES, recipe
 from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
 from iin_lightning.app.runs.stages import Stage, build_stage
 from iin_lightning.app.runs.store import ModelStore
@@ -37,9 +37,6 @@ from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import paired
 from iin_lightning.plots.style import save
-
-# What a network that is trained for this run takes over from it. Its recipe is its own.
-SHARED = ("data", "trainer", "logger", "callbacks", "paths", "deterministic", "checkpoint", "on_nan")
 
 # Networks that a later run may need: they go into the model store.
 PUBLISHED = ("autoencode", "classify", "head")
@@ -59,9 +56,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     """
     started = time.monotonic()
     quiet()
-    for where in ("model", "first_stage.model", "judge.model"):
-        check_numbers(OmegaConf.select(config, where) or {}, where)
-    check_trainer(config.trainer)
+    _check(config, origin)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         name = CONFIG if origin is config else CONFIG_RESUMED
@@ -79,6 +74,9 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
 
     asked = questions(config, data, required)
     stage = build_stage(config, data, required)
+    store = ModelStore(Path(config.paths.models))
+    # Known before it is trained: images may come and go meanwhile.
+    places = [store.folder(each, data) for each in (origin, config) if config.model.stage in PUBLISHED]
     loggers, failed = build_loggers(config, folder), True
     try:
         trainer, images = _trainer(config, folder, stage, loggers, data)
@@ -109,10 +107,9 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
             results.show(outcome, folder)
             warn(known(learned(outcome, outcome.get("factors", ()))), folder)
             log_outcome(loggers, outcome, folder)
-            store = ModelStore(Path(config.paths.models))
             # A model that was resumed with other values is that of no recipe.
-            if config.model.stage in PUBLISHED and store.folder(config) == store.folder(origin):
-                store.publish(folder, store.folder(config))
+            if len(set(places)) == 1 and config.data == origin.data:
+                store.publish(folder, places[0])
         trainer.strategy.barrier("results")
         if asked:
             network = load_model(folder / "model").to(trainer.strategy.root_device)
@@ -123,6 +120,15 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
         return outcome
     finally:
         finish(loggers, failed)
+
+
+def _check(config: DictConfig, origin: DictConfig) -> None:
+    """Find mistakes of a recipe, and of those that it needs, before anything is trained."""
+    check_numbers(config.model, "model")
+    for role, key in WISHES.items():
+        if (needed := recipe(origin, role)) is not None:
+            check_numbers(needed.model, f"{key}.model")
+    check_trainer(config.trainer)
 
 
 def _check_finite(task: nn.Module) -> None:
@@ -191,34 +197,22 @@ def require(config: DictConfig, role: str, concept: str | None = None, data: Dat
     Raises:
         ConfigError: the configuration says of no way to get it.
     """
-    wish = OmegaConf.to_container(config.first_stage if role == "encoder" else config.judge)
-    assert isinstance(wish, dict)
-    path, recipe = wish.pop("path", None), wish.pop("recipe", None)
+    path = config[WISHES[role]].get("path")
     if path is not None:
         model = load_model(Path(path))
         return model.encoder if isinstance(model, Interpreter) else model
-    if recipe is None and role == "encoder":
+    needed = recipe(config, role, concept)
+    if needed is None and role == "encoder":
         return trained_outside(config, instantiate(config.data) if data is None else data)
-    if recipe is None:
+    if needed is None:
         raise ConfigError(
             "This run needs a trained judge, but says neither how to train it (judge.recipe) nor where it lies "
             "(judge.path=<model folder>)."
         )
-    needed = compose_train(f"model={recipe}")
-    for key in SHARED:
-        needed[key] = config[key]
-    # So is an average of its weights.
-    needed.callbacks = {name: value for name, value in config.callbacks.items() if name != "ema"}
-    needed.data.batch_size = "${model.batch_size}"  # by its own recipe, whatever this run asks for
-    if role == "encoder":
-        needed.encoder = config.encoder
-        needed.first_stage = {"recipe": None, "path": None}  # what comes first needs nothing before it
-    else:
-        needed.model.concept = concept
-    needed.seed, needed.name = config.seed, "/".join(filter(None, (config.name, role, concept)))
-    needed.merge_with(wish)  # a key that does not exist is an error here
+    if data is None or "data" in config[WISHES[role]]:
+        data = instantiate(needed.data)
     store = ModelStore(Path(config.paths.models))
-    folder = store.folder(needed)
+    folder = store.folder(needed, data)
 
     def train(place: Path) -> None:
         if is_main_process():

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.app.ranks import is_main_process, job_name
+from iin_lightning.app.runs.build import class_concept
+from iin_lightning.data.base import Split
+from iin_lightning.data.module import DataModule
 from iin_lightning.serialization import STRUCTURE
 
-# What a model depends on. Paths, loggers and workers change where it is made, not what it is.
-INGREDIENTS = ("data", "model", "encoder", "optimizer", "scheduler", "seed")
+# What a model depends on, besides its data. Paths, loggers and workers change where it is made, not what it is.
+INGREDIENTS = ("model", "encoder", "optimizer", "scheduler", "seed")
 TRAINER_INGREDIENTS = (
     "max_steps",
     "max_epochs",
@@ -28,36 +31,46 @@ TRAINER_INGREDIENTS = (
     "limit_train_batches",
     "deterministic",
 )
-ELSEWHERE = ("num_workers", "download", "eval_batch_size", "cache", "cache_dir", "max_broken")
-LABELS = ("attributes", "concept", "keep")
+SPLITS: tuple[Split, ...] = ("train", "val")
+"""What a model is made of: training images, and those of validation, which tell the best weights."""
 
 POLL = 0.2  # seconds
 
 
-def recipe_key(config: DictConfig) -> str:
-    """12 hexadecimal digits that change with anything that the trained model depends on."""
-    recipe: dict[str, Any] = {}
-    for name in INGREDIENTS:
-        value = OmegaConf.select(config, name)
-        recipe[name] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    # An autoencoder reads no labels.
-    without = (*ELSEWHERE, *LABELS) if config.model.stage == "autoencode" else ELSEWHERE
-    recipe["data"] = _which_data(recipe["data"], without, config.paths.data)
-    if (average := OmegaConf.select(config, "callbacks.ema")) is not None:
-        recipe["ema"] = OmegaConf.to_container(average, resolve=True)
+def recipe_key(config: DictConfig, data: DataModule) -> str:
+    """12 hexadecimal digits that change with anything that the trained model depends on.
+
+    Files of weights are known by their bytes and data by their images, wherever they lie; where labels are learned,
+    these and the names of their classes count, too.
+
+    Args:
+        config: the recipe.
+        data: what its ``data`` say.
+
+    Raises:
+        ConfigError: a classifier's data have no classes.
+    """
+    recipe: dict[str, Any] = {name: _content(OmegaConf.select(config, name)) for name in INGREDIENTS}
+    concept = None if config.model.stage == "autoencode" else class_concept(config, data)
+    recipe["data"] = [data.fingerprint(split, concept) for split in SPLITS]
+    recipe["drawn"] = [config.data.get("batch_size"), config.data.get("seed")]
+    recipe["ema"] = _content(OmegaConf.select(config, "callbacks.ema"))
     recipe["trainer"] = {k: OmegaConf.select(config.trainer, k) for k in TRAINER_INGREDIENTS}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _which_data(data: dict[str, Any], without: Sequence[str], root: str) -> dict[str, Any]:
-    """What says which data they are, and of which data set they are versions.
-
-    A data set of a name is the same one wherever it lies; a folder of one's own is known by its path alone.
-    """
-    which = {k: v for k, v in data.items() if k not in without and (k, v) != ("root", root)}
-    if "base" in which:
-        which["base"] = _which_data(which["base"], (*without, "batch_size"), root)
-    return which
+def _content(value: Any) -> Any:
+    """A value with the bytes of each file that it names in place of the path."""
+    if OmegaConf.is_config(value):
+        value = OmegaConf.to_container(value, resolve=True)
+    if isinstance(value, dict):
+        return {key: _content(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_content(entry) for entry in value]
+    if isinstance(value, str) and (path := Path(value).expanduser()).is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return value
 
 
 class ModelStore:
@@ -70,10 +83,9 @@ class ModelStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def folder(self, config: DictConfig) -> Path:
-        """Where the model of a recipe lies, or will lie."""
-        data = config.data._target_.rpartition(".")[2].lower()
-        return self.root / f"{data}-{config.model.stage}-{recipe_key(config)}"
+    def folder(self, config: DictConfig, data: DataModule) -> Path:
+        """Where the model of a recipe lies, or will lie; see ``recipe_key``."""
+        return self.root / f"{type(data).__name__.lower()}-{config.model.stage}-{recipe_key(config, data)}"
 
     @staticmethod
     def is_complete(folder: Path) -> bool:
