@@ -1,6 +1,7 @@
 """Laws of the interpreter: edits change what they say and nothing else, and it survives being stored."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 
 from iin_lightning.analysis.edit import swap_grid
 from iin_lightning.encoders import Autoencoder, Classifier
-from iin_lightning.errors import CheckpointError, FactorError, ShapeError
+from iin_lightning.errors import CheckpointError, FactorError, RangeError, ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
@@ -140,3 +141,46 @@ def test_damaged_and_foreign_folders_are_refused(interpreter, tmp_path):
     (tmp_path / "model.json").write_text(json.dumps(structure))
     with pytest.raises(CheckpointError, match=r"names subprocess:check_output.*serialization\.trust\('subprocess'\)"):
         Interpreter.from_pretrained(tmp_path)
+
+
+OUT_OF_RANGE = {
+    "an array": (lambda x: x.numpy(), r"must be a torch.Tensor .* not numpy.ndarray: torch.from_numpy"),
+    "one image": (lambda x: x[0], r"must be a batch .* x\[None\]"),
+    "bytes": (lambda x: (127.5 * (x + 1)).byte(), r"not torch.uint8: give x / 127.5 - 1"),
+    "0...255": (lambda x: 127.5 * (x + 1), r"not from \S+ to 25\d\.?\d*: give x / 127.5 - 1"),
+    "normalised otherwise": (lambda x: x / 0.25, "undo other normalisation"),
+    "NaN": (lambda x: x * torch.nan, "not from nan"),
+}
+
+
+@pytest.mark.parametrize("case", OUT_OF_RANGE)
+def test_what_is_no_batch_of_images_is_refused(interpreter, images, case):
+    change, text = OUT_OF_RANGE[case]
+    for ask in (interpreter.encode, interpreter.factors_of, interpreter.log_prob, interpreter.reconstruct):
+        with pytest.raises(RangeError, match=text):
+            ask(change(images[0]))
+    with pytest.raises(RangeError, match=text):
+        interpreter.swap(images[0], change(images[1]), ["digit"])
+
+
+def test_images_that_may_lie_between_0_and_1_are_said(interpreter, images):
+    with pytest.warns(UserWarning, match="Give 2 . x - 1 if these lie in"):
+        interpreter.encode((images[0] + 1) / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        interpreter.encode(images[0])
+        interpreter.encode((images[0, :1] + 1) / 2)  # one light image is not unlikely
+        interpreter.encode(images[0] * 1.01)  # as resizing leaves it
+
+
+def test_one_name_needs_no_list(interpreter, images):
+    assert torch.equal(interpreter.swap(*images, "digit"), interpreter.swap(*images, ["digit"]))
+    assert interpreter.factors.mask("digit").tolist() == [False, True, False]
+    with pytest.raises(FactorError, match="no factor 'digits'"):
+        interpreter.swap(*images, "digits")
+
+
+def test_the_folder_of_a_run_is_that_of_its_model(interpreter, images, tmp_path):
+    interpreter.save_pretrained(tmp_path / "model")
+    restored = Interpreter.from_pretrained(tmp_path)
+    assert torch.equal(restored.encode(images[0]), interpreter.encode(images[0]))

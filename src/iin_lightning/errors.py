@@ -34,6 +34,10 @@ class DataNotFoundError(IINError, FileNotFoundError):
     """A data set does not lie where it was looked for."""
 
 
+class RangeError(IINError, ValueError):
+    """What is given as images is no batch of floating-point numbers in [-1, 1]."""
+
+
 class CheckpointError(IINError, ValueError):
     """A checkpoint or model folder does not belong to what it is loaded into."""
 

@@ -122,9 +122,9 @@ class Factors(Mapping[str, int]):
                 raise ShapeError(f"Factor {name!r} has {self[name]} dimensions, its part {part.shape[-1]}.")
         return torch.cat([parts[name] for name in self.names], dim=-1)
 
-    def mask(self, names: Iterable[str]) -> Tensor:
-        """A bool mask (K+1,) that is true for the named factors."""
-        chosen = {self.index(name) for name in names}
+    def mask(self, names: str | Iterable[str]) -> Tensor:
+        """A bool mask (K+1,) that is true for the named factors, or for one."""
+        chosen = {self.index(name) for name in ([names] if isinstance(names, str) else names)}
         return torch.tensor([k in chosen for k in range(len(self))])
 
     def expand(self, mask: Tensor) -> Tensor:

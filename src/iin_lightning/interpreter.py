@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning import serialization
+from iin_lightning.data.transforms import check_images
 from iin_lightning.encoders.attach import Attached, attach_latents
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.frozen import Frozen
@@ -76,7 +77,12 @@ class Interpreter(nn.Module):
         return next((t.device for t in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images (B,C,H,W) in [-1,1] to latents z (B,N): the mean of E's distribution."""
+        """Images (B,C,H,W) in [-1,1] to latents z (B,N): the mean of E's distribution.
+
+        Raises:
+            RangeError: images are no tensor, no batch, no floating-point numbers, or in another range.
+        """
+        check_images(x)
         return self.encoder.encode(x.to(self.device)).mean
 
     def decode(self, z: Tensor) -> Tensor:
@@ -118,18 +124,17 @@ class Interpreter(nn.Module):
         return self.resume(self.replace(self.encode(x), parts), self.complement(x))
 
     @torch.no_grad()
-    def swap(self, target: Tensor, source: Tensor, names: Iterable[str]) -> Tensor:
+    def swap(self, target: Tensor, source: Tensor, names: str | Iterable[str]) -> Tensor:
         """Images of the targets with the named factors of the sources (Figs. 2, 5, 6), pair by pair.
 
         Args:
             target: (B,C,H,W) images that keep all other factors.
             source: (B,C,H,W) images that give the named factors.
-            names: factors to take over; none gives the target's reconstruction, all the source's.
+            names: factors to take over, or one; none gives the target's reconstruction, all the source's.
         """
+        chosen = self.factors.mask(names).tolist()
         parts = self.factors_of(source)
-        for name in (names := list(names)):
-            self.factors[name]
-        return self.edit(target, {name: parts[name] for name in names})
+        return self.edit(target, {name: parts[name] for name, taken in zip(self.factors, chosen) if taken})
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -239,11 +244,15 @@ class Interpreter(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> "Interpreter":
         """Read the interpreter that ``save_pretrained`` wrote.
 
+        Args:
+            folder: of the model, or of the run that made it.
+
         Raises:
             CheckpointError: the folder holds no interpreter, or a damaged one.
         """
-        structure = serialization.read_structure(Path(folder))
-        source = str(Path(folder) / serialization.STRUCTURE)
+        folder = serialization.model_folder(Path(folder))
+        structure = serialization.read_structure(folder)
+        source = str(folder / serialization.STRUCTURE)
         if "parts" not in structure:
             raise CheckpointError(f"{folder} holds no interpreter; a single network is read by serialization.load.")
         parts: dict[str, Any] = {
@@ -253,7 +262,7 @@ class Interpreter(nn.Module):
             interpreter = cls(factors=Factors(structure["factors"], structure["latent_dim"]), **parts)
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{source} lacks {error}, or it is damaged. Copy the folder again.") from error
-        serialization.load_weights(interpreter, Path(folder))
+        serialization.load_weights(interpreter, folder)
         return interpreter.eval()
 
     def extra_repr(self) -> str:

@@ -161,6 +161,11 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def model_folder(folder: Path) -> Path:
+    """Where the model of a run folder lies, or the folder itself if it is one."""
+    return folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
+
+
 def read_structure(folder: Path) -> dict[str, Any]:
     """What ``model.json`` of a model folder says.
 
@@ -206,17 +211,18 @@ def load_weights(module: nn.Module, folder: Path) -> None:
 
 
 def load(folder: Path) -> nn.Module:
-    """Build the single network of a model folder and load its weights.
+    """Build the single network of a model folder, or of the run that made it, and load its weights.
 
     Raises:
         CheckpointError: see ``read_structure``, ``build`` and ``load_weights``; or it holds no single network.
     """
-    structure = read_structure(Path(folder))
+    folder = model_folder(Path(folder))
+    structure = read_structure(folder)
     if "network" not in structure:
         raise CheckpointError(
             f"{folder} holds no single network; an interpreter is loaded by Interpreter.from_pretrained."
         )
-    module = build(structure["network"], str(Path(folder) / STRUCTURE))
+    module = build(structure["network"], str(folder / STRUCTURE))
     load_weights(module, folder)
     return module.eval()
 

@@ -6,12 +6,14 @@ import re
 import pytest
 import torch
 from hydra.utils import instantiate
+from tests.data import fakes
+from tests.encoders.networks import Small
 
 from iin_lightning import serialization
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder
 from iin_lightning.app.runs.build import build_factors
-from iin_lightning.app.runs.checks import check_encoder
+from iin_lightning.app.runs.checks import check_encoder, input_warnings, latent_warnings, warn
 from iin_lightning.app.runs.outside import trained_outside
 from iin_lightning.encoders import Split
 from iin_lightning.errors import ConfigError, IINError
@@ -110,6 +112,73 @@ def test_a_network_that_z_alone_cannot_draw_with_is_refused_before_anything_is_t
     with pytest.raises(ConfigError, match="more than this layer"):
         check_encoder(Split(Skips(), "inner", image_size=8, output="image"), images)
     check_encoder(Split(torch.nn.Sequential(Skips(), torch.nn.Tanh()), "0", image_size=8, output="image"), images)
+
+
+UNTRAINED = {
+    "a module without weights": (
+        ["encoder=module", USER],
+        "its constructor gives it.*encoder.network.weights=<file>$",
+    ),
+    "random ones": (
+        ["encoder=torchvision/squeezenet1_0", "encoder.network.weights=null"],
+        "random weights: name trained ones.*, or default",
+    ),
+    "a last layer": (
+        ["encoder=module", USER, "encoder.network.weights={weights}", "encoder.network.n_classes=data"],
+        "The last layer for 10 classes is fresh.*first_stage.recipe=head",
+    ),
+    "nothing": (["encoder=module", USER, "encoder.network.weights={weights}"], None),
+    "what is trained now": (
+        ["encoder=module", USER, "encoder.network.weights={weights}", "encoder.network.n_classes=data", "model=head"],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNTRAINED)
+def test_random_weights_are_said(tmp_path, caplog, case):
+    arguments, text = UNTRAINED[case]
+    weights = tmp_path / "weights.pt"
+    torch.save(Small(classes=7).state_dict(), weights)
+    warn.cache_clear()
+    config = compose_train("data=color_mnist_mini", *(one.format(weights=weights) for one in arguments))
+    trained_outside(config, instantiate(config.data))
+    assert len(caplog.messages) == (text is not None)
+    assert text is None or re.search(text, caplog.messages[0].rstrip(".")), caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("side", "arguments", "text"),
+    [
+        (128, ["encoder.size=96"], r"reads images of 96 .* files have 128, .* shrunk to 64.*: say data.size=96\.$"),
+        (128, ["encoder.size=96", "data=gray", "data.base=image_folder"], r"say data\.base\.size=96\.$"),
+        (128, ["encoder.size=96", "data.size=96"], None),
+        (128, ["encoder.size=64"], None),
+        (64, ["encoder.size=96"], None),
+        (128, ["encoder.size=96", "data=color_mnist_mini"], None),
+    ],
+)
+def test_images_that_are_shrunk_before_a_network_blows_them_up_are_said(tmp_path, side, arguments, text):
+    for name in ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png"):
+        fakes.write_image(tmp_path / name, side, side)
+    arguments = ["data=image_folder", "encoder=module", USER, *arguments]
+    chosen = [one for one in arguments if one.startswith("data=")][-1]
+    root = {"data=gray": "data.base.root", "data=image_folder": "data.root"}.get(chosen)
+    rooted = [f"{root}={tmp_path}"] if root else []
+    config = compose_train(*(one for one in arguments if not one.startswith("data=")), chosen, *rooted)
+    data = instantiate(config.data)
+    said = input_warnings(config, trained_outside(config, data), data)
+    assert len(said) == (text is not None)
+    assert text is None or re.search(text, said[0]), said
+
+
+def test_latents_behind_a_relu_are_said():
+    z = torch.randn(24, 8, generator=torch.Generator().manual_seed(0))
+    assert re.search(
+        r"^5\d% of the latents are exactly 0.*encoder.layer=.*model.latent_noise", *latent_warnings(z.relu(), 0.0)
+    )
+    assert not latent_warnings(z, 0.0)
+    assert not latent_warnings(z.relu(), 0.6)
 
 
 def test_an_encoder_that_must_be_trained_still_says_so():

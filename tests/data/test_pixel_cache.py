@@ -240,7 +240,7 @@ def test_the_record_says_what_a_person_wants_to_know(paths, tmp_path):
     pixels = disk(paths, tmp_path / "cache").path
     record = json.loads(pixels.with_suffix(".json").read_text())
     assert record["shape"] == [N - 1, 3, 4, 4]
-    assert record["framing"] == {"size": 4, "crop": None, "antialias": True, "pad": False}
+    assert record["framing"] == {"size": 4, "crop": None, "antialias": True, "pad": False, "window": None}
     assert record["first file"] == str(paths[0])
     assert list(record["broken"]) == ["2"]
     assert pixels.stat().st_size == (N - 1) * 3 * 4 * 4

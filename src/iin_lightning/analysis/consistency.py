@@ -49,7 +49,8 @@ def swap_errors(interpreter: Interpreter, target: Tensor, source: Tensor, name: 
     asked = factors.merge(parts)
 
     def look_again(z_tilde: Tensor) -> Tensor:
-        return interpreter.translate(interpreter.encode(interpreter.decode(interpreter.untranslate(z_tilde))))
+        images = interpreter.decode(interpreter.untranslate(z_tilde))
+        return interpreter.translate(interpreter.encoder.encode(images).mean)
 
     seen = in_chunks(look_again, asked)
     errors, distances = factors.split(seen - asked), factors.split(target - source)

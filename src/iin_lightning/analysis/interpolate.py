@@ -225,7 +225,7 @@ def _measure(interpreter: Interpreter, path: Tensor, unit: float, classify: Clas
     points = {"log_likelihood": logdet / z.shape[1] - 0.5 * z_tilde.square().mean(1) - constant}
     outputs = interpreter.decode(z)
     if interpreter.encoder.output == "image":
-        back = interpreter.encode(outputs)
+        back = interpreter.encoder.encode(outputs).mean
         points["shift_z"] = _rms(back - z) / unit
         points["shift_z_tilde"] = _rms(interpreter.translate(back) - z_tilde)
         points["shift_image"] = _rms((interpreter.decode(back) - outputs).flatten(1))

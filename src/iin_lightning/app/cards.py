@@ -33,7 +33,7 @@ def uncached(data: DictConfig) -> DictConfig:
 
 
 def data_rows(data: DataModule) -> Rows:
-    """The card of a data set: sizes, concepts, what is broken, and terms.
+    """The card of a data set: sizes, concepts, notes and warnings, what is broken, and terms.
 
     Args:
         data: its images need not have been drawn, but broken ones are only known by then.
@@ -49,6 +49,7 @@ def data_rows(data: DataModule) -> Rows:
     if not data.concepts:
         rows.append(("concepts", "none"))
     rows += [("note", note) for note in data.notes()]
+    rows += [("warning", warning) for warning in data.warnings()]
     broken = {split: n for split, n in data.broken.items() if n}
     if broken:
         found = ", ".join(f"{n:,} in {split}" for split, n in broken.items())

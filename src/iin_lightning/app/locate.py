@@ -33,7 +33,7 @@ def load_subject(folder: Path, device: torch.device, config: DictConfig, *, cach
         ConfigError: a bare model folder without ``data=``.
         DataNotFoundError: a file of ``images`` is not there.
     """
-    network = load_model(model_folder(folder)).to(device).eval()
+    network = load_model(folder).to(device).eval()
     recipe = read_recipe(folder, config)
     chosen = choose_data(folder, recipe, config)
     if recipe is not None:
@@ -68,11 +68,6 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(
             f"device={name} cannot be used ({why}); allowed are auto, cpu, and cuda if there is one."
         ) from error
-
-
-def model_folder(folder: Path) -> Path:
-    """Where the model of a run folder lies, or the folder itself if it is one."""
-    return folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
 
 
 def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:

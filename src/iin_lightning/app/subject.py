@@ -282,7 +282,8 @@ def chances(data: DataModule) -> dict[str, float]:
 
 
 def load_model(folder: Path) -> nn.Module:
-    """What a model folder holds: an interpreter, or a network."""
+    """What a model folder, or that of a run, holds: an interpreter, or a network."""
+    folder = serialization.model_folder(folder)
     if "parts" in serialization.read_structure(folder):
         return Interpreter.from_pretrained(folder)
     return serialization.load(folder)

@@ -122,6 +122,11 @@ class CelebA(FileModule):
         """The images of one side of the official partition."""
         return self._records.listing(split)
 
+    def cure(self, concept: str) -> str:
+        """See ``DataModule``."""
+        more = "" if self.limit is None else f", or raise data.limit ({self.limit})"
+        return f"Name other attributes (data.attributes){more}."
+
     def frequencies(self) -> dict[str, float]:
         """Each of the 40 attributes, and the share of training images that have it."""
         faces = self._faces

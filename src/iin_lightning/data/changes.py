@@ -161,6 +161,14 @@ class ChangedImages(DataModule):
         n = sum(map(len, self.changes.values()))
         return [*self.base.notes(), f"Each image is there as it was and in {n} version{'s' * (n > 1)}."]
 
+    def unlearnable(self) -> dict[str, str]:
+        """Those of the data set that are kept."""
+        return {name: why for name, why in self.base.unlearnable().items() if name in self.kept}
+
+    def warnings(self, concepts: Sequence[str] | None = None) -> list[str]:
+        """Those of the data set."""
+        return self.base.warnings([name for name in self.kept if concepts is None or name in concepts])
+
     def prepare_data(self) -> None:
         """Download the data set, if necessary."""
         self.base.prepare_data()

@@ -16,6 +16,7 @@ from iin_lightning.data.base import Source, Split
 from iin_lightning.data.download import find_or_download
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
+from iin_lightning.data.framing import Peek
 from iin_lightning.data.image_folder import class_images, numbered
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.splits import SPLITS, Records, relative_names, split_within
@@ -119,7 +120,7 @@ class CIFAR10(FileModule):
     def load(self, split: Split) -> Source:
         """Read a split: all of it from batches, or as the images of folders."""
         place = self._find(self.download)
-        if place.is_dir() and not _has_batches(place):
+        if not self._batched:
             return super().load(split)
         images, labels = self._batches(place, TEST if split == "test" else TRAIN)
         if split != "test":
@@ -130,12 +131,24 @@ class CIFAR10(FileModule):
 
     def content(self, split: Split) -> tuple[str, Tensor]:
         """See ``DataModule``."""
-        place = self._find(self.download)
-        in_folders = place.is_dir() and not _has_batches(place)
-        if in_folders:
+        if not self._batched:
             return super().content(split)
         source = self.source(split)
         return source.content(), source.labels
+
+    def labels(self, split: Split) -> Tensor:
+        """The labels long (n, 1) of a split."""
+        return self.source(split).labels if self._batched else super().labels(split)
+
+    @cached_property
+    def peeks(self) -> list[Peek]:
+        """What a few of the files hold, if there are files."""
+        return [] if self._batched else super().peeks
+
+    @property
+    def _batched(self) -> bool:
+        place = self._find(self.download)
+        return place.is_file() or _has_batches(place)
 
     def listing(self, split: Split) -> Listing:
         """The images of folders."""

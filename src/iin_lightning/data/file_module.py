@@ -1,8 +1,11 @@
 """The base of all data sets that are image files on disk: a subclass lists the files, and this does the rest."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from torch import Tensor
@@ -10,13 +13,16 @@ from torch import Tensor
 from iin_lightning.data.base import Source, Split
 from iin_lightning.data.caching import Cache, cache_folder, processes
 from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths, content_key
-from iin_lightning.data.framing import Framing
+from iin_lightning.data.framing import DEEP, BrokenImageError, Framing, Peek, peek
 from iin_lightning.data.limit import choose
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pixel_cache import into_memory, onto_disk
 from iin_lightning.data.splits import check_fraction
 from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import FIXED
+
+PEEKS = 8  # training images that are looked at before all are decoded
+NEARLY_BLACK = 1 / 8  # of white
 
 
 class FileModule(DataModule, ABC):
@@ -29,6 +35,7 @@ class FileModule(DataModule, ABC):
         crop: shorter side of the centred part of the original that is kept; None: the largest one.
         antialias: average over all pixels when shrinking; see ``Framing``.
         pad: fill images up with white instead of cropping them.
+        window: black and white of grey images of more than 8 bits, [0, 4095] for 12 bits in 16; None: [0, 65535].
         cache: where decoded images are kept: "ram", "disk" (a file that runs share), or "none" to decode at every draw.
         cache_dir: folder of cache="disk", below which they lie in ``pixels/``. In its ``contents/`` is remembered what
             the files hold, see ``content_key``; None: they are read whenever somebody asks.
@@ -50,6 +57,7 @@ class FileModule(DataModule, ABC):
         crop: int | None = None,
         antialias: bool = True,
         pad: bool = False,
+        window: Sequence[float] | None = None,
         cache: Cache = "none",
         cache_dir: str | Path | None = None,
         max_broken: float = 0.01,
@@ -63,7 +71,7 @@ class FileModule(DataModule, ABC):
         self.decoders, loaders = processes(cache, num_workers)
         super().__init__(num_workers=loaders, **loading)
         check_fraction("val_fraction", self.val_fraction)
-        self.framing = Framing(size, crop, antialias, pad)
+        self.framing = Framing(size, crop, antialias, pad, window)
         self.cache: Cache = cache
         self.max_broken = max_broken
         self._broken: dict[Split, BrokenImages] = {}
@@ -102,6 +110,49 @@ class FileModule(DataModule, ABC):
             return into_memory(listing, self.concepts, self.framing, broken, **how)
         alone = self.ranks["world_size"] == 1
         return onto_disk(listing, self.concepts, self.framing, broken, self.folder, mend=alone, **how)
+
+    def labels(self, split: Split) -> Tensor:
+        """The labels long (n, K) of a split; no image is decoded for them."""
+        return super().labels(split) if split in self._sources else self._limited(split).labels
+
+    @cached_property
+    def peeks(self) -> list[Peek]:
+        """What a few of the training files hold that can be read."""
+        found = []
+        for path in self._limited("train").paths[:PEEKS]:
+            try:
+                found.append(peek(path))
+            except BrokenImageError:
+                continue
+        return found
+
+    @property
+    def detail(self) -> int:
+        """The side, in pixels, of a size that shows all that the files hold: the middle one of a few; 0 if unknown."""
+        side = int(median(peek.side for peek in self.peeks)) if self.peeks else 0
+        return side if self.framing.crop is None else min(side, self.framing.crop)
+
+    def warnings(self, concepts: Sequence[str] | None = None) -> list[str]:
+        """See ``DataModule``; besides, whether grey levels are read in another range than they are written in."""
+        return [*super().warnings(concepts), *self._range_warnings()]
+
+    def _range_warnings(self) -> list[str]:
+        said = []
+        deep, other = ([peek for peek in self.peeks if peek.deep is kind] for kind in (True, False))
+        if deep and self.framing.window is None:
+            low, high = min(peek.low for peek in deep), max(peek.high for peek in deep)
+            if low < 0 or not NEARLY_BLACK * 2 * DEEP[1] <= high <= DEEP[1]:
+                window = [math.floor(min(low, 0)), 2 ** math.ceil(math.log2(max(high, 1) + 1)) - 1]
+                said.append(
+                    f"Grey levels of {len(deep)} training images that were looked at go from {low:g} to {high:g}, but "
+                    f"0 is shown black and 65,535 white: say data.window=[{window[0]},{window[1]}]."
+                )
+        if other and (high := max(peek.high for peek in other)) < NEARLY_BLACK * 255:
+            said.append(
+                f"The {len(other)} training images that were looked at are nearly black, since no value is above "
+                f"{high:g} of 255: are they masks, or bits of another depth? Convert them to 0...255."
+            )
+        return said
 
     def _limited(self, split: Split) -> Listing:
         listing = self.listing(split)

@@ -1,10 +1,10 @@
 """From an image file of any size and mode to the RGB pixels that a network reads, square or not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from iin_lightning.errors import ConfigError
 UPRIGHT = 1  # the EXIF orientation of an image whose rows are rows
 WHITE = (255, 255, 255)
 LONGEST = 6400  # side of the part that is kept, or filled up: a larger one is shrunk by a whole number first
+DEEP = (0.0, 65535.0)  # black and white of grey levels of more than 8 bits
 MOST_PIXELS = 400_000_000  # 1.2 GB as RGB
 
 _opening = Lock()
+T = TypeVar("T")
 
 
 class BrokenImageError(OSError):
@@ -37,12 +39,14 @@ class Framing:
         antialias: average over all pixels when shrinking. False interpolates between the nearest four and skips the
             rest, as the authors' OpenCV code does.
         pad: keep the whole image and fill it up with white to the result's shape, instead of cropping.
+        window: the values that become black and white in grey images of more than 8 bits; None: 0 and 65535.
 
     Attributes:
         shape: height and width of the result.
 
     Raises:
-        ConfigError: size or crop is no whole number from 1 on, or both crop and pad are asked for.
+        ConfigError: size or crop is no whole number from 1 on, both crop and pad are asked for, or the
+            window's white is not above its black.
 
     Example:
         >>> portrait = Image.new("L", (178, 218), 7)
@@ -57,6 +61,7 @@ class Framing:
     crop: int | None = None
     antialias: bool = True
     pad: bool = False
+    window: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         sides = tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
@@ -68,6 +73,9 @@ class Framing:
             )
         if self.pad and self.crop is not None:
             raise ConfigError(f"crop={self.crop} and pad=true exclude each other: pad keeps the whole image. Drop one.")
+        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
+            raise ConfigError(f"window={list(self.window)} must be [black,white], two values of which white is larger.")
+        object.__setattr__(self, "window", None if self.window is None else tuple(self.window))
         object.__setattr__(self, "size", sides[0] if len(set(sides)) == 1 else sides)
 
     @property
@@ -78,7 +86,7 @@ class Framing:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """The pixels, uint8 (3, H, W), of an image of any size and mode."""
-        image = to_rgb(image)
+        image = to_rgb(image, self.window)
         height, width = self.shape
         if self.pad:
             image = _pad_to_shape(image, height, width)
@@ -99,24 +107,47 @@ class Framing:
         return resized[0].contiguous()
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+class Peek(NamedTuple):
+    """An image file before it is framed.
+
+    Attributes:
+        side: the shorter one, in pixels.
+        deep: whether it has grey levels of more than 8 bits.
+        low: the smallest of its values.
+        high: the largest.
+    """
+
+    side: int
+    deep: bool
+    low: float
+    high: float
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image has grey levels of more than 8 bits, whole or floating-point numbers."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")  # "I" is what PIL reads a PGM of 16 bits as
+
+
+def to_rgb(image: Image.Image, window: Sequence[float] | None = None) -> Image.Image:
     """An image as RGB of 8 bits, turned as its EXIF orientation says and laid on white where it is transparent.
 
-    Grey levels of 16 bits are divided by 257 and rounded, so that white stays white.
+    Args:
+        image: of any mode.
+        window: see ``Framing``.
 
     Raises:
-        ValueError: its values are floating-point numbers, for which no range is agreed upon.
+        ValueError: its values are floating-point numbers, for which no range is agreed upon, and there is no window.
     """
     if image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
         image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("its values are floating-point numbers, of which black and white are not known")
-    if image.mode == "I" or image.mode.startswith("I;16"):  # "I", too, is what PIL reads a PGM of 16 bits as
-        half = 128  # of 257, so that no level of 16 bits grows out of them
-        levels = np.asarray(image).clip(0, 65535 - half).astype(np.uint16, copy=False)
-        levels += half
-        levels //= 257
-        image = Image.fromarray(levels.astype(np.uint8))
+    if image.mode == "F" and window is None:
+        raise ValueError(
+            "its values are floating-point numbers, of which black and white are not known: data.window=[black,white]"
+        )
+    if is_deep(image):
+        black, white = window or DEEP
+        levels = (np.asarray(image, np.float32) - black) * (255 / (white - black))
+        image = Image.fromarray(np.nan_to_num(levels).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
@@ -155,6 +186,26 @@ def read_image(path: Path | str | BinaryIO, framing: Framing, formats: tuple[str
     Raises:
         BrokenImageError: the file is absent, not an image, truncated, or too large for memory.
     """
+    return _read(path, framing, formats)
+
+
+def peek(path: Path | str) -> Peek:
+    """What an image file holds.
+
+    Raises:
+        BrokenImageError: see ``read_image``.
+    """
+
+    def look(image: Image.Image) -> Peek:
+        side = min(image.size)
+        image.draft("RGB", (64, 64))  # a JPEG is decoded at an eighth of its size, which is much faster
+        values = np.asarray(image if is_deep(image) else to_rgb(image))
+        return Peek(side, is_deep(image), float(values.min()), float(values.max()))
+
+    return _read(path, look)
+
+
+def _read(path: Path | str | BinaryIO, what: Callable[[Image.Image], T], formats: tuple[str, ...] | None = None) -> T:
     try:
         with open_image(path, formats) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -162,7 +213,7 @@ def read_image(path: Path | str | BinaryIO, framing: Framing, formats: tuple[str
                     f"it is too large, {image.width}x{image.height}: of more than {MOST_PIXELS // 10**6} megapixels "
                     "make it smaller first"
                 )
-            return framing(image)
+            return what(image)
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes lead PIL's decoders to nearly every exception that there is

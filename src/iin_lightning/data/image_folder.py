@@ -1,6 +1,7 @@
 """A user's own folder of images, one sub-folder a class."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
 from iin_lightning.data.tables import found_in
-from iin_lightning.errors import ConfigError, DataNotFoundError
+from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 
 # In upper or lower case.
 SPLIT_FOLDERS: Mapping[Split, Sequence[str]] = {
@@ -25,14 +26,27 @@ SPLIT_FOLDERS: Mapping[Split, Sequence[str]] = {
 # Archives made on a Mac bring hidden files that end like images, and a folder of them; viewers keep small copies.
 HIDDEN = (".", "__")
 FLAT = ""  # the class of images that lie in no class folder
+# What PIL reads by itself and people have; others are counted, and named where they are many.
+# fmt: off
+IMAGES = (
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pcx", ".pgm",
+    ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff", ".webp",
+)
+# fmt: on
+MANY = 0.05  # of the images: so many other files are no longer a note
 
 
-def class_images(folder: Path) -> dict[str, list[str]]:
+def class_images(folder: Path, unread: Counter[str] | None = None) -> dict[str, list[str]]:
     """Class -> the paths of its images, sorted, at any depth below the class's folder.
 
     Links are followed, but no folder is read twice; what begins with "." or "__" is not read. Without an image in any
     sub-folder, the images of the folder itself are of one class, which has no name.
+
+    Args:
+        folder: of the classes.
+        unread: takes up how many files there are beside the images, by suffix.
     """
+    unread = Counter() if unread is None else unread
     if not folder.is_dir():
         return {}
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(HIDDEN))
@@ -50,18 +64,28 @@ def class_images(folder: Path) -> dict[str, list[str]]:
             seen.add(here)
             inside[:] = sorted(child for child in inside if not child.startswith(HIDDEN))
             places += [(name, path) for child in inside if os.path.islink(path := os.path.join(parent, child))]
-            images[name] += [os.path.join(parent, file) for file in _images_of(files)]
+            images[name] += [os.path.join(parent, file) for file in _images_of(files, unread)]
     images = {name: sorted(images[name], key=os.path.split) for name in names if images[name]}
-    if images:
-        return images
-    loose = [os.path.join(folder, name) for name in _images_of(os.listdir(folder))]
-    return {FLAT: sorted(loose)} if loose else {}
+    files = [entry.name for entry in folder.iterdir() if entry.is_file()]
+    loose = [os.path.join(folder, name) for name in _images_of(files, unread)]
+    if images and loose:
+        unread["images beside the class folders"] += len(loose)
+    return images or ({FLAT: sorted(loose)} if loose else {})
 
 
-def _images_of(files: Sequence[str]) -> list[str]:
-    from torchvision.datasets.folder import IMG_EXTENSIONS  # noqa: PLC0415  slow to import
+def _images_of(files: Sequence[str], unread: Counter[str]) -> list[str]:
+    seen = [name for name in files if not name.startswith(HIDDEN)]
+    images = [name for name in seen if name.lower().endswith(IMAGES)]
+    if len(images) < len(seen):
+        unread.update(Path(name).suffix.lower() or "without a suffix" for name in set(seen).difference(images))
+    return images
 
-    return [name for name in files if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(HIDDEN)]
+
+def _split_folders(folder: Path) -> dict[Split, Path]:
+    """The folders in one whose names say a split."""
+    there = sorted(entry for entry in folder.glob("*") if entry.is_dir())
+    named = {split: [entry for entry in there if entry.name.casefold() in SPLIT_FOLDERS[split]] for split in SPLITS}
+    return {split: entries[0] for split, entries in named.items() if entries}
 
 
 def readable(name: str) -> str:
@@ -94,8 +118,9 @@ class ImageFolder(FileModule):
       below root, so that none changes sides as others are added or removed
     * concept: the class, which is the name of the image's sub-folder; without sub-folders there is no concept, and no
       pairs
-    * classes are those of the training images; images beside class folders, and files and folders whose names begin
-      with "." or "__", are not used
+    * classes are those of the training images; files and folders whose names begin with "." or "__" are not used; files
+      of other kinds than ``IMAGES``, and images beside class folders, neither, but they are counted in ``notes``, or in
+      ``warnings`` where they are many
 
     Args:
         root: the folder: root/<class>/..., root/train/<class>/..., or images alone.
@@ -152,11 +177,52 @@ class ImageFolder(FileModule):
         """The images of a split."""
         return self._records.listing(split)
 
+    def notes(self) -> list[str]:
+        """What is not read, where that is little."""
+        return [] if self._leaves_much else self._left_out()
+
+    def warnings(self, concepts: Sequence[str] | None = None) -> list[str]:
+        """See ``DataModule``; besides, what is not read, where that is much."""
+        said = [*super().warnings(concepts), *(self._left_out() if self._leaves_much else [])]
+        folder = self._folders["train"]
+        if mixed := [name for name in self._names if name != FLAT and len(_split_folders(folder / name)) > 1]:
+            said.append(
+                f"Below {folder}, the classes {listed(mixed)} have folders for training and others for test, which are "
+                "mixed here: say the folder above those as data.root."
+            )
+        return said
+
+    def cure(self, concept: str) -> str:
+        """See ``DataModule``; most often root is the folder above the right one."""
+        if len(self._names) > 1:
+            return super().cure(concept)
+        files = self._images["train"][self._names[0]]
+        folder = Path(os.path.commonpath(list(map(os.path.dirname, files))))
+        inside = {Path(file).relative_to(folder).parts[0] for file in files}
+        if any(os.path.dirname(file) == str(folder) for file in files) or len(inside) < 2:
+            return f"Put each class into a folder of its own, or take no classes: data.root={folder} model=unsup."
+        if len(self._images) > 1:
+            return f"The classes lie in {folder}: move them one folder up, those of the other splits, too."
+        return f"The classes lie in {folder}, so data.root is too high: say data.root={folder}."
+
+    @cached_property
+    def _unread(self) -> Counter[str]:
+        return Counter()
+
+    @property
+    def _leaves_much(self) -> bool:
+        n_images = sum(len(files) for images in self._images.values() for files in images.values())
+        return self._unread.total() > MANY * n_images
+
+    def _left_out(self) -> list[str]:
+        return [f"Not read in {self.root} are {self._others()}."] if self._unread else []
+
+    def _others(self) -> str:
+        return listed([f"{count:,} {kind}" for kind, count in self._unread.most_common()])
+
     @cached_property
     def _images(self) -> dict[Split, dict[str, list[str]]]:
-        there = sorted(entry for entry in self.root.glob("*") if entry.is_dir())
-        named = {split: [entry for entry in there if entry.name.casefold() in SPLIT_FOLDERS[split]] for split in SPLITS}
-        folders = {split: entries[0] for split, entries in named.items() if entries}
+        folders = _split_folders(self.root)
         inside = {folder.name for folder in folders.values()}
         beside = [name for name in class_images(self.root) if name not in inside and name != FLAT]
         if folders and ("train" not in folders or beside):
@@ -165,16 +231,21 @@ class ImageFolder(FileModule):
                 f"{', '.join(beside[:5]) or 'no train'}: either train/<class>/ and others like it, or <class>/ alone. "
                 "Rename a class of such a name, or move the classes into train/."
             )
-        if not folders:
-            folders = {"train": self.root}
-        images = {split: class_images(folder) for split, folder in folders.items()}
+        folders = self._folders
+        unread = self._unread
+        images = {split: class_images(folder, unread) for split, folder in folders.items()}
         if not images["train"]:
+            put = f"Not read are {self._others()}: convert pictures to .jpg or .png, or put" if unread else "Put"
             raise DataNotFoundError(
-                f"There are no images in {folders['train']}: {found_in(folders['train'])}. Put them into "
+                f"There are no images in {folders['train']}: {found_in(folders['train'])}. {put} images into "
                 f"{self.root}/<class>/, into {self.root}/train/<class>/, or straight into {self.root} if they have no "
                 "classes; or point data.root to the folder that has them."
             )
         return images
+
+    @property
+    def _folders(self) -> dict[Split, Path]:
+        return _split_folders(self.root) or {"train": self.root}
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
@@ -187,9 +258,10 @@ class ImageFolder(FileModule):
         for split, images in self._images.items():
             unknown = sorted(set(images) - set(self._names))
             if unknown:
+                above = f" {self.cure(self.concept)}" if len(self._names) == 1 else ""
                 raise ConfigError(
                     f"In {self.root}, the {split} images have the classes {', '.join(map(repr, unknown))}, which no "
-                    f"training image has; allowed are: {', '.join(map(repr, self._names))}."
+                    f"training image has; allowed are: {', '.join(map(repr, self._names))}.{above}"
                 )
             of_split, numbers = numbered(images, self._names)
             files += of_split

@@ -1,9 +1,11 @@
 """Labelled images that fit into memory."""
 
+import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Source, digest
 from iin_lightning.data.transforms import dequantize, to_range
+from iin_lightning.errors import RangeError
 from iin_lightning.seeding import Noise
 
 
@@ -16,6 +18,9 @@ class ImageTensor(Source):
         concepts: the K names of the columns of ``labels``.
         key: what ``content`` says; None: a hash of the pixels.
 
+    Raises:
+        RangeError: images are of another type.
+
     Example:
         >>> black = torch.zeros(5, 1, 4, 4, dtype=torch.uint8)
         >>> source = ImageTensor(black, torch.zeros(5, 1).long(), ("digit",))
@@ -24,6 +29,8 @@ class ImageTensor(Source):
     """
 
     def __init__(self, images: Tensor, labels: Tensor, concepts: tuple[str, ...], key: str | None = None) -> None:
+        if images.dtype != torch.uint8:
+            raise RangeError(f"ImageTensor keeps images as uint8, 0...255, not {images.dtype}: convert them.")
         self.images = images
         self.labels = labels
         self.concepts = concepts

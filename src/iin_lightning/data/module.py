@@ -14,7 +14,7 @@ from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, Split, Subset
 from iin_lightning.data.limit import choose
 from iin_lightning.data.order import StepSampler
 from iin_lightning.data.stream import FixedSingles, Singles
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 from iin_lightning.seeding import FIXED
 
 CPU = torch.device("cpu")
@@ -219,6 +219,56 @@ class DataModule(StreamModule, ABC):
     def notes(self) -> list[str]:
         """What else a user must know of the data, one sentence each."""
         return []
+
+    def labels(self, split: Split) -> Tensor:
+        """The labels long (n, K) of a split."""
+        return self.source(split).labels
+
+    def unlearnable(self) -> dict[str, str]:
+        """Concepts of which nothing can be learned, each with the reason and the cure in a sentence.
+
+        All training images are the same in them, or no two are.
+        """
+        labels, found = self.labels("train"), {}
+        for name, column in zip(self.concepts, labels.T):
+            n_values = len(column.unique())
+            if n_values == 1:
+                value = f" ({self.classes[name][int(column[0])]})" if name in self.classes else ""
+                found[name] = f"All {len(column):,} training images have the same {name}{value}"
+            elif n_values == len(column):
+                found[name] = f"No two of the {len(column):,} training images have the same {name}"
+        return {name: f"{why}, so nothing can be learned of it. {self.cure(name)}" for name, why in found.items()}
+
+    def cure(self, concept: str) -> str:
+        """What to do about an unlearnable concept, in a sentence."""
+        more = "" if self.limit is None else f", or raise data.limit ({self.limit})"
+        return f"Take other images{more}, or leave {concept} out of model.factors."
+
+    def warnings(self, concepts: Sequence[str] | None = None) -> list[str]:
+        """What would silently make results meaningless, one sentence each.
+
+        Args:
+            concepts: those that matter; None: all.
+        """
+        unlearnable, said = self.unlearnable(), []
+        for name in self.concepts if concepts is None else concepts:
+            if name in unlearnable:
+                said.append(unlearnable[name])
+            elif name in self.classes:
+                for split in ("train", "test"):
+                    if absent := self._absent(split, name):
+                        said.append(
+                            f"No {split} image is of the class {listed(absent)} ({name}), so no number tells of it."
+                        )
+        return said
+
+    def _absent(self, split: Split, concept: str) -> list[str]:
+        """The classes of a concept that no image of a split has."""
+        try:
+            there = set(self.labels(split)[:, self.concepts.index(concept)].tolist())
+        except DataNotFoundError:  # which ends what needs the split
+            return []
+        return [name for number, name in enumerate(self.classes[concept]) if number not in there]
 
     def train_dataloader(self) -> DataLoader[LabelledBatch]:
         """Shuffled training batches."""

@@ -1,12 +1,53 @@
 """Images as grey levels 0...255, and from there to the range [-1, 1] that every network here reads."""
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
-from iin_lightning.errors import ShapeError
+from iin_lightning.errors import RangeError, ShapeError
 from iin_lightning.seeding import Noise
+
+ROUNDING = 0.05  # by which images may leave [-1, 1]: also what bicubic resizing overshoots
+TELLING = 4  # images without a value below 0 are not chance, but in [0, 1]
+
+
+def check_images(x: Tensor) -> None:
+    """See that images are what every network here reads; the host waits for their device.
+
+    Warns where they are probably in [0, 1], which nobody can know.
+
+    Raises:
+        RangeError: they are no tensor (B, C, H, W), not floating-point, or not in [-1, 1].
+
+    Example:
+        >>> check_images(torch.full((1, 3, 8, 8), 255.0))
+        Traceback (most recent call last):
+        iin_lightning.errors.RangeError: Images must lie in [-1, 1], not from 255 to 255: give x / 127.5 - 1 for ...
+    """
+    if not isinstance(x, Tensor):
+        raise RangeError(
+            f"Images must be a torch.Tensor (B, C, H, W) in [-1, 1], not {type(x).__module__}.{type(x).__name__}: "
+            "torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1 makes one of an array (B, H, W, C) of 0...255."
+        )
+    if x.dim() != 4:
+        raise RangeError(f"Images must be a batch (B, C, H, W), not {tuple(x.shape)}: x[None] makes one of an image.")
+    if not x.is_floating_point():
+        raise RangeError(f"Images must be floating-point numbers in [-1, 1], not {x.dtype}: give x / 127.5 - 1.")
+    low, high = (bound.item() for bound in x.aminmax()) if x.numel() else (0.0, 0.0)
+    if not -1 - ROUNDING <= low <= high <= 1 + ROUNDING:  # nor NaN
+        raise RangeError(
+            f"Images must lie in [-1, 1], not from {low:g} to {high:g}: give x / 127.5 - 1 for 0...255, 2 * x - 1 for "
+            "[0, 1], undo other normalisation, and clamp what overshoots."
+        )
+    if low >= 0 and len(x) >= TELLING:
+        warnings.warn(
+            f"None of {len(x)} images has a value below 0, which is mid-grey: images lie in [-1, 1]. Give 2 * x - 1 if "
+            "these lie in [0, 1].",
+            stacklevel=3,
+        )
 
 
 def to_range(pixels: Tensor) -> Tensor:

@@ -71,8 +71,8 @@ def head_name(network: nn.Module) -> str | None:
     return found[-1] if found else None
 
 
-def set_classes(network: nn.Module, n_classes: int) -> None:
-    """Give a network a fresh last layer, unless it has as many classes.
+def set_classes(network: nn.Module, n_classes: int) -> bool:
+    """Give a network a fresh last layer, unless it has as many classes; say whether it got one.
 
     Raises:
         ConfigError: there is no last layer to replace, or n_classes is below 1.
@@ -85,11 +85,14 @@ def set_classes(network: nn.Module, n_classes: int) -> None:
         )
     if n_classes < 1:
         raise ConfigError(f"n_classes={n_classes} must be at least 1.")
+    if head.weight.shape[0] == n_classes:
+        return False
+    with_bias = head.bias is not None
     if isinstance(head, nn.Linear):
-        if head.out_features != n_classes:
-            _put(network, nn.Linear(head.in_features, n_classes, head.bias is not None))
-    elif head.out_channels != n_classes:
-        _put(network, nn.Conv2d(head.in_channels, n_classes, 1, bias=head.bias is not None))
+        _put(network, nn.Linear(head.in_features, n_classes, with_bias))
+    else:
+        _put(network, nn.Conv2d(head.in_channels, n_classes, 1, bias=with_bias))
+    return True
 
 
 def n_classes_of(network: nn.Module) -> int | None:

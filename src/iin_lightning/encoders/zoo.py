@@ -33,6 +33,7 @@ class Outside(nn.Module):
     Attributes:
         weights: None: what is here is loaded.
         n_classes: the outputs of the last layer; None if the network has none.
+        fresh_head: whether the last layer is another one than the model came with.
         default_layer: the input of the last layer, mostly a pooled representation; None if the network has none.
         size: that it reads, a side or height and width; None: any.
         mean: of its images' channels in [0,1].
@@ -50,8 +51,7 @@ class Outside(nn.Module):
 
     def __init__(self, model: nn.Module, n_classes: int | None) -> None:
         super().__init__()
-        if n_classes is not None:
-            set_classes(model, n_classes)
+        self.fresh_head = n_classes is not None and set_classes(model, n_classes)
         self.weights: str | None = None
         self.n_classes = n_classes_of(model)
         self.default_layer = expose_latent(model)

@@ -10,8 +10,8 @@ from iin_lightning.app.console.typed import argument
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.sketched import write
 from iin_lightning.app.explore.states import ConceptState
-from iin_lightning.app.locate import model_folder
 from iin_lightning.errors import ConfigError
+from iin_lightning.serialization import model_folder
 from iin_lightning.trusted import trusted
 
 BASE = "explored"  # the model's own data set, as a choice of the group data

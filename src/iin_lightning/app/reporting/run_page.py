@@ -17,7 +17,6 @@ from iin_lightning.app import results
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.cards import data_rows, terms_rows
 from iin_lightning.app.learned import learned
-from iin_lightning.app.locate import model_folder
 from iin_lightning.app.reporting import facts, numbers
 from iin_lightning.app.reporting.drawing import (
     CAPTIONS,
@@ -39,6 +38,7 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.plots.curves import curves_figure
 from iin_lightning.progress import Bar
+from iin_lightning.serialization import model_folder
 
 CURVES = ("train", "val")
 RESPONSE = "walk"

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import file_line
-from iin_lightning.app.locate import choose_device, find_runs, load_subject, model_folder
+from iin_lightning.app.locate import choose_device, find_runs, load_subject
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.reporting.compare import common_folder, comparison, entry
 from iin_lightning.app.reporting.page import write
@@ -74,7 +74,7 @@ def _find(folder: Path, device: torch.device, config: DictConfig) -> Found:
             return Found(folder, subject.network, subject, "", outcome)
         except (IINError, HydraException, OmegaConfBaseException) as error:
             why = mask(" ".join(str(sentence(error) or error).split()))
-    network = load_model(model_folder(folder)).to(device).eval()
+    network = load_model(folder).to(device).eval()
     return Found(folder, network, None, f"There are no images here, so nothing new was drawn of them. {why}", outcome)
 
 

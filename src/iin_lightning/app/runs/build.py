@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,17 @@ def class_concept(config: DictConfig, data: DataModule) -> str:
             f"{choices(str(name), data.classes)}."
         )
     return str(name)
+
+
+def check_learnable(data: DataModule, concepts: Collection[str]) -> None:
+    """See that concepts vary over the training images, and that pairs share them.
+
+    Raises:
+        ConfigError: one does not.
+    """
+    for name, why in data.unlearnable().items():
+        if name in concepts:
+            raise ConfigError(why)
 
 
 def build_encoder(config: DictConfig, data: DataModule) -> Encoder:
@@ -82,10 +93,12 @@ def build_factors(
 
     Raises:
         FactorError: a name that is no concept of the data, or dimensions that do not sum to the latent's.
+        ConfigError: nothing can be learned of a concept.
     """
     dims = config.model.factors
     if dims == WHOLE:
         return Factors.unsupervised(latent_dim)
+    check_learnable(data, data.concepts if dims is None or isinstance(dims, str) else dims)
     if isinstance(dims, str):
         if dims != AUTO:
             raise FactorError(f"model.factors={dims} is none of name: dimension, {AUTO}, {WHOLE}, and null.")

@@ -13,10 +13,13 @@ from torch import Tensor
 
 from iin_lightning import serialization
 from iin_lightning.app.runs.build import build_encoder
+from iin_lightning.app.runs.checks import warn_once
 from iin_lightning.app.runs.store import ModelStore
 from iin_lightning.data.module import DataModule
 from iin_lightning.encoders.reductions import PCA
 from iin_lightning.encoders.split import Split
+from iin_lightning.encoders.user_network import UserNetwork
+from iin_lightning.encoders.zoo import Outside
 from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.seeding import generator
 
@@ -39,8 +42,28 @@ def trained_outside(config: DictConfig, data: DataModule) -> Split:
             "This run needs a trained encoder, but says neither how to train it (first_stage.recipe) nor where it lies "
             "(first_stage.path=<model folder>)."
         )
+    for warning in _random_parts(config, encoder):
+        warn_once(warning)
     encoder.eval()
     return _fitted(encoder, config, data) if isinstance(encoder.reduction, PCA) else encoder
+
+
+def _random_parts(config: DictConfig, encoder: Split) -> list[str]:
+    """What of a network is not trained and will not be."""
+    network = encoder.network
+    if config.encoder.network.weights is None:
+        own = isinstance(network, UserNetwork)
+        return [
+            f"The network that is explained has {'the weights that its constructor gives it' * own or 'random weights'}"
+            f"{', most often random ones' * own}: name trained ones with encoder.network.weights=<file>"
+            f"{', or default' * (not own)}."
+        ]
+    if isinstance(network, Outside) and network.fresh_head and config.model.stage != "head":
+        return [
+            f"The last layer for {network.n_classes} classes is fresh, with random weights, and so are the "
+            "probabilities that are explained: first_stage.recipe=head trains it before."
+        ]
+    return []
 
 
 def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:

@@ -21,7 +21,7 @@ from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.runs import provenance
 from iin_lightning.app.runs.beyond import beyond, questions
 from iin_lightning.app.runs.build import be_deterministic, build_trainer, check_trainer
-from iin_lightning.app.runs.checks import check_numbers
+from iin_lightning.app.runs.checks import check_numbers, few_images, warn_once
 from iin_lightning.app.runs.outside import trained_outside
 from iin_lightning.app.runs.recipes import WISHES, recipe
 from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
@@ -65,6 +65,8 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     be_deterministic(config.deterministic)  # before the trainer is, since much is computed for it
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: DataModule = instantiate(config.data)
+    for warning in data.warnings() if is_main_process() else ():
+        warn_once(warning)
 
     def required(role: str, concept: str | None = None) -> nn.Module:
         network = require(origin, role, concept, data)
@@ -145,8 +147,7 @@ def _trainer(
     config: DictConfig, folder: Path, stage: Stage, loggers: list[Any], data: DataModule
 ) -> tuple[Trainer, Tensor]:
     checkpoint = last_checkpoint(folder)
-    held_out = data.source("val")
-    images = held_out.draw(torch.arange(min(len(held_out), 24)), None)
+    images = few_images(data)
     callbacks: dict[str, pl.Callback] = {}
     if config.model.keep == "best":
         callbacks["best"] = KeepBest(checkpoint.parent / "best", stage.task.monitor)

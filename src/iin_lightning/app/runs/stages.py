@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
@@ -15,8 +14,16 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from iin_lightning import serialization
-from iin_lightning.app.runs.build import build_encoder, build_factors, class_concept
-from iin_lightning.app.runs.checks import check_encoder, expect_output, n_outputs
+from iin_lightning.app.runs.build import build_encoder, build_factors, check_learnable, class_concept
+from iin_lightning.app.runs.checks import (
+    check_encoder,
+    expect_output,
+    few_images,
+    input_warnings,
+    latent_warnings,
+    n_outputs,
+    warn_once,
+)
 from iin_lightning.app.subject import chances
 from iin_lightning.callbacks.pictures import autoencoder_figures, interpreter_figures
 from iin_lightning.data.latent_module import LatentData
@@ -100,6 +107,7 @@ def classify(config: DictConfig, data: DataModule, require: Requirement) -> Stag
         ConfigError: the encoder is no classifier, or the data have no classes.
     """
     concept = class_concept(config, data)
+    check_learnable(data, [concept])
     network = build_encoder(config, data)
     expect_output(network, "logits", "model=classifier", "encoder=classifier")
     column = data.concepts.index(concept)
@@ -117,6 +125,7 @@ def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
             to train behind its layer; or the data have no classes.
     """
     concept = class_concept(config, data)
+    check_learnable(data, [concept])
     encoder = require("encoder") if config.first_stage.get("recipe") is None else None
     if not isinstance(encoder, Split):
         raise ConfigError(
@@ -130,6 +139,8 @@ def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
             f"The network has {found} classes and {concept} has {wanted}: add encoder.network.n_classes=data, which "
             "gives it a last layer for them."
         )
+    for warning in input_warnings(config, encoder, data):
+        warn_once(warning)
     size, channels = encoder.image_size, encoder.channels
     whole = Split(encoder.network, encoder.layer, image_size=size, channels=channels, preprocess=encoder.preprocess)
     behind = Behind(whole)
@@ -152,14 +163,15 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
     stated = OmegaConf.select(config, "encoder.latent_dim") if config.first_stage.get("path") is None else None
     if stated is not None:
         build_factors(config, stated, data)
-    held_out = data.source("val")
-    images = held_out.draw(torch.arange(min(len(held_out), 24)), None)
+    images = few_images(data)
     encoder = require("encoder")
     if not isinstance(encoder, Encoder):
         raise CheckpointError(
             f"The model folder holds a {type(encoder).__name__}, which encodes nothing: name another."
         )
-    check_encoder(encoder, images)
+    z = check_encoder(encoder, images)
+    for warning in (*input_warnings(config, encoder, data), *latent_warnings(z, config.model.latent_noise)):
+        warn_once(warning)
     latents = _latents(config, data, encoder, noise=config.model.latent_noise)
     encoder_id = latents.cache_key
     factors = build_factors(config, encoder.latent_dim, data, partial(latents.latents, "train"))
