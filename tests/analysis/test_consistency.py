@@ -40,7 +40,7 @@ def interpreter(network=None, dims=None, mixing=True):
 
 
 def images(n=8):
-    return torch.randn(2, n, 1, 1, 6, generator=torch.Generator().manual_seed(1))
+    return 0.3 * torch.randn(2, n, 1, 1, 6, generator=torch.Generator().manual_seed(1))
 
 
 def close(a, b):

@@ -10,7 +10,7 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 from iin_lightning.errors import RangeError, ShapeError
 from iin_lightning.seeding import Noise
 
-ROUNDING = 0.05  # by which images may leave [-1, 1]: also what bicubic resizing overshoots
+SLACK = 0.5  # by which images may leave [-1, 1]: resizing overshoots, and so does a decoder without tanh
 TELLING = 4  # images without a value below 0 are not chance, but in [0, 1]
 
 
@@ -37,10 +37,10 @@ def check_images(x: Tensor) -> None:
     if not x.is_floating_point():
         raise RangeError(f"Images must be floating-point numbers in [-1, 1], not {x.dtype}: give x / 127.5 - 1.")
     low, high = (bound.item() for bound in x.aminmax()) if x.numel() else (0.0, 0.0)
-    if not -1 - ROUNDING <= low <= high <= 1 + ROUNDING:  # nor NaN
+    if not -1 - SLACK <= low <= high <= 1 + SLACK:  # nor NaN
         raise RangeError(
             f"Images must lie in [-1, 1], not from {low:g} to {high:g}: give x / 127.5 - 1 for 0...255, 2 * x - 1 for "
-            "[0, 1], undo other normalisation, and clamp what overshoots."
+            "[0, 1], and undo any other normalisation."
         )
     if low >= 0 and len(x) >= TELLING:
         warnings.warn(
