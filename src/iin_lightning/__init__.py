@@ -4,6 +4,7 @@ Implements Esser, Rombach, Ommer, "A Disentangling Invertible Interpretation Net
 Representations", CVPR 2020, arXiv 2004.13166.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,3 +28,20 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _say_that_it_stops() -> None:
+    """Have Ctrl-C end this process with a line, also while a command is still being imported."""
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("\nStopped.", file=sys.stderr)
+            sys.exit(130)  # as a shell says of Ctrl-C
+        usual(kind, error, trace)
+
+    sys.excepthook = hook
+
+
+if sys.argv[:1] == ["-m"]:  # python -m is looking for a command within this package
+    _say_that_it_stops()

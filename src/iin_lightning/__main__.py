@@ -6,6 +6,7 @@ import runpy
 import sys
 from typing import Any
 
+from iin_lightning import _say_that_it_stops
 from iin_lightning.app.streams import open_streams
 from iin_lightning.errors import choices
 
@@ -31,6 +32,7 @@ python -m iin_lightning.<command> --help says more, and iin <command> ... is the
 
 def main() -> None:
     """Run the command that the first argument names, or list all."""
+    _say_that_it_stops()
     open_streams()
     name, rest = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in COMMANDS:

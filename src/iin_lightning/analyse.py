@@ -28,7 +28,8 @@ class Analyse:
     name: str | None = None
     """Of the answer, to keep it beside another of the same analysis; by default that of the analysis."""
     out: str | None = None
-    """The folder of the table over several runs; by default <paths.outputs>/analysis/<name>."""
+    """A folder for all that is written; by default answers go into each run's own, and the table over several runs into
+    <paths.outputs>/analysis/<name>."""
     trust: list[str] = field(default_factory=list)
     """Your packages that a model or configuration may name: [mine]."""
     paths: Any = MISSING

@@ -15,7 +15,7 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
         STORE,
         "hydra.run.dir=auto/clf",
     )
-    asked = ("run=auto/*", "analysis=dimensions", "out=auto/table")
+    asked = ("run=auto/*", "analysis=dimensions")
     # In a locale that lacks most letters.
     plain = {**environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = [sys.executable, "-m", "iin_lightning.analyse", *asked]
@@ -34,7 +34,7 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
     # The factors that were trained are those that the analysis gives.
     assert results["sup"]["factors"] == results["sup"]["analysis"]["dimensions"]["dimensions"]["covariance"]
     for name in ("summary.csv", "summary.md", "dimensions.png", "dimensions.pdf"):
-        assert (workplace / "auto" / "table" / name).stat().st_size > 0
+        assert (workplace / "outputs" / "analysis" / "dimensions" / name).stat().st_size > 0
     assert "scores/covariance/digit" in process.stdout
 
 

@@ -84,7 +84,7 @@ def test_several_runs_give_means_and_deviations(runs, evaluate, tmp_path):
     assert process.returncode == 0, process.stderr
     rows = {row["number"]: row for row in csv.DictReader((tmp_path / "summary.csv").open())}
     values = [
-        json.loads((runs / seed / "results.json").read_text())["evaluation"]["likelihood"]["nll"]["value"]
+        json.loads((tmp_path / "seeds" / seed / "results.json").read_text())["evaluation"]["likelihood"]["nll"]["value"]
         for seed in "01"
     ]
     assert float(rows["likelihood/nll"]["mean"]) == pytest.approx(sum(values) / 2)

@@ -19,6 +19,7 @@ from iin_lightning.app.files import show_files
 from iin_lightning.app.paths import conf_folder
 
 COMMANDS = tuple(__main__.COMMANDS)
+IIN = "import sys; sys.argv[0] = 'iin'; from iin_lightning.__main__ import main; main()"
 TYPED = {
     "train": {
         "dta=celeba": "did you mean data?",
@@ -281,3 +282,13 @@ def test_what_takes_long_says_so_in_a_log_and_draws_on_a_terminal(monkeypatch, c
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
     list(progress.track("ab", "After"))
     assert "After" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [["-m", "iin_lightning"], ["-m", "iin_lightning.train"], ["-c", IIN]], ids=str)
+def test_ctrl_c_while_a_command_is_imported_is_a_line(how, tmp_path):
+    (tmp_path / "hydra.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    ended = subprocess.run(
+        [sys.executable, *how, "train"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (ended.returncode, ended.stderr.strip()) == (130, "Stopped.")

@@ -18,6 +18,7 @@ from iin_lightning import progress
 from iin_lightning.app.reporting.numbers import analysis_tables, flat
 from iin_lightning.app.reporting.page import LIMIT, Page, Section, Table, render, render_within
 from iin_lightning.app.reporting.pictures import raster, smaller, vector
+from iin_lightning.data.disk import in_units
 from iin_lightning.errors import CheckpointError, ConfigError, IINError
 from iin_lightning.plots.curves import curves_figure
 
@@ -436,7 +437,7 @@ def test_a_page_that_is_too_large_shows_smaller_pictures_and_says_so():
         assert len(html.encode()) < limit
         assert said in html
         assert ("note" in {a.get("class") for _, a in Read(html).tags}) == bool(said)
-        assert not said or f"stays below {limit / 1e6:.2g} MB" in html
+        assert not said or f"stays below {in_units(int(limit))}." in html
     with pytest.raises(ConfigError, match="tables alone"):
         render_within(Page("title", "", [], [Section("a", tables=[Table([], [["b", "c" * 9000]])])], ""), 9000)
 

@@ -18,8 +18,9 @@ from iin_lightning.data.latent_files import load, load_or_build
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.pairs import PairIndex
+from iin_lightning.data.pixel_cache import MappedImages
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
-from iin_lightning.errors import CheckpointError, ConfigError, NonFiniteError, ShapeError
+from iin_lightning.errors import CheckpointError, ConfigError, NonFiniteError, ResourceError, ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.seeding import Noise, generator
 
@@ -464,3 +465,19 @@ def test_latents_with_labels_are_those_of_their_images(mnist_root, encoder, tmp_
     on_device = data.on_after_batch_transfer(batch, 0)
     assert on_device.x.shape == (6, encoder.latent_dim)
     assert torch.equal(on_device.labels, batch.labels)
+
+
+@pytest.mark.parametrize("kind", ["latents", "pixels"])
+def test_a_mapped_file_that_is_cut_off_is_an_error_and_not_the_end_of_the_process(kind, source, encoder, tmp_path):
+    if kind == "latents":
+        cache, file = load_or_build(tmp_path / "c", "k", Encoding(source, encoder, training=False, seed=0)), "c/mean"
+    else:
+        (tmp_path / "pixels").write_bytes(bytes(3 * 64 * 64 * 3))
+        cache, file = MappedImages(tmp_path / "pixels", (3, 3, 64, 64), torch.zeros(3, 1).long(), ("a",)), "pixels"
+    before = cache.draw(torch.arange(3), None)
+    (tmp_path / file).rename(tmp_path / "deleted")  # a cache may be deleted at any time
+    assert torch.equal(cache.draw(torch.arange(3), None), before)
+    (tmp_path / "deleted").rename(tmp_path / file)
+    os.truncate(tmp_path / file, 0)
+    with pytest.raises(ResourceError, match=r"was cut off while it was read: it has 0 bytes instead of"):
+        cache.draw(torch.tensor([2]), None)

@@ -1,6 +1,5 @@
 """The command ``analyse``: a question to one or many trained networks."""
 
-import json
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -8,14 +7,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
-from iin_lightning.app import trust
+from iin_lightning.app import results, trust
 from iin_lightning.app.analyses.answer import FORMATS, Written, answer
 from iin_lightning.app.analyses.dimensions import together
 from iin_lightning.app.files import show_files
-from iin_lightning.app.locate import choose_device, find_runs, load_subject
+from iin_lightning.app.locate import choose_device, find_runs, load_subject, places, show_places
 from iin_lightning.app.loggers import Wandb
 from iin_lightning.app.quiet import quiet
-from iin_lightning.app.results import FILE, table, write_summary
+from iin_lightning.app.results import table, write_summary
 from iin_lightning.app.runs.beyond import log_answer
 from iin_lightning.plots.style import save
 from iin_lightning.progress import track
@@ -38,15 +37,16 @@ def analyse(config: DictConfig) -> None:
     found: dict[str, Written] = {}
     kinds: dict[str, str] = {}
     folders = find_runs(config.run)
+    where = places(folders, config.out)
     for folder in track(folders, "Analysing runs", quiet=len(folders) == 1):
-        subject = load_subject(folder, device, config)
+        subject = load_subject(folder, device, config, out=where[folder])
         found[str(folder)] = answer(subject, name, analysis)
         kinds[str(folder)] = subject.kind
-        _log(config, folder, name, found[str(folder)])
+        _log(config, where[folder] or folder, name, found[str(folder)])
     console = Console(markup=False)
     numbers = {run: written.numbers for run, written in found.items()}
     console.print(table(numbers))
-    show_files((("results", Path(run) / FILE) for run in found), console)
+    show_places(where, console)
     if len(found) > 1:
         out = Path(config.out or f"{config.paths.outputs}/analysis/{name}")
         paths = list(write_summary(numbers, out))
@@ -67,7 +67,7 @@ def _log(config: DictConfig, folder: Path, name: str, written: Written) -> None:
     failed = True
     try:
         # Where the run ended, so that it stands in one chart with its other numbers.
-        log_answer([logger], name, written, json.loads((folder / FILE).read_text(encoding="utf-8")).get("steps"))
+        log_answer([logger], name, written, results.read(folder).get("steps"))
         failed = False
     finally:
         logger.finish(failed)

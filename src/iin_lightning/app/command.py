@@ -20,7 +20,7 @@ from iin_lightning.app.console.typed import from_home
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.runs import recipes
 from iin_lightning.app.secrets import refuse
-from iin_lightning.app.sentence import sentence
+from iin_lightning.app.sentence import refused, sentence
 from iin_lightning.app.streams import open_streams
 from iin_lightning.app.sweeps.guard import Guard, SweepStopped
 from iin_lightning.app.sweeps.watch import Watch
@@ -80,9 +80,10 @@ def _run(guard: Guard, config_name: str) -> int:
     except KeyboardInterrupt:
         return _say("Stopped.", StoppedByUser.exit_code)
     except Exception as error:
-        if Watch.folder is None or (said := _ended(error)) is None:
+        said = refused(error, {}) or (None if Watch.folder is None else _ended(error))
+        if said is None:
             raise
-        return _say(said, IINError.exit_code)
+        return _say(str(said), IINError.exit_code)
     return 0
 
 

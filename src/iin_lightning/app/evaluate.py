@@ -9,7 +9,7 @@ from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import show_files
-from iin_lightning.app.locate import choose_device, find_runs, load_subject, matching
+from iin_lightning.app.locate import choose_device, find_runs, load_subject, matching, places, show_places
 from iin_lightning.app.measures import MEASURES, TOGETHER, comparable, fitting, measure
 from iin_lightning.app.quiet import quiet
 from iin_lightning.app.ranks import is_main_process, process_group
@@ -49,19 +49,20 @@ def evaluate(config: DictConfig) -> None:
         if name not in MEASURES:
             raise ConfigError(f"There is no metric {name!r}; {choices(name, MEASURES)}.")
     folders, device = find_runs(config.run), choose_device(config.device)
+    written = places(folders, config.out)
     found: dict[str, dict[str, Measured]] = {str(folder): {} for folder in folders}
     same: dict[str, dict[str, str]] = {}
     together = [name for name in config.metric or () if name in TOGETHER]
     if is_main_process():
         for folder in track(folders, "Evaluating runs", quiet=len(folders) == 1):
-            subject = load_subject(folder, device, config)
+            subject = load_subject(folder, device, config, out=written[folder])
             found[str(folder)] |= _alone(subject, config)
             same[str(folder)] = comparable(subject) if len(folders) > 1 else {}
     if together:
         with process_group(device):
             alone = len(folders) == 1 or not is_main_process()
             for folder in track(folders, "Evaluating runs together", quiet=alone):
-                subject = load_subject(folder, device, config)
+                subject = load_subject(folder, device, config, out=written[folder])
                 for name in together:
                     found[str(folder)] |= measure(name, subject, config)
     if not is_main_process():
@@ -70,7 +71,7 @@ def evaluate(config: DictConfig) -> None:
     console.print(table(found))
     if apart := differences(_paired(found, same)):
         console.print(difference_table(apart, str(folders[0])))
-    show_files((("results", folder / FILE) for folder in folders), console)
+    show_places(written, console)
     if len(folders) > 1:
         _write(found, config)
 
@@ -131,4 +132,5 @@ def _alone(subject: Subject, config: DictConfig) -> dict[str, Measured]:
 
 def _write(found: Mapping[str, Mapping[str, Measured]], config: DictConfig) -> None:
     plain = {run: values(numbers) for run, numbers in found.items()}
-    show_files(("table", path) for path in write_summary(plain, Path(config.out)))
+    out = Path(config.out or f"{config.paths.outputs}/evaluation")
+    show_files(("table", path) for path in write_summary(plain, out))

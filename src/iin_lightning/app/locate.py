@@ -1,7 +1,7 @@
 """Where models and their data are found: the runs that a command names, and what each was trained on."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from glob import escape, glob
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,29 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
 
 from iin_lightning.app.cards import uncached
+from iin_lightning.app.files import show_files, shown
+from iin_lightning.app.results import FILE
 from iin_lightning.app.runs.resume import CONFIG, read
 from iin_lightning.app.runs.run import require
 from iin_lightning.app.subject import Subject, load_model
-from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError
+from iin_lightning.data.disk import check_writable
+from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, listed
 from iin_lightning.serialization import STRUCTURE
 
 
-def load_subject(folder: Path, device: torch.device, config: DictConfig, *, caches: bool = True) -> Subject:
+def load_subject(
+    folder: Path, device: torch.device, config: DictConfig, *, out: Path | None = None, caches: bool = True
+) -> Subject:
     """Load a model and the data that it is to be measured on.
 
     Args:
         folder: of a run, or of a model.
         device: where to compute.
         config: of the command; its ``data``, if there is any, go before the run's own.
+        out: folder for answers; None where none are written.
         caches: whether the data may fill theirs, which takes long where few images are looked at.
 
     Raises:
@@ -43,7 +50,7 @@ def load_subject(folder: Path, device: torch.device, config: DictConfig, *, cach
         if not path.is_file():
             raise DataNotFoundError(f"images=[{path}] is not there: name your image files, 'images=[a.png,b.png]'.")
     data = instantiate(chosen if caches else uncached(chosen))
-    return Subject(folder, network, data, recipe, Path(config.paths.cache), require, paths)
+    return Subject(folder, network, data, recipe, Path(config.paths.cache), require, paths, out)
 
 
 def choose_device(name: str) -> torch.device:
@@ -122,6 +129,42 @@ def matching(name: str) -> list[Path]:
     if there == path:
         return [path]
     return [Path(found) for found in sorted(glob(os.path.join(escape(str(there)), path.relative_to(there))))]
+
+
+def names(folders: list[Path]) -> list[str]:
+    """Names of runs: that of the folder and the one it lies in, numbered where two have the same.
+
+    Example:
+        >>> names([Path("outputs/sup/2026-01-01_10-00-00"), Path("mine")])
+        ['sup/2026-01-01_10-00-00', 'mine']
+    """
+    short = ["/".join(folder.parts[-2:] if len(folder.parts) > 1 else folder.parts) for folder in folders]
+    short = [name.removeprefix("outputs/") for name in short]
+    return [name if short.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(short, 1)]
+
+
+def places(folders: list[Path], out: str | None) -> dict[Path, Path | None]:
+    """Where answers about runs are written: their own folders, or ``out``; None for a folder that only can be read.
+
+    Args:
+        folders: of the runs.
+        out: folder for one run; for several it holds a folder for each.
+
+    Raises:
+        ConfigError: ``out`` cannot be written.
+    """
+    if out is None:
+        return {folder: folder if os.access(folder, os.W_OK) else None for folder in folders}
+    check_writable(Path(out), "Answers", "name another folder, out=<folder>")
+    return {folder: Path(out, name if len(folders) > 1 else "") for folder, name in zip(folders, names(folders))}
+
+
+def show_places(written: Mapping[Path, Path | None], console: Console) -> None:
+    """Print where the numbers of runs lie, or how they can be kept."""
+    show_files((("results", place / FILE) for place in written.values() if place is not None), console)
+    if unwritten := [shown(folder) for folder, place in written.items() if place is None]:
+        text = f"{listed(unwritten)} cannot be written, so these numbers are in no file: keep them with out=<folder>."
+        console.print(text, style="yellow", soft_wrap=True, markup=False)
 
 
 def _has_model(folder: Path) -> bool:

@@ -197,7 +197,7 @@ def comparable(subject: Subject) -> dict[str, str]:
 
 
 def measure(name: str, subject: Subject, config: DictConfig) -> dict[str, Measured]:
-    """Measure, write the numbers into the subject's ``results.json`` with what they are of, and name them.
+    """Measure, write the numbers into ``results.json`` in ``subject.out`` with what they are of, and name them.
 
     Raises:
         ConfigError: there is no such metric, or it does not fit the model.
@@ -205,7 +205,7 @@ def measure(name: str, subject: Subject, config: DictConfig) -> dict[str, Measur
     if name not in MEASURES:
         raise ConfigError(f"There is no metric {name!r}; {choices(name, MEASURES)}.")
     numbers = MEASURES[name](subject, config)
-    if is_main_process():
+    if is_main_process() and subject.out is not None:
         # After each metric, so that an error in the next one loses nothing.
-        add(subject.folder, "evaluation", {name: numbers | {"of": provenance(name, subject)}})
+        add(subject.out, "evaluation", {name: numbers | {"of": provenance(name, subject)}})
     return named(name, numbers)

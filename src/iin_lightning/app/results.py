@@ -53,11 +53,12 @@ def _damaged(file: Path, why: str) -> str:
 
 
 def add(folder: Path, section: str, numbers: Mapping[str, Any]) -> None:
-    """Add to a section of a folder's ``results.json``, which need not be there; see `storable`.
+    """Add to a section of a folder's ``results.json``, which are made if need be; see `storable`.
 
     Raises:
         CheckpointError: the file is damaged; it stays as it is.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{FILE}.lock"):  # one analysis may end while another does
         found = read(folder)
         found[section] = found.get(section, {}) | dict(numbers)
@@ -117,7 +118,7 @@ def show(outcome: dict[str, Any], folder: Path) -> None:
     console.print(plain)
     if transfer := transfer_scores(metrics):
         console.print(transfer_table(transfer))
-    pictures = [("picture", figure) for figure in outcome.get("figures", [])]
+    pictures = [("picture", folder / figure) for figure in outcome.get("figures", [])]
     show_files([*pictures, ("model", folder / "model"), ("results", folder / FILE)], console)
 
 

@@ -93,8 +93,9 @@ class Evaluate:
     """Of leakage and disentanglement: kernel or linear."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda."""
-    out: str = "${paths.outputs}/evaluation"
-    """The folder of the table over several runs."""
+    out: str | None = None
+    """A folder for all that is written; by default numbers go into each run's own, and the table over several runs into
+    <paths.outputs>/evaluation."""
     trust: list[str] = field(default_factory=list)
     """Your packages that a model or configuration may name: [mine]."""
     paths: Any = MISSING

@@ -49,6 +49,7 @@ class Subject:
         cache: folder in which the posteriors of training images are kept, where a training has left them, too.
         require: recipe, "judge", concept, data -> that classifier, from the store or trained now.
         paths: a user's own images, which are then shown instead of held-out ones.
+        out: folder that answers are written into; None: they are not written.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Subject:
     cache: Path
     require: Callable[[DictConfig, str, str, DataModule], nn.Module]
     paths: tuple[Path, ...] = ()
+    out: Path | None = None
 
     @property
     def interpreter(self) -> Interpreter:

@@ -17,10 +17,9 @@ from typing import Any, Protocol
 from zlib import crc32
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from iin_lightning.data.disk import check_space, write_whole
+from iin_lightning.data.disk import Mapped, check_space, check_writable, locked, write_whole
 from iin_lightning.data.encoding import Encoded
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.errors import CheckpointError
@@ -30,6 +29,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # raises with every change of what a cache means, or of how latents are computed
 RECORD = "record.json"
 SECONDS = 10.0  # of encoding that a killed process costs at most
+KEPT = ("The latents", "name another folder, paths.cache=<folder>, or train with latents=online")
 TYPES = {"mean": torch.float32, "scale": torch.float32, "labels": torch.long}
 
 
@@ -59,8 +59,7 @@ def load_or_build(path: Path, key: str, parts: Parts) -> LatentCache:
     Raises:
         ConfigError: there is not enough space.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with locked(path):
         try:
             return load(path, key)
         except FileNotFoundError:
@@ -80,10 +79,11 @@ def save(path: Path, key: str, parts: Parts) -> None:
         ConfigError: there is not enough space.
     """
     part = path.with_name(f"{path.name}.part")
+    check_writable(path.parent, *KEPT)
     shutil.rmtree(path, ignore_errors=True)
     arrays = _kept(part, key)
     n_bytes = parts.n_bytes - sum(_n_bytes(array["shape"], TYPES[name]) for name, array in arrays.items())
-    check_space(path.parent, n_bytes, "The latents", "let paths.cache point to another disk, or set latents=online")
+    check_space(path.parent, n_bytes, *KEPT)
     part.mkdir(exist_ok=True)
     _write(part, key, parts, arrays)
     part.rename(path)
@@ -98,6 +98,7 @@ def load(path: Path, key: str) -> LatentCache:
     """
     try:
         record = _read_record(path)
+        files = tuple(Mapped.of(path / name) for name in TYPES)
         arrays = {name: _map(path / name, dtype, **record["arrays"][name]) for name, dtype in TYPES.items()}
     except (OSError, ValueError, TypeError, LookupError) as error:
         if not path.exists():
@@ -105,7 +106,7 @@ def load(path: Path, key: str) -> LatentCache:
         raise CheckpointError(f"{path} is not a complete cache of latents ({error}).") from error
     if record["key"] != key:
         raise CheckpointError(f"{path} holds the latents of {record['key']!r}, not those of {key!r}.")
-    return LatentCache(**arrays, concepts=tuple(record["concepts"]))
+    return LatentCache(**arrays, concepts=tuple(record["concepts"]), files=files)
 
 
 def _kept(part: Path, key: str) -> dict[str, dict[str, Any]]:

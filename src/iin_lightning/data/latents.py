@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Encoder, Source, digest
+from iin_lightning.data.disk import Mapped
 from iin_lightning.data.encoding import Encoding
 from iin_lightning.seeding import Noise
 
@@ -27,6 +28,7 @@ class LatentCache(Source):
         labels: long (n, K).
         concepts: the K names of the columns of ``labels``.
         noise: of training, in standard deviations of each dimension; see `noisy`.
+        files: that the tensors are mapped from; they are looked at before each draw.
 
     Example:
         >>> cache = LatentCache(torch.ones(5, 3), torch.zeros(5, 3), torch.zeros(5, 1).long(), ("digit",))
@@ -35,12 +37,19 @@ class LatentCache(Source):
     """
 
     def __init__(
-        self, mean: Tensor, scale: Tensor, labels: Tensor, concepts: tuple[str, ...], noise: float = 0.0
+        self,
+        mean: Tensor,
+        scale: Tensor,
+        labels: Tensor,
+        concepts: tuple[str, ...],
+        noise: float = 0.0,
+        files: tuple[Mapped, ...] = (),
     ) -> None:
         self.mean = mean
         self.scale = scale
         self.labels = labels
         self.concepts = concepts
+        self.files = files
         self.noise = noise
         if noise > 0:
             self.centre = mean.mean(0)
@@ -50,6 +59,8 @@ class LatentCache(Source):
 
     def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
         """Latents (B, N): posterior samples, or means without noise, which is of this device."""
+        for file in self.files:
+            file.check()
         mean = self.mean.index_select(0, indices)  # several times faster than mean[indices]
         if noise is None:
             return mean
@@ -73,7 +84,7 @@ class LatentCache(Source):
         Args:
             noise: n, at least 0.
         """
-        return LatentCache(self.mean, self.scale, self.labels, self.concepts, noise)
+        return LatentCache(self.mean, self.scale, self.labels, self.concepts, noise, self.files)
 
     def sampled(self, seed: int) -> "LatentCache":
         """One posterior sample of each item, kept: what held-out likelihoods are measured on.

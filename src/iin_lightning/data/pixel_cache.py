@@ -14,16 +14,16 @@ from typing import Any
 from zlib import crc32
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from iin_lightning.data.disk import check_space
+from iin_lightning.data.disk import Mapped, check_space, locked
 from iin_lightning.data.files import BrokenImages, Listing, PackedPaths, content_key
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.errors import DataNotFoundError
 from iin_lightning.progress import Bar
+from iin_lightning.seeding import Noise
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,12 @@ class MappedImages(ImageTensor):
             raise DataNotFoundError(f"{path} was made again by another job, from other images: start this one again.")
         pixels = torch.from_file(str(path), shared=False, size=prod(shape), dtype=torch.uint8)
         super().__init__(pixels.view(shape), labels, concepts, path.stem)  # a hash of the files names that of pixels
-        self.path = path
+        self.path, self._file = path, Mapped.of(path)
+
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """See ``ImageTensor``."""
+        self._file.check()
+        return super().draw(indices, noise)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MappedImages, (self.path, tuple(self.images.shape), self.labels, self.concepts)
@@ -131,8 +136,7 @@ def onto_disk(
         ConfigError: there is not enough space.
     """
     path = folder / f"{content_key(broken.paths, framing, memory, quiet=quiet)}.pixels"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with locked(path):
         record = _read_record(path)
         if record is None or (mend and _is_mended(record, broken.paths, framing)):
             record = _write(path, framing, broken, workers, quiet)

@@ -14,13 +14,12 @@ from time import monotonic
 from zlib import crc32
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from iin_lightning.data.base import Source, digest
 from iin_lightning.data.change import Change, changed, described
-from iin_lightning.data.disk import check_space, write_whole
+from iin_lightning.data.disk import check_space, locked, write_whole
 from iin_lightning.data.images import ImageTensor, render
 from iin_lightning.data.pixel_cache import CHUNK_BYTES, MappedImages
 from iin_lightning.data.transforms import to_levels
@@ -108,10 +107,9 @@ def onto_disk(
         ChangeError: the change fails, or gives images of another shape or type.
         ConfigError: there is not enough space.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{versions.content()}.pixels"
     shape = _shape(versions)
-    with FileLock(f"{path}.lock"):
+    with locked(path):
         if not _is_whole(path, shape):
             _write(path, shape, versions, title, workers, quiet)
     return MappedImages(path, shape, versions.labels, versions.concepts)

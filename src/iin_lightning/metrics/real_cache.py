@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 
 
-def write(folder: Path, key: Mapping[str, Any], tensors: Mapping[str, Tensor], **notes: Any) -> Path:
+def write(folder: Path, key: Mapping[str, Any], tensors: Mapping[str, Tensor], **notes: Any) -> Path | None:
     """Write tensors as safetensors, under a temporary name first, so that no reader meets half a file.
 
     Args:
@@ -32,11 +32,15 @@ def write(folder: Path, key: Mapping[str, Any], tensors: Mapping[str, Tensor], *
         notes: further plain values.
 
     Returns:
-        The file.
+        The file; None where it cannot be written, which costs time alone.
     """
     path, text = _locate(folder, key)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f"{path.name}.", suffix=".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f"{path.name}.", suffix=".part")
+    except OSError as error:
+        log.warning("%s cannot be written (%s): the real images will be looked at again.", folder, error.strerror)
+        return None
     os.close(handle)
     try:
         contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -44,7 +44,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Written:
-    """An answer that lies in a folder.
+    """An answer, and what of it lies in a folder.
 
     Attributes:
         answer: all of it.
@@ -84,8 +84,8 @@ def learned_by(subject: Subject, factors: Collection[str]) -> dict[str, Learned]
 def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -> Written:
     """Ask a model a question and write down what comes of it.
 
-    Numbers go into ``results.json`` of the subject's folder; figures (PNG, PDF), images and tables (CSV) into its
-    ``analysis/``, under names that begin with that of the answer.
+    Numbers go into ``results.json`` in ``subject.out``; figures (PNG, PDF), images and tables (CSV) into ``analysis/``
+    in there, under names that begin with that of the answer.
 
     Args:
         subject: the model.
@@ -94,7 +94,9 @@ def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -
     """
     found = ask(subject, analysis)
     warn(learned_by(subject, found.factors), subject.folder)
-    folder = subject.folder / "analysis"
+    if subject.out is None:
+        return Written(found, scalars(found.numbers), {})
+    folder = subject.out / "analysis"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     for title, figure in found.figures.items():
@@ -106,7 +108,7 @@ def answer(subject: Subject, name: str, analysis: Callable[[Subject], Answer]) -
         save_image(image.clamp(-1, 1), pictures[file], normalize=True, value_range=(-1, 1))
     tables = [_write_table(rows, folder / f"{called(name, title)}.csv") for title, rows in found.tables.items()]
     show_files([*(("table", table) for table in tables), *(("picture", picture) for picture in pictures.values())])
-    results.add(subject.folder, "analysis", {name: dict(found.numbers)})
+    results.add(subject.out, "analysis", {name: dict(found.numbers)})
     return Written(found, scalars(found.numbers), pictures)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.pictures import Picture
+from iin_lightning.data.disk import in_units
 from iin_lightning.data.framing import BrokenImageError, open_image
 from iin_lightning.errors import ConfigError
 
@@ -51,7 +52,7 @@ def check(content: bytes) -> None:
         ConfigError: they are not.
     """
     if len(content) > MOST_BYTES:
-        raise ConfigError(f"This file has {len(content) / 1e6:.0f} MB; an image may have {MOST_BYTES / 1e6:.0f} MB.")
+        raise ConfigError(f"This file has {in_units(len(content))}; an image may have {in_units(MOST_BYTES)}.")
     try:
         with open_image(io.BytesIO(content), FORMATS) as image:
             width, height = image.size

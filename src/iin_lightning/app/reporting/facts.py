@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from iin_lightning.app.cards import Rows
+from iin_lightning.data.disk import in_units
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.encoders.split import Split
@@ -79,7 +80,7 @@ def model_rows(network: nn.Module, folder: Path) -> Rows:
         ]
     weights = folder / WEIGHTS
     if weights.is_file():
-        rows.append(("file", f"{WEIGHTS}, {weights.stat().st_size / 1e6:.1f} MB"))
+        rows.append(("file", f"{WEIGHTS}, {in_units(weights.stat().st_size)}"))
     if checksum := read_structure(folder).get(CHECKSUM):
         rows.append(("SHA-256 of the file", str(checksum)))
     return rows

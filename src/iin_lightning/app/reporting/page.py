@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from iin_lightning.app.reporting.pictures import Picture, smaller
+from iin_lightning.data.disk import in_units
 from iin_lightning.errors import ConfigError
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.serialization import write_whole
@@ -139,7 +140,7 @@ def render_within(page: Page, limit: int) -> str:
         html = render(_without_last(_shrunk(page, STEPS[-1], limit), limit))
     if len(html.encode()) >= limit:
         raise ConfigError(
-            f"The tables alone make a page of {len(html.encode()) / 1e6:.1f} MB, and {limit / 1e6:.1f} MB are allowed: "
+            f"The tables alone make a page of {in_units(len(html.encode()))}, and {in_units(limit)} are allowed: "
             "report fewer runs at once, or move large analyses out of results.json."
         )
     return html
@@ -207,7 +208,7 @@ def _shrunk(page: Page, part: float, limit: int) -> Page:
         replace(section, pictures=[smaller(picture, part) for picture in section.pictures]) for section in page.sections
     ]
     size = "" if part == 1 else f" and {part:.0%} of their width"
-    note = f"Pictures are shown in fewer colours{size}, so that this page stays below {limit / 1e6:.2g} MB."
+    note = f"Pictures are shown in fewer colours{size}, so that this page stays below {in_units(limit)}."
     return replace(page, sections=sections, note=note)
 
 

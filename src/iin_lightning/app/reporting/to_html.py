@@ -20,6 +20,7 @@ from iin_lightning.app.runs.resume import CONFIG
 from iin_lightning.app.secrets import mask
 from iin_lightning.app.sentence import sentence
 from iin_lightning.app.subject import load_model
+from iin_lightning.data.disk import check_writable, in_units
 from iin_lightning.errors import ConfigError, IINError
 
 FILE = "report.html"
@@ -45,9 +46,10 @@ def to_html(config: DictConfig) -> None:
     entries, failed = [], {}
     for folder in folders:
         try:
+            file = folder / FILE if several or not out else out
+            check_writable(file.parent, "Reports", "name another file, out=<file>")
             found = _find(folder, device, config)
             page = run_page(found, analysis, config.seed)
-            file = folder / FILE if several or not out else out
             _say(console, file, write(page, file))
         except IINError as error:
             if not several:
@@ -79,4 +81,4 @@ def _find(folder: Path, device: torch.device, config: DictConfig) -> Found:
 
 
 def _say(console: Console, file: Path, size: int) -> None:
-    console.print(file_line("report", file, f"({size / 1e6:.1f} MB)"), soft_wrap=True)
+    console.print(file_line("report", file, f"({in_units(size)})"), soft_wrap=True)

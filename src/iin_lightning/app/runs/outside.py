@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock
 from omegaconf import DictConfig
 from torch import Tensor
 
 from iin_lightning import serialization
 from iin_lightning.app.runs.build import build_encoder
 from iin_lightning.app.runs.checks import warn_once
-from iin_lightning.app.runs.store import ModelStore
+from iin_lightning.app.runs.store import KEPT, ModelStore
+from iin_lightning.data.disk import check_writable, locked
 from iin_lightning.data.module import DataModule
 from iin_lightning.encoders.reductions import PCA
 from iin_lightning.encoders.split import Split
@@ -71,7 +71,6 @@ def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
     made_of = (serialization.fingerprint(encoder), data.fingerprint("train"), config.seed)
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
     folder = Path(config.paths.models) / f"{type(data).__name__.lower()}-pca-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
 
     def batches() -> Iterator[Tensor]:
         order = torch.randperm(len(source), generator=generator(config.seed, "reduction"))
@@ -79,8 +78,9 @@ def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
             yield source.draw(items, None)
 
     # Of several processes the first to come fits, and the others wait for it.
-    with FileLock(f"{folder}.lock"):
+    with locked(folder):
         if not ModelStore.is_complete(folder):
+            check_writable(folder.parent, *KEPT)
             print(f"Fitting {config.encoder.reduce} to training images ({folder}).")
             on_gpu = torch.cuda.is_available() and config.trainer.accelerator != "cpu"
             encoder.to("cuda" if on_gpu else "cpu").fit_reduction(batches())

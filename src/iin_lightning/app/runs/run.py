@@ -104,7 +104,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
             _check_finite(stage.task)
             stage.save(folder / "model")
             figures = _draw(trainer, stage, images, folder / "figures")
-            outcome["figures"] = [str(path) for path in figures.values()]
+            outcome["figures"] = [path.relative_to(folder).as_posix() for path in figures.values()]
             results.write(outcome, folder)
             results.show(outcome, folder)
             warn(known(learned(outcome, outcome.get("factors", ()))), folder)
@@ -115,7 +115,8 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
         trainer.strategy.barrier("results")
         if asked:
             network = load_model(folder / "model").to(trainer.strategy.root_device)
-            beyond(asked, Subject(folder, network, data, origin, Path(config.paths.cache), require), trainer)
+            subject = Subject(folder, network, data, origin, Path(config.paths.cache), require, out=folder)
+            beyond(asked, subject, trainer)
         if trainer.is_global_zero:
             results.finish(folder)
         failed = False

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -16,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from iin_lightning.app.ranks import is_main_process, job_name
 from iin_lightning.app.runs.build import class_concept
 from iin_lightning.data.base import Split
+from iin_lightning.data.disk import check_writable
 from iin_lightning.data.module import DataModule
+from iin_lightning.errors import ConfigError
 from iin_lightning.serialization import STRUCTURE
 
 # What a model depends on, besides its data. Paths, loggers and workers change where it is made, not what it is.
@@ -34,7 +37,11 @@ TRAINER_INGREDIENTS = (
 SPLITS: tuple[Split, ...] = ("train", "val")
 """What a model is made of: training images, and those of validation, which tell the best weights."""
 
+KEPT = ("Encoders and judges", "name another folder, paths.models=<folder>")
+
 POLL = 0.2  # seconds
+
+log = logging.getLogger(__name__)
 
 
 def recipe_key(config: DictConfig, data: DataModule) -> str:
@@ -101,6 +108,7 @@ class ModelStore:
         """
         if self.is_complete(folder):
             return folder / "model"
+        check_writable(self.root, *KEPT)
         self.root.mkdir(parents=True, exist_ok=True)
         trainer = Path(f"{folder}.trainer")  # says which job's processes train it
         if not is_main_process():
@@ -130,8 +138,13 @@ class ModelStore:
         return False
 
     def publish(self, run: Path, folder: Path) -> None:
-        """Copy a finished run's model into the store, unless its recipe is there."""
+        """Copy a finished run's model into the store, unless its recipe is there, or say that the store takes none."""
         if self.is_complete(folder):
+            return
+        try:
+            check_writable(self.root, *KEPT)
+        except ConfigError as error:
+            log.warning("%s Until then this model is in the folder of its run alone.", error)
             return
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from iin_lightning.app.console.typed import expand_home
 from iin_lightning.app.paths import register_resolvers
 from iin_lightning.app.secrets import mask, refuse_within
-from iin_lightning.app.sentence import sentence
+from iin_lightning.app.sentence import refused, sentence
 from iin_lightning.app.streams import open_streams
 from iin_lightning.app.sweeps.watch import STOPPED, Watch
 from iin_lightning.errors import STOP_SIGNALS, StoppedByUser
@@ -85,7 +85,12 @@ class Guard:
     def _do(self, config: DictConfig) -> float | None:
         expand_home(config)
         refuse_within(config)
-        return self.job(config)
+        try:
+            return self.job(config)
+        except Exception as error:
+            if (sentence(error) is None) and (said := refused(error, config)) is not None:
+                raise said from error
+            raise
 
     def _in_sweep(self, config: DictConfig) -> float | StoppedJob | None:
         from iin_lightning.app.ranks import is_main_process  # noqa: PLC0415  torch is slow to import
