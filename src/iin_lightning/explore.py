@@ -20,7 +20,7 @@ class Explore:
     gallery: int = 48
     """How many held-out images there are to choose from."""
     host: str = "127.0.0.1"
-    """Where the page listens: this machine alone, or 0.0.0.0 for everyone who can reach it."""
+    """Where the page listens: this machine alone, or 0.0.0.0 for everyone who can reach it and has the token."""
     port: int | None = None
     """The page's own; by default 7860, or the next one that is free. 0 takes any."""
     open: bool = False

@@ -211,6 +211,21 @@ def test_what_is_no_image_is_refused_in_words(page, tmp_path):
     page.shot("refused_1280")
 
 
+def test_nothing_can_be_changed_before_it_is_filled(page):
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/queue/join*"]})
+    try:
+        page.driver.get(page.address)
+        slider = page.until(lambda: page.css("#swap-blend input[type=range]"), "slider")[0]
+        assert not slider.is_displayed()
+    finally:
+        page.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+        page.driver.execute_cdp_cmd("Network.disable", {})
+    page.driver.get_log("browser")
+    page.open()
+    assert page.one("#swap-blend input[type=range]").is_displayed()
+
+
 def test_walk_moves_with_its_sliders(page):
     page.open()
     page.tab("Walk")

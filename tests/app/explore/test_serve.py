@@ -14,13 +14,16 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
 
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 from tests.app.explore.test_concept import SMALLEST, STYLIZER
 from tests.app.explore.test_page import Visitor, images
 from tests.explored import make
 
+from iin_lightning.app.explore.door import Door
 from iin_lightning.app.explore.page import Page
 from iin_lightning.app.explore.pictures import Picture, data_uri
-from iin_lightning.app.explore.serve import exit_on_signals, settings
+from iin_lightning.app.explore.serve import SESSIONS, directly, exit_on_signals, settings
 
 START = 90  # seconds that a process may take until it speaks, beside other tests
 TRAINER = """
@@ -118,9 +121,10 @@ def test_nohup_is_heeded():
 def page(models, tmp_path_factory):
     """A page that remembers three visitors."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        folder = tmp_path_factory.mktemp("gradio")
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
         page = Page(models)
-        page.blocks.launch(**settings() | {"state_session_capacity": 3}, server_name="127.0.0.1")
+        page.blocks.launch(**settings("", folder) | {"state_session_capacity": 3}, server_name="127.0.0.1")
         yield page
         page.blocks.close()
 
@@ -153,7 +157,7 @@ def test_visitors_who_come_at_once_have_their_own_pictures(client, explored):
 
 
 def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(client, page, explored):
-    assert settings()["state_session_capacity"] <= 100
+    assert SESSIONS <= 100
     idle, busy = (Visitor(client, name) for name in ("idle", "busy"))
     idle.open()
     busy.open()
@@ -161,5 +165,90 @@ def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(
         Visitor(client, f"load {i}").open()
         assert images(busy.call("swap-blend", "input", swap_blend=i / 5)["swap-result"])
     assert len(page.blocks.state_holder.session_data) <= 3
-    assert "swap-result" not in idle.call("swap-blend", "input", swap_blend=0.5)
+    answer = idle.call("swap-blend", "input", swap_blend=0.5)
+    assert "reload it" in str(answer), answer
     assert images(idle.open()["swap-result"])
+
+
+FOREIGN = {
+    "a name that points here": {"Host": "evil.example:80"},
+    "a name that looks like ours": {"Host": "127.0.0.1.evil.example"},
+    "a page elsewhere": {"Origin": "http://evil.example"},
+    "a page of another port": {"Origin": "http://127.0.0.1:1"},
+    "a page without an address": {"Origin": "null"},
+    "a frame": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "iframe"},
+    "a script of another port": {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Dest": "script"},
+}
+
+
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/config"), ("POST", "/gradio_api/run/predict"), ("OPTIONS", "/")]
+)
+def test_what_another_page_asks_is_not_answered(client, method, path, headers):
+    preflight = {"Access-Control-Request-Method": "POST"} if method == "OPTIONS" else {}
+    answer = client.request(method, path, headers={**headers, **preflight})
+    assert answer.status_code == 403
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_the_page_answers_itself_and_whoever_follows_a_link_and_is_never_framed(client):
+    own = str(client.base_url).rstrip("/")
+    linked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"}
+    tunnel = {"Host": "localhost:8000", "Origin": "http://localhost:8000"}
+    for headers in ({}, linked, tunnel, {"Origin": own, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "empty"}):
+        answer = client.get("/", headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.fixture
+def door(tmp_path):
+    """A door in front of a server that has one page; it needs a token, and takes few bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iin_lightning.app.explore.door.MOST_AT_ONCE", 60)
+        patch.setattr("iin_lightning.app.explore.door.MOST_TOGETHER", 100)
+        app = Door(PlainTextResponse("welcome"), "0123456789abcdef", tmp_path)
+        yield TestClient(app, base_url="http://machine:7860", follow_redirects=False)
+
+
+def test_where_others_can_reach_it_the_address_has_a_token(door):
+    for said in ("/", "/?token=", "/?token=0123", "/config?state=a"):
+        refused = door.get(said)
+        assert refused.status_code == 401
+        assert "?token=" in refused.text
+    assert door.get("/", headers={"Cookie": "iin_01234567=0123456789abcdee"}).status_code == 401
+    moved = door.get("/?state=a%26b&token=0123456789abcdef")
+    assert (moved.status_code, moved.headers["location"]) == (303, "/?state=a%26b")
+    assert "HttpOnly; Path=/; SameSite=lax" in moved.headers["set-cookie"]
+    assert door.get("/").text == "welcome", "a browser keeps it"
+    assert door.post("/run", headers={"Origin": "http://evil.example"}).status_code == 403
+
+
+def test_uploads_have_a_limit_each_and_together(door, tmp_path):
+    door.get("/?token=0123456789abcdef")
+    assert door.post("/gradio_api/upload", content=b"x" * 61).status_code == 413
+    assert door.post("/gradio_api/upload", content=iter([b"x"])).status_code == 411
+    assert door.post("/gradio_api/upload", content=b"x" * 50).text == "welcome"
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_bytes(bytes(51))
+    refused = door.post("/gradio_api/upload", content=b"x" * 50)
+    assert refused.status_code == 413
+    assert "All uploads together may have 100 bytes" in refused.text
+    assert door.post("/run", content=b"x" * 50).text == "welcome"
+
+
+def test_a_proxy_is_not_asked_for_the_page_and_is_there_afterwards(models, tmp_path, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "mine")
+    with pytest.raises(ImportError, match="SOCKS"):
+        httpx.get("http://127.0.0.1:9")
+    with directly():
+        page = Page(models)
+        page.blocks.launch(**settings("0123456789abcdef", tmp_path), server_name="127.0.0.1")
+    page.blocks.close()
+    assert (os.environ["no_proxy"], os.environ["ALL_PROXY"]) == ("mine", "socks5://127.0.0.1:9")
+    assert "NO_PROXY" not in os.environ

@@ -1,5 +1,6 @@
 """The page: a header with the models, the tabs, and a bar that saves and loads what the open tab shows."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from html import escape
@@ -16,13 +17,18 @@ from iin_lightning.app.explore.tabs.concept import ConceptTab
 from iin_lightning.app.explore.tabs.map import MapTab
 from iin_lightning.app.explore.tabs.sample import SampleTab
 from iin_lightning.app.explore.tabs.swap import SwapTab
-from iin_lightning.app.explore.tabs.tab import LIVE, SLOW, Tab, said, warned
+from iin_lightning.app.explore.tabs.tab import LIVE, SLOW, Tab, said, sentence, warned
 from iin_lightning.app.explore.tabs.walk import WalkTab
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import ConfigError, IINError
 
 TABS: tuple[type[Tab[Any]], ...] = (SwapTab, WalkTab, SampleTab, MapTab, ConceptTab)
 NO_LINK = "<p>With its drawn or uploaded pictures this state is too long for a link: save it as JSON.</p>"
+UNFILLED = ["iin-unfilled"]
+"""Classes of a tab that nobody can use yet: what is typed before it is filled would be overwritten."""
+
 SLEPT = "This page has slept, and has forgotten what it showed: reload it."
+
+log = logging.getLogger(__name__)
 
 Shown = tuple[str, State]
 """The name of a model, and the state of a tab."""
@@ -58,9 +64,13 @@ class Page:
             self._shown = gr.State()
             self.filled, self._last = ({name: gr.State() for name in self.tabs} for _ in range(2))
             self._tabs, places = gr.Tabs(elem_id="tabs"), {}
+            self._veils: dict[str, gr.Column] = {}
             with self._tabs:
                 for name, tab in self.tabs.items():
-                    with gr.Tab(tab.title, id=name, elem_id=f"tab-{name}") as places[name]:
+                    with (
+                        gr.Tab(tab.title, id=name, elem_id=f"tab-{name}") as places[name],
+                        gr.Column(elem_classes=UNFILLED) as self._veils[name],
+                    ):
                         tab.build()
             with gr.Row(elem_id="bar"):
                 self._link = gr.HTML(js_on_load=COPY, elem_id="state-link")
@@ -76,6 +86,9 @@ class Page:
                 everything += self._parts(tab)
             for tab in self.tabs.values():
                 tab.wire(self)
+                for part in tab.inputs:
+                    if hasattr(part, "choices"):  # gradio forgets them, too, and would refuse what ``read`` looks at
+                        part.preprocess = lambda payload: payload  # type: ignore[method-assign]
             for name, place in places.items():
                 tab = self.tabs[name]
                 place.select(
@@ -98,6 +111,7 @@ class Page:
             tab: of them.
             whole: all its outputs, not the moving ones alone.
         """
+        changing = tab.outputs if whole else tab.moving
 
         def draw(name: str, shown: Shown | None, filled: Shown | None, last: Shown | None, *values: Any) -> Any:
             explored, known = self.models[name], filled or last
@@ -112,10 +126,21 @@ class Page:
             after = [gr.skip()] * len(self._after) if hidden else self._show(explored, state)
             return [*drawn, (name, state), *after]
 
+        def answer(*values: Any) -> Any:
+            try:
+                return draw(*values)
+            except IINError as error:
+                reason = sentence(error)
+            except Exception:
+                log.exception("The tab %s could not be drawn.", tab.name)
+                reason = "This could not be drawn: see what the server has printed."
+            # As a component: boxes with errors are shown for queued events alone.
+            return [*[gr.skip()] * (len(changing) + 2), f'<p class="failed" role="alert">{reason}</p>']
+
         inputs = [self.model, self._shown, self.filled[tab.name], self._last[tab.name], *tab.inputs]
-        outputs = [*(tab.outputs if whole else tab.moving), self._last[tab.name], *self._after]
+        outputs = [*changing, self._last[tab.name], *self._after]
         for listener in listeners:
-            listener(said(draw), inputs, outputs, **LIVE)
+            listener(answer, inputs, outputs, **LIVE)
 
     def clock(self, timer: gr.Timer, tab: Tab[Any], is_due: Callable[[Explored, Any], bool]) -> None:
         """Draw a tab anew once that is done which goes on without the user.
@@ -191,13 +216,19 @@ class Page:
         said = f'<a href="{link}">Link to this state</a><button type="button">Copy</button>' if link else NO_LINK
         return [(explored.name, state), said]
 
-    def _parts(self, tab: Tab[Any]) -> list[gr.components.Component]:
+    def _parts(self, tab: Tab[Any]) -> list[Any]:
         """What is filled of a tab; see ``_whole``."""
-        return [self.filled[tab.name], self._last[tab.name], *tab.inputs, *tab.outputs]
+        return [self.filled[tab.name], self._last[tab.name], self._veils[tab.name], *tab.inputs, *tab.outputs]
 
     def _whole(self, tab: Tab[Any], explored: Explored, state: State, before: State | None = None) -> list[Any]:
         shown = (explored.name, state)
-        return [shown, shown, *tab.fill(explored, state), *tab.draw(explored, state, before)]
+        return [
+            shown,
+            shown,
+            gr.Column(elem_classes=[]),
+            *tab.fill(explored, state),
+            *tab.draw(explored, state, before),
+        ]
 
     def _select(self, tab: Tab[Any]) -> Callable[..., Any]:
         def select(name: str, shown: Shown | None, filled: Shown | None, last: Shown | None) -> Any:
@@ -206,7 +237,7 @@ class Page:
             models, explored = gr.Dropdown(choices=list(self.models)), self.models[name]
             state = _of(name, last, filled)
             if state is not None and _of(name, filled) is not None:
-                parts = [*[gr.skip()] * (2 + len(tab.inputs)), *tab.refresh()]
+                parts = [*[gr.skip()] * (3 + len(tab.inputs)), *tab.refresh()]
             else:
                 state = state or tab.first(explored)
                 parts = self._whole(tab, explored, state)
@@ -249,7 +280,7 @@ class Page:
             if name == state.tab:
                 values += self._whole(tab, explored, state)
             else:
-                values += [None, None, *[gr.skip()] * len(tab.inputs), *tab.leave()]
+                values += [None, None, gr.Column(elem_classes=UNFILLED), *[gr.skip()] * len(tab.inputs), *tab.leave()]
         return values
 
     def _png(self, shown: Shown | None) -> dict[str, str]:

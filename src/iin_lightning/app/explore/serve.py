@@ -5,10 +5,15 @@ import signal
 import socket
 import sys
 import tempfile
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_hex
 from types import FrameType
 from typing import Any
 
@@ -21,7 +26,7 @@ from iin_lightning.app.explore.explored import Explored
 from iin_lightning.app.explore.models import Models
 from iin_lightning.app.explore.saved import MOST_BYTES, from_json
 from iin_lightning.app.explore.uploads import MOST_BYTES as MOST_UPLOADED
-from iin_lightning.app.locate import choose_device, find_runs, load_subject
+from iin_lightning.app.locate import choose_device, find_runs, load_subject, names
 from iin_lightning.app.quiet import quiet
 from iin_lightning.errors import ConfigError, DataNotFoundError, MissingExtraError
 
@@ -60,15 +65,34 @@ def explore(config: DictConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="iin-lightning-") as folder:
         # Set before gradio is imported: uploads lie there for some minutes, and nothing is told to anyone.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
-        from iin_lightning.app.explore.page import Page  # noqa: PLC0415
+        with directly():
+            from iin_lightning.app.explore.door import Door  # noqa: PLC0415
+            from iin_lightning.app.explore.page import Page  # noqa: PLC0415
 
-        page = Page(models, opening)
-        page.blocks.launch(**settings(), server_name=config.host, server_port=port, inbrowser=config.open)
-        address = page.blocks.local_url.rstrip("/")
-        Console().print(
-            f"Explore [bold]{escape(', '.join(models))}[/bold] at {address}  (Ctrl-C ends it)", soft_wrap=True
-        )
+            page = Page(models, opening)
+            token = "" if is_loopback(config.host) else token_hex(16)
+            page.blocks.launch(**settings(token, Path(folder)), server_name=config.host, server_port=port)
+        address = page.blocks.local_url.rstrip("/") + (token and f"/?token={token}")
+        if not isinstance(page.blocks.app.middleware_stack, Door):
+            raise RuntimeError("Gradio has started without the door: see iin_lightning.app.explore.door.")
+        where = f"[bold]{escape(', '.join(models))}[/bold] at {escape(address)}"
+        Console().print(f"Explore {where}  (Ctrl-C ends it)", soft_wrap=True)
+        if config.open:
+            webbrowser.open(address)
         page.blocks.block_thread()
+
+
+@contextmanager
+def directly() -> Iterator[None]:
+    """Without the proxies of the environment, through which gradio would ask its own server whether it answers."""
+    before = {name: os.environ.get(name) for name in ("no_proxy", "NO_PROXY")}
+    os.environ |= dict.fromkeys(before, "*")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {} if value is None else {name: value}
 
 
 def exit_on_signals() -> None:
@@ -81,6 +105,19 @@ def exit_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup is to be heeded
             signal.signal(number, leave)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address can only mean this machine.
+
+    Example:
+        >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "127.0.0.1.evil.com")]
+        [True, True, True, False, False]
+    """
+    try:
+        return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def choose_port(host: str, asked: int | None) -> int:
@@ -116,21 +153,16 @@ def load_models(config: DictConfig) -> Models:
     return Models(given, partial(load, said=own))
 
 
-def names(folders: list[Path]) -> list[str]:
-    """Names of runs: that of the folder and the one it lies in, numbered where two have the same.
+def settings(token: str, uploads: Path) -> dict[str, Any]:
+    """How the page is launched, wherever it listens: nothing leaves this machine, and no file of it is served.
 
-    Example:
-        >>> names([Path("outputs/sup/2026-01-01_10-00-00"), Path("mine")])
-        ['sup/2026-01-01_10-00-00', 'mine']
+    Args:
+        token: see ``Door``.
+        uploads: see ``Door``.
     """
-    short = ["/".join(folder.parts[-2:] if len(folder.parts) > 1 else folder.parts) for folder in folders]
-    short = [name.removeprefix("outputs/") for name in short]
-    return [name if short.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(short, 1)]
-
-
-def settings() -> dict[str, Any]:
-    """How the page is launched, wherever it listens: nothing leaves this machine, and no file of it is served."""
     import gradio as gr  # noqa: PLC0415
+
+    from iin_lightning.app.explore.door import in_front  # noqa: PLC0415
 
     theme = gr.themes.Base(
         primary_hue="blue", neutral_hue="gray", font=FONT, font_mono=MONO, radius_size=gr.themes.sizes.radius_sm
@@ -138,6 +170,7 @@ def settings() -> dict[str, Any]:
     return {
         "prevent_thread_lock": True,
         "quiet": True,
+        "app_kwargs": {"lifespan": in_front(token, uploads)},
         "share": False,
         "show_error": False,
         "footer_links": [],

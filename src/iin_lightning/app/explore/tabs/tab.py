@@ -122,7 +122,7 @@ def said(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args)
         except IINError as error:
-            raise gr.Error(_sentence(error), title="", print_exception=False) from error
+            raise gr.Error(sentence(error), title="", print_exception=False) from error
 
     return call
 
@@ -135,11 +135,12 @@ def warned(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args)
         except IINError as error:
-            gr.Warning(_sentence(error), title="")
+            gr.Warning(sentence(error), title="")
             return gr.skip()
 
     return call
 
 
-def _sentence(error: IINError) -> str:
+def sentence(error: IINError) -> str:
+    """What an error says, as HTML without folders of the server."""
     return escape(without_folders(str(error)))
