@@ -122,7 +122,7 @@ def subject(tmp_path):
     def build(network=Pixels, paths=()):
         interpreter = Interpreter(network(), Whitening(), Factors.unsupervised(SIDE**2)).eval()
         recipe = OmegaConf.create({"model": {"concept": "Left"}, "logger": {}})
-        return Subject(tmp_path, interpreter, Data(), recipe, tmp_path, lambda _, __, name: Judge(name), paths)
+        return Subject(tmp_path, interpreter, Data(), recipe, tmp_path, lambda _, __, name, data: Judge(name), paths)
 
     return build
 
