@@ -99,14 +99,14 @@ def load(path: Path, key: str) -> LatentCache:
     try:
         record = _read_record(path)
         files = tuple(Mapped.of(path / name) for name in TYPES)
-        arrays = {name: _map(path / name, dtype, **record["arrays"][name]) for name, dtype in TYPES.items()}
+        mean, scale, labels = (_map(path / name, dtype, **record["arrays"][name]) for name, dtype in TYPES.items())
     except (OSError, ValueError, TypeError, LookupError) as error:
         if not path.exists():
             raise FileNotFoundError(f"There are no latents in {path}.") from error
         raise CheckpointError(f"{path} is not a complete cache of latents ({error}).") from error
     if record["key"] != key:
         raise CheckpointError(f"{path} holds the latents of {record['key']!r}, not those of {key!r}.")
-    return LatentCache(**arrays, concepts=tuple(record["concepts"]), files=files)
+    return LatentCache(mean, scale, labels, tuple(record["concepts"]), files=files)
 
 
 def _kept(part: Path, key: str) -> dict[str, dict[str, Any]]:

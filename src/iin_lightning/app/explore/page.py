@@ -23,9 +23,7 @@ from iin_lightning.errors import ConfigError, IINError
 
 TABS: tuple[type[Tab[Any]], ...] = (SwapTab, WalkTab, SampleTab, MapTab, ConceptTab)
 NO_LINK = "<p>With its drawn or uploaded pictures this state is too long for a link: save it as JSON.</p>"
-UNFILLED = ["iin-unfilled"]
-"""Classes of a tab that nobody can use yet: what is typed before it is filled would be overwritten."""
-
+UNFILLED = ["iin-unfilled"]  # classes of a tab: what is typed before it is filled would be overwritten
 SLEPT = "This page has slept, and has forgotten what it showed: reload it."
 
 log = logging.getLogger(__name__)
@@ -86,7 +84,7 @@ class Page:
                 everything += self._parts(tab)
             for tab in self.tabs.values():
                 tab.wire(self)
-                for part in tab.inputs:
+                for part in (self.model, *tab.inputs):
                     if hasattr(part, "choices"):  # gradio forgets them, too, and would refuse what ``read`` looks at
                         part.preprocess = lambda payload: payload  # type: ignore[method-assign]
             for name, place in places.items():
@@ -111,7 +109,8 @@ class Page:
             tab: of them.
             whole: all its outputs, not the moving ones alone.
         """
-        changing = tab.outputs if whole else tab.moving
+        inputs = [self.model, self._shown, self.filled[tab.name], self._last[tab.name], *tab.inputs]
+        outputs = [*(tab.outputs if whole else tab.moving), self._last[tab.name], *self._after]
 
         def draw(name: str, shown: Shown | None, filled: Shown | None, last: Shown | None, *values: Any) -> Any:
             explored, known = self.models[name], filled or last
@@ -135,10 +134,8 @@ class Page:
                 log.exception("The tab %s could not be drawn.", tab.name)
                 reason = "This could not be drawn: see what the server has printed."
             # As a component: boxes with errors are shown for queued events alone.
-            return [*[gr.skip()] * (len(changing) + 2), f'<p class="failed" role="alert">{reason}</p>']
+            return [*[gr.skip()] * (len(outputs) - 1), f'<p class="failed" role="alert">{reason}</p>']
 
-        inputs = [self.model, self._shown, self.filled[tab.name], self._last[tab.name], *tab.inputs]
-        outputs = [*changing, self._last[tab.name], *self._after]
         for listener in listeners:
             listener(answer, inputs, outputs, **LIVE)
 

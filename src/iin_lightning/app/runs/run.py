@@ -115,8 +115,9 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
         trainer.strategy.barrier("results")
         if asked:
             network = load_model(folder / "model").to(trainer.strategy.root_device)
-            subject = Subject(folder, network, data, origin, Path(config.paths.cache), require, out=folder)
-            beyond(asked, subject, trainer)
+            beyond(
+                asked, Subject(folder, network, data, origin, Path(config.paths.cache), require, out=folder), trainer
+            )
         if trainer.is_global_zero:
             results.finish(folder)
         failed = False
