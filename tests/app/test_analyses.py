@@ -83,7 +83,7 @@ def folders(command, tiny, workplace):
 def subjects(folders, workplace):
     judges = {}
 
-    def judge(recipe, role, concept):
+    def judge(recipe, role, concept, data):
         folder = min(path for path in (workplace / "analysed").glob("*-classify-*") if path.is_dir())
         return judges.setdefault(concept, load(folder / "model"))
 
@@ -91,9 +91,8 @@ def subjects(folders, workplace):
         recipe = OmegaConf.load(folders[kind] / "config.yaml")
         recipe.data.root = str(workplace / "data")
         model = load_model(folders[kind] / "model").eval()
-        return Subject(
-            folder or folders[kind], model, instantiate(recipe.data), recipe, workplace / "cache", judge, paths
-        )
+        data, folder = instantiate(recipe.data), folder or folders[kind]
+        return Subject(folder, model, data, recipe, workplace / "cache", judge, paths, folder)
 
     return build
 
