@@ -133,9 +133,11 @@ def test_damaged_and_foreign_folders_are_refused(interpreter, tmp_path):
         Interpreter.from_pretrained(tmp_path)
     interpreter.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
     with pytest.raises(CheckpointError, match="is damaged"):
         Interpreter.from_pretrained(tmp_path)
+    weights.write_bytes(content)
     structure = json.loads((tmp_path / "model.json").read_text())
     structure["parts"]["translator"]["class"] = "subprocess:check_output"
     (tmp_path / "model.json").write_text(json.dumps(structure))

@@ -181,7 +181,7 @@ def test_a_folder_without_a_checksum_is_older_and_still_read(folder):
     rewrite(folder, lambda structure: structure.pop("weights_sha256"))
     assert isinstance(serialization.load(folder), UserNetwork)
     damage(folder / "model.safetensors", "cut")
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="is damaged"):
         serialization.load(folder)
 
 
@@ -272,6 +272,106 @@ def test_a_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_text() == "old"
     serialization.write_whole(path, "new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("results.json", "new")]
+
+
+def linear(size):
+    return {"class": "torch.nn:Linear", "arguments": {"in_features": size, "out_features": size}}
+
+
+def deep(folder):
+    (folder / "model.json").write_text('{"format": 1, "network": ' + "[" * 100_000, encoding="utf-8")
+
+
+def pipe(name):
+    def put(folder):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return put
+
+
+def not_a_number(folder):
+    network = nn.Linear(2, 2)
+    network.weight.data[0, 0] = torch.nan
+    structure = {"network": serialization.describe(Linear(2))}
+    serialization.save(network, folder, structure)
+
+
+class Linear(nn.Linear):
+    def __init__(self, size):
+        super().__init__(size, size)
+        self.size = size
+
+
+HOSTILE = {
+    "parts that are none": (
+        lambda folder: rewrite(folder, lambda s: s.update(parts=[1], network=3)),
+        "cannot build|lacks",
+    ),
+    "a class that is none": (
+        lambda folder: rewrite(folder, lambda s: s["network"].update({"class": 3})),
+        "no name of a",
+    ),
+    "arguments that are none": (
+        lambda folder: rewrite(folder, lambda s: s.update(network=linear("a"))),
+        "cannot build",
+    ),
+    "a name with codes": (
+        lambda folder: rewrite(folder, lambda s: s["network"].update({"class": "torch.nn:\x1b[2J\nAll is well"})),
+        r"'torch\.nn:\\x1b\[2J\\nAll is well' is no name of a class",
+    ),
+    "deep": (deep, "is not json"),
+    "too large to build": (lambda folder: rewrite(folder, lambda s: s.update(network=linear(10_000_000))), "far fewer"),
+    "too large in sum": (
+        lambda folder: rewrite(
+            folder,
+            lambda s: s.update(
+                network={
+                    "class": "iin_lightning.flows.translator:Translator",
+                    "arguments": {"dim": 4096, "n_blocks": 1000, "hidden": 1024},
+                }
+            ),
+        ),
+        "far fewer",
+    ),
+    "too large to read": (lambda folder: os.truncate(folder / "model.json", 180_000_000), "has 180.0 MB, and at most"),
+    "weights that are a pipe": (pipe("model.safetensors"), "no regular file"),
+    "a structure that is a pipe": (pipe("model.json"), r"lacks model\.json"),
+    "no numbers": (not_a_number, "has values in weight that are not finite"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_model_folder_is_refused_in_a_sentence(case, folder):
+    change, said = HOSTILE[case]
+    change(folder)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        serialization.load(folder)
+    assert str(folder) in str(caught.value)
+    assert str(caught.value).isprintable()
+    if case == "parts that are none":
+        with pytest.raises(CheckpointError, match=re.escape(str(folder))):
+            Interpreter.from_pretrained(folder)
+
+
+def test_what_this_user_has_made_is_known_wherever_it_lies(folder, stranger, monkeypatch):
+    rewrite(folder, lambda structure: structure["network"].update({"class": "stranger:Net", "arguments": {}}))
+    text = (folder / "model.json").read_text(encoding="utf-8").replace(", ", ",\n")
+    unsigned = re.sub(r'(?<="signature": ")[0-9a-f]+', trusted.UNSIGNED, text)
+    signed = trusted.sign(unsigned)
+    assert trusted.is_own(signed)
+    for other in (unsigned, signed.replace("stranger", "strangers"), signed.replace("\n", "\n\n", 1)):
+        assert not trusted.is_own(other)
+    (folder / "model.json").write_text(signed, encoding="utf-8")
+    serialization.save(nn.Identity(), folder.with_name("none"), {})
+    (folder.with_name("none") / "model.safetensors").rename(folder / "model.safetensors")
+    rewritten = trusted.sign(re.sub(r"weights_sha256", "checksum", unsigned))
+    (folder / "model.json").write_text(rewritten, encoding="utf-8")
+    copy = folder.rename(folder.with_name("moved"))
+    assert type(serialization.load(copy)).__name__ == "Net"
+    monkeypatch.setattr(trusted, "_key", lambda: bytes(32))
+    with pytest.raises(CheckpointError, match="stranger is not among"):
+        serialization.load(copy)
 
 
 def test_the_parts_of_torch_that_networks_are_built_of_are_layers():

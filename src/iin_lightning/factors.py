@@ -4,6 +4,7 @@ Symbols (Sec. 3.1 of the paper): z̃ = (z̃_0, z̃_1, ..., z̃_K) are the factor
 sum_k N_k = N. z̃_0 is the residual: what none of the K concepts explains. It always comes first.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class Factors(Mapping[str, int]):
         latent_dim: N, which the dimensions must sum to.
 
     Raises:
-        FactorError: no residual, a dimension below 1, or a sum other than N.
+        FactorError: no residual, a dimension below 1, a sum other than N, or a name that is none.
 
     Example:
         >>> factors = Factors({"digit": 2, "residual": 3, "color": 1}, latent_dim=6)
@@ -59,6 +60,8 @@ class Factors(Mapping[str, int]):
         wrong = {name: dim for name, dim in dims.items() if not isinstance(dim, int) or dim < 1}
         if wrong:
             raise FactorError(f"Every factor needs a whole dimension of at least 1, but got {wrong}.")
+        if unfit := [name for name in dims if not name.isprintable() or re.search(r"[/\\]", name)]:
+            raise FactorError(f"Factors name files and columns, so they have letters and no slash, but got {unfit}.")
         total = sum(dims.values())
         if total != latent_dim:
             listed = " + ".join(f"{name} {dim}" for name, dim in dims.items())

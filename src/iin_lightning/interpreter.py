@@ -255,10 +255,12 @@ class Interpreter(nn.Module):
         source = str(folder / serialization.STRUCTURE)
         if "parts" not in structure:
             raise CheckpointError(f"{folder} holds no interpreter; a single network is read by serialization.load.")
-        parts: dict[str, Any] = {
-            k: None if v is None else serialization.build(v, source) for k, v in structure["parts"].items()
-        }
         try:
+            with serialization.Bounded(Path(folder) / serialization.WEIGHTS):
+                parts: dict[str, Any] = {
+                    k: None if v is None else serialization.build(v, source, own=structure[serialization.SIGNATURE])
+                    for k, v in structure["parts"].items()
+                }
             interpreter = cls(factors=Factors(structure["factors"], structure["latent_dim"]), **parts)
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{source} lacks {error}, or it is damaged. Copy the folder again.") from error

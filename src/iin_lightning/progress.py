@@ -12,9 +12,10 @@ from threading import Event, RLock, Thread
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -27,6 +28,33 @@ Listener = Callable[[str, int, int, float | None], None]
 
 listeners: list[Listener] = []
 """Empty, unless somebody wants to know."""
+
+
+def printable(text: str) -> str:
+    r"""A text for a terminal: what a file from elsewhere has put into a name can neither colour nor overwrite anything.
+
+    Example:
+        >>> print(printable("digit \x1b[2J"))
+        digit \x1b[2J
+    """
+    if text.replace("\n", " ").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+class Screen(Console):
+    r"""A terminal on which names from elsewhere are letters: see ``printable``.
+
+    Example:
+        >>> Screen(width=40).print(Table("number", title="a \x1b[2J b"))
+        a \x1b[2J b
+        ...
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Rich's, with escape codes that are its own."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
 
 
 class Bar(Progress):
@@ -53,7 +81,7 @@ class Bar(Progress):
 
     def __init__(self, *, quiet: bool = False) -> None:
         # What is printed meanwhile goes through this console: a path must stay in one line, and a file get its lines.
-        console = Console(stderr=True, soft_wrap=True)
+        console = Screen(stderr=True, soft_wrap=True)
         self._own: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -2,7 +2,7 @@
 
 A network is described by its class and the arguments of its constructor, which it keeps as attributes of the
 same names (scikit-learn's convention). So whoever writes a network of his own need not register it anywhere; but
-whoever loads it says that he trusts its package: see ``trusted``.
+whoever loads what another has saved says that he trusts its package: see ``trusted``.
 """
 
 import hashlib
@@ -21,13 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from iin_lightning.errors import CheckpointError
+from iin_lightning.bounded import Bounded, check_file, check_finite, read_text
+from iin_lightning.errors import CheckpointError, IINError
+from iin_lightning.trusted import UNSIGNED, is_own, sign, trusted_code
 from iin_lightning.trusted import trust as trust  # noqa: PLC0414  where users look for it
-from iin_lightning.trusted import trusted_code
 
 FORMAT = 1
 WEIGHTS, STRUCTURE = "model.safetensors", "model.json"
-CHECKSUM = "weights_sha256"
+CHECKSUM, SIGNATURE = "weights_sha256", "signature"
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
@@ -69,12 +70,13 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return {"class": name, "arguments": arguments}
 
 
-def build(description: dict[str, Any], source: str = "The description") -> nn.Module:
+def build(description: dict[str, Any], source: str = "The description", *, own: bool = False) -> nn.Module:
     """Build the network that ``describe`` described, with fresh weights.
 
     Args:
         description: of a network.
         source: the file that it comes from, for errors.
+        own: whether this user has written it, so that it may name any package.
 
     Raises:
         CheckpointError: the class is not of a trusted package, cannot be imported, is no ``nn.Module``, or refuses its
@@ -85,19 +87,25 @@ def build(description: dict[str, Any], source: str = "The description") -> nn.Mo
         Identity()
     """
     try:
-        cls = trusted_code(description["class"], source)
+        cls = trusted_code(description["class"], source, own=own)
         # Only networks are built: a model file from elsewhere must not call any function it likes.
         if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
             raise CheckpointError(f"{source}: {description['class']} is no torch.nn.Module, so it is not built.")
         for argument in getattr(cls, "names_code", ()):
-            trusted_code(description["arguments"][argument], source)
+            trusted_code(description["arguments"][argument], source, own=own)
         arguments = {
-            key: build(value, source) if isinstance(value, dict) and set(value) == {"class", "arguments"} else value
+            key: build(value, source, own=own)
+            if isinstance(value, dict) and set(value) == {"class", "arguments"}
+            else value
             for key, value in description["arguments"].items()
         }
         return cls(**arguments)
-    except (ImportError, AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{source}: cannot build the network {description}: {error}.") from error
+    except IINError:
+        raise
+    except Exception as error:  # what a constructor says of arguments that are none
+        raise CheckpointError(
+            f"{source}: cannot build the network {description!r:.400}: {type(error).__name__}: {error!s:.400}."
+        ) from error
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -140,7 +148,8 @@ def save(module: nn.Module, folder: Path, structure: dict[str, Any]) -> None:
         raise OSError(int(said[1]), os.strerror(int(said[1])), str(folder / WEIGHTS)) from error
     finally:
         part.unlink(missing_ok=True)
-    write_whole(folder / STRUCTURE, json.dumps({"format": FORMAT, CHECKSUM: checksum, **structure}, indent=2) + "\n")
+    told = {"format": FORMAT, SIGNATURE: UNSIGNED, CHECKSUM: checksum, **structure}
+    write_whole(folder / STRUCTURE, sign(json.dumps(told, indent=2) + "\n"))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -167,7 +176,7 @@ def model_folder(folder: Path) -> Path:
 
 
 def read_structure(folder: Path) -> dict[str, Any]:
-    """What ``model.json`` of a model folder says.
+    """What ``model.json`` of a model folder says; under ``signature``, whether this user has written it.
 
     Raises:
         CheckpointError: it is no model folder, or of a newer format.
@@ -177,8 +186,10 @@ def read_structure(folder: Path) -> dict[str, Any]:
         found = sorted(p.name for p in Path(folder).glob("*"))[:8] if Path(folder).is_dir() else "no such folder"
         raise CheckpointError(f"{folder} is no model folder: it lacks {STRUCTURE} (found: {found}).")
     try:
-        structure: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no json, or no text at all
+        structure: dict[str, Any] = json.loads(text := read_text(path))
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:  # no json, or no text at all
         raise CheckpointError(
             f"{path} is not json: {error}. Was the copy interrupted? Copy the folder again."
         ) from error
@@ -186,20 +197,20 @@ def read_structure(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} holds a {type(structure).__name__}, not a network. Copy the folder again.")
     if structure.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} has format {structure.get('format')!r}, this version reads {FORMAT}: update iin-lightning."
+            f"{path} has format {structure.get('format')!r:.40}, this version reads {FORMAT}: update iin-lightning."
         )
-    return structure
+    return structure | {SIGNATURE: is_own(text)}
 
 
 def load_weights(module: nn.Module, folder: Path) -> None:
     """Load ``model.safetensors`` of a folder into a network of the same structure.
 
     Raises:
-        CheckpointError: weights are missing, left over, of another shape, or the file is damaged.
+        CheckpointError: weights are missing, left over, of another shape, no numbers, or the file is damaged.
     """
-    path = Path(folder) / WEIGHTS
+    path = check_file(Path(folder) / WEIGHTS)
     written = read_structure(folder).get(CHECKSUM)  # folders of before there were checksums have none
-    if written is not None and path.is_file() and _checksum(path) != written:
+    if written is not None and _checksum(path) != written:
         raise CheckpointError(
             f"{path} is damaged: its bytes are not those that {STRUCTURE} says were written. Copy the folder again, or "
             "train the network again."
@@ -208,6 +219,7 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         load_model(module, str(path))
     except (RuntimeError, SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: {error}") from error
+    check_finite(module, path)
 
 
 def load(folder: Path) -> nn.Module:
@@ -222,7 +234,8 @@ def load(folder: Path) -> nn.Module:
         raise CheckpointError(
             f"{folder} holds no single network; an interpreter is loaded by Interpreter.from_pretrained."
         )
-    module = build(structure["network"], str(folder / STRUCTURE))
+    with Bounded(folder / WEIGHTS):
+        module = build(structure["network"], str(folder / STRUCTURE), own=structure[SIGNATURE])
     load_weights(module, folder)
     return module.eval()
 

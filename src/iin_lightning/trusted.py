@@ -1,12 +1,18 @@
-"""Which packages are imported because a file says so.
+"""Which files were made here, and which packages are imported because a file from elsewhere says so.
 
 To import a module is to run it, and a class may do anything when it is built. So of what a model folder or a
-configuration from elsewhere names, only known packages are imported, and those that the user trusts.
+configuration from elsewhere names, only known packages are imported, and those that the user trusts. What a user has
+made carries a signature, as a notebook of Jupyter does, and is read without a question wherever it is moved.
 """
 
+import hmac
 import os
 import re
+import secrets
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -18,7 +24,51 @@ BUILT_FROM = ("iin_lightning", "torch.nn", "torchvision", "timm", "efficientnet_
 VARIABLE = "IIN_LIGHTNING_TRUST"
 """Names trusted packages, with commas between them, for all processes of an environment."""
 
+UNSIGNED = "0" * 64
+"""Stands in a text, behind the word signature, where ``sign`` puts the signature."""
+
+KEY_BYTES = 32
+
+_SIGNATURE = re.compile(r'(?<=signature: )[0-9a-f]{64}|(?<="signature": ")[0-9a-f]{64}')
+
 _trusted: set[str] = set()
+
+
+def sign(text: str) -> str:
+    """The same text with a signature of this user, by which ``is_own`` knows it; unsigned where no key can be kept."""
+    return text if (key := _key()) is None else text.replace(UNSIGNED, _digest(key, text), 1)
+
+
+def is_own(text: str) -> bool:
+    """Whether a text was signed by this user, on a machine with this home folder, and is still as it was."""
+    key = _key()
+    if key is None or (found := _SIGNATURE.search(text)) is None:
+        return False
+    return hmac.compare_digest(found[0], _digest(key, text[: found.start()] + UNSIGNED + text[found.end() :]))
+
+
+def _digest(key: bytes, text: str) -> str:
+    return hmac.digest(key, text.encode("utf-8", "replace"), "sha256").hex()
+
+
+@cache
+def _key() -> bytes | None:
+    """The secret of this user, made at first use; None where there is no folder that could keep it."""
+    try:
+        folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "iin-lightning"
+        path = folder / "key"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            new = folder / f"key.{secrets.token_hex(8)}"
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
+            with suppress(FileExistsError):
+                os.link(new, path)  # whole, and the first of several processes wins
+            new.unlink()
+        key = path.read_bytes()
+    except (OSError, RuntimeError):  # no home, or none to write into
+        return None
+    return key if len(key) == KEY_BYTES else None
 
 
 def trust(*packages: str) -> None:
@@ -80,12 +130,13 @@ def cure(package: str) -> str:
     )
 
 
-def trusted_code(name: str, source: str) -> Any:
+def trusted_code(name: str, source: str, *, own: bool = False) -> Any:
     """What a description's name is that of, imported only if it is of a known or trusted package.
 
     Args:
         name: "package.module:Class" or "package.module.Class".
         source: the file that says so, for errors.
+        own: whether this user has written it: then any package will do.
 
     Raises:
         CheckpointError: it is of another package, or none at all.
@@ -99,13 +150,15 @@ def trusted_code(name: str, source: str) -> Any:
         iin_lightning.errors.CheckpointError: model.json names os:system, and os is not among the packages whose ...
     """
     known = (*BUILT_FROM, *trusted())
-    if not lies_in(name, known):
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+:?[\w.]*", name):
+        raise CheckpointError(f"{source}: {name!r:.80} is no name of a class: package.module:Class.")
+    if not own and not lies_in(name, known):
         raise CheckpointError(_refusal(f"{source} names {name}", package_of(name), known))
     try:
         found = resolve_name(name)
     except ValueError as error:
         raise CheckpointError(f"{source}: {name!r} is no name of a class: package.module:Class.") from error
-    if not lies_in(home(found), known):  # a module also holds what it has imported
+    if not own and not lies_in(home(found), known):  # a module also holds what it has imported
         module = getattr(found, "__module__", None) or "builtins"
         raise CheckpointError(_refusal(f"{source} names {name}, which is {home(found)}", module, known))
     return found

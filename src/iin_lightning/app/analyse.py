@@ -5,7 +5,6 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.analyses.answer import FORMATS, Written, answer
@@ -17,7 +16,7 @@ from iin_lightning.app.quiet import quiet
 from iin_lightning.app.results import table, write_summary
 from iin_lightning.app.runs.beyond import log_answer
 from iin_lightning.plots.style import save
-from iin_lightning.progress import track
+from iin_lightning.progress import Screen, track
 
 FIGURES_OF_ALL_RUNS = {"dimensions": together}
 
@@ -43,7 +42,7 @@ def analyse(config: DictConfig) -> None:
         found[str(folder)] = answer(subject, name, analysis)
         kinds[str(folder)] = subject.kind
         _log(config, where[folder] or folder, name, found[str(folder)])
-    console = Console(markup=False)
+    console = Screen(markup=False)
     numbers = {run: written.numbers for run, written in found.items()}
     console.print(table(numbers))
     show_places(where, console)

@@ -25,6 +25,7 @@ from iin_lightning.app.streams import open_streams
 from iin_lightning.app.sweeps.guard import Guard, SweepStopped
 from iin_lightning.app.sweeps.watch import Watch
 from iin_lightning.errors import IINError, StoppedByUser
+from iin_lightning.progress import printable
 
 
 def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -108,5 +109,5 @@ def _ended(error: Exception) -> str | None:
 
 
 def _say(text: str, code: int) -> int:
-    print(f"\n{text}", file=sys.stderr)
+    print(f"\n{printable(text)}", file=sys.stderr)
     return code

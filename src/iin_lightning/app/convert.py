@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.text import Text
 
 from iin_lightning.app import trust
@@ -15,7 +14,7 @@ from iin_lightning.app.convert_checkpoint import checkpoint
 from iin_lightning.app.files import show_files, show_next, shown
 from iin_lightning.data.crops import Outcome, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
-from iin_lightning.progress import track
+from iin_lightning.progress import Screen, track
 
 MISSING = "missing.txt"
 
@@ -106,7 +105,7 @@ def _write(failed: list[Outcome], path: Path) -> Path:
 
 
 def _show(counts: Counter[str], out: Path, listed: Path) -> None:
-    print_ = Console(highlight=False).print
+    print_ = Screen(highlight=False).print
     print_(Text(f"crops    {counts['cut']:,} cut, {counts['there']:,} were there"))
     if counts["missing"] or counts["broken"]:
         print_(

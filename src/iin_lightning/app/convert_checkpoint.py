@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.text import Text
 
 from iin_lightning import serialization
@@ -15,6 +14,7 @@ from iin_lightning.encoders import Autoencoder, Classifier
 from iin_lightning.encoders.base import Encoder, sides
 from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.progress import Screen
 
 # Which keys say what a checkpoint of that kind does not.
 OPTIONS: dict[Kind, tuple[str, ...]] = {
@@ -91,6 +91,6 @@ def _show(kind: Kind, about: str, use: str, found: Checkpoint, out: Path) -> Non
         "folder": str(out),
         "use": use,
     }
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     for name, text in lines.items():
         console.print(file_line(name, text) if name == "folder" else Text(name.ljust(LABEL) + text), soft_wrap=True)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import show_files
@@ -26,7 +25,7 @@ from iin_lightning.app.results import (
 from iin_lightning.app.subject import Subject
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.metrics.measured import Measured
-from iin_lightning.progress import track
+from iin_lightning.progress import Screen, track
 
 
 def evaluate(config: DictConfig) -> None:
@@ -67,7 +66,7 @@ def evaluate(config: DictConfig) -> None:
                     found[str(folder)] |= measure(name, subject, config)
     if not is_main_process():
         return
-    console = Console(markup=False)
+    console = Screen(markup=False)
     console.print(table(found))
     if apart := differences(_paired(found, same)):
         console.print(difference_table(apart, str(folders[0])))
@@ -88,7 +87,7 @@ def aggregate(config: DictConfig) -> None:
         )
     if not is_main_process():
         return
-    console = Console(markup=False)
+    console = Screen(markup=False)
     found: dict[str, dict[str, Measured]] = {}
     for folder in (path for path in matching(config.aggregate) if path.is_dir()):
         if not (folder / FILE).is_file():

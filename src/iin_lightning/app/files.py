@@ -5,11 +5,11 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
 from iin_lightning.app.console.groups import as_typed
+from iin_lightning.progress import Screen
 
 LABEL = 9  # characters, with the gap behind
 
@@ -17,14 +17,14 @@ LABEL = 9  # characters, with the gap behind
 CARRIED = r"[+~]*(?:(?:data|paths|trainer)(?:[./@][^=]*)?|experiment|seed)(?:=|$)"
 
 
-def show_files(files: Iterable[tuple[str, Path | str]], console: Console | None = None) -> None:
+def show_files(files: Iterable[tuple[str, Path | str]], console: Screen | None = None) -> None:
     """Print what each file is and where it lies, to be clicked or copied: one line each, whatever the width.
 
     Args:
         files: a word for it, and its path.
         console: where to; by default stdout.
     """
-    console = console or Console(markup=False)
+    console = console or Screen(markup=False)
     for label, path in files:
         console.print(file_line(label, path), soft_wrap=True)
 
@@ -56,7 +56,7 @@ def shown(path: Path | str) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def show_next(commands: Iterable[Iterable[str]], title: str, console: Console | None = None) -> None:
+def show_next(commands: Iterable[Iterable[str]], title: str, console: Screen | None = None) -> None:
     """Print commands to be copied.
 
     Args:
@@ -65,7 +65,7 @@ def show_next(commands: Iterable[Iterable[str]], title: str, console: Console | 
         console: where to; by default stdout.
     """
     text = Text("\n".join(["", title, *(f"  {command_line(*command)}" for command in commands)]))
-    (console or Console(markup=False)).print(text, soft_wrap=True)
+    (console or Screen(markup=False)).print(text, soft_wrap=True)
 
 
 def command_line(name: str, *arguments: str) -> str:

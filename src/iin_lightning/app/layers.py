@@ -7,7 +7,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +19,7 @@ from iin_lightning.encoders.pretrained import default_layer, preprocess_for
 from iin_lightning.encoders.taps import reading
 from iin_lightning.encoders.zoo import Outside
 from iin_lightning.errors import ConfigError
+from iin_lightning.progress import Screen
 
 WIDTH = 110
 
@@ -52,7 +52,7 @@ def look_at_layers(config: DictConfig) -> None:
         found = layers(network.model, image)
     chosen = default_layer(network, output) if network.default_layer and output != "image" else None
     # Names of layers are to be copied, so a narrow screen folds lines instead of cutting them off.
-    console = Console(highlight=False, width=max(Console().width, WIDTH))
+    console = Screen(highlight=False, width=max(Screen().width, WIDTH))
     of = OmegaConf.select(encoder, "network.name") or type(network.model).__name__
     console.print(
         Text(f"{of}, layers in the order of call, of images {'x'.join(map(str, image.shape[1:]))}", style="bold")

@@ -10,10 +10,9 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from iin_lightning.app.results import measured, section, transfer_scores
 from iin_lightning.metrics.transfer import CHANCE, RECONSTRUCTION
+from iin_lightning.progress import Screen
 
 ENOUGH = 0.5
 """Part of the way from chance to the bound."""
@@ -107,4 +106,4 @@ def warn(found: Mapping[str, Learned], run: Path) -> None:
     """Print what is said of factors, if any of them is not to be believed."""
     if not all(one.believed for one in found.values()):
         for sentence in sentences(found, run):
-            Console().print(sentence, style="yellow", soft_wrap=True, highlight=False, markup=False)
+            Screen().print(sentence, style="yellow", soft_wrap=True, highlight=False, markup=False)

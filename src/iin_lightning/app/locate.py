@@ -10,16 +10,17 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from rich.console import Console
 
 from iin_lightning.app.cards import uncached
 from iin_lightning.app.files import show_files, shown
+from iin_lightning.app.paths import check_links
 from iin_lightning.app.results import FILE
 from iin_lightning.app.runs.resume import CONFIG, read
 from iin_lightning.app.runs.run import require
 from iin_lightning.app.subject import Subject, load_model
 from iin_lightning.data.disk import check_writable
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, listed
+from iin_lightning.progress import Screen
 from iin_lightning.serialization import STRUCTURE
 
 
@@ -106,6 +107,7 @@ def find_runs(run: Any) -> list[Path]:
 
     Raises:
         CheckpointError: a pattern fits nothing, or a folder holds no model.
+        ConfigError: what is written into a folder would be written elsewhere.
     """
     names: Iterable[Any] = run if isinstance(run, ListConfig | list) else [run]
     folders: dict[Path, Path] = {}
@@ -118,6 +120,7 @@ def find_runs(run: Any) -> list[Path]:
                 f"run={name} is no finished run: expected is a folder with model/{STRUCTURE}, or a model folder itself."
             )
         for path in found:
+            check_links(path)
             folders.setdefault(path.resolve(), path)
     return list(folders.values())
 
@@ -159,7 +162,7 @@ def places(folders: list[Path], out: str | None) -> dict[Path, Path | None]:
     return {folder: Path(out, name if len(folders) > 1 else "") for folder, name in zip(folders, names(folders))}
 
 
-def show_places(written: Mapping[Path, Path | None], console: Console) -> None:
+def show_places(written: Mapping[Path, Path | None], console: Screen) -> None:
     """Print where the numbers of runs lie, or how they can be kept."""
     show_files((("results", place / FILE) for place in written.values() if place is not None), console)
     if unwritten := [shown(folder) for folder, place in written.items() if place is None]:

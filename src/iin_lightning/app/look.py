@@ -9,7 +9,6 @@ from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from rich.columns import Columns
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -27,6 +26,7 @@ from iin_lightning.errors import ConfigError, choices
 from iin_lightning.factors import RESIDUAL, Factors
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.style import save
+from iin_lightning.progress import Screen
 from iin_lightning.seeding import generator
 
 CANDIDATES = 64  # pairs drawn for each that is shown, so that rare kinds are seen, too
@@ -53,7 +53,7 @@ def look(config: DictConfig) -> Path | None:
     source = data.source(config.split)
     figure = sheet(source, data, config.split, config.images, config.pairs, config.seed)
     path = save(figure, Path(config.out) / f"contact_{config.split}.png")
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     console.print(Text(data.title, style="bold"))
     console.print(card(data))
     frequencies = getattr(data, "frequencies", None)

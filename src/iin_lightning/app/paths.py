@@ -18,6 +18,28 @@ def conf_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
+REPLACED = (".json", ".yaml", ".safetensors")
+"""Files that are never written through a link: a new one is renamed to their name."""
+
+
+def check_links(folder: Path) -> None:
+    """See that nothing that is written into a run folder would be written elsewhere, or wait for a reader.
+
+    Raises:
+        ConfigError: a link in it leads out of it, or there is a pipe or a device.
+    """
+    top = folder.resolve()
+    for place, folders, names in os.walk(folder):
+        for path in (Path(place) / name for name in (*folders, *names)):
+            leads_out = path.is_symlink() and not path.resolve().is_relative_to(top)
+            if (leads_out and path.suffix not in REPLACED) or (path.exists() and not (path.is_dir() or path.is_file())):
+                raise ConfigError(
+                    f"{path} is {f'a link to {path.resolve()}' if leads_out else 'no regular file'}, and what is done "
+                    "with a run is written into its own folder only: copy the folder without links (cp -rL), or "
+                    "delete this one."
+                )
+
+
 def run_folder(resume: str | None, outputs: str, name: str | None, data: str, model: str, now: str) -> str:
     """The folder of a run: the one it continues, or ``outputs/<name>/<time>``; see ``new_folder``.
 
@@ -25,6 +47,8 @@ def run_folder(resume: str | None, outputs: str, name: str | None, data: str, mo
         >>> run_folder("outputs/sup/2026-01-01_10-00-00/", "outputs", None, "color_mnist", "sup", "2026-01-02_10-00-00")
         'outputs/sup/2026-01-01_10-00-00'
     """
+    if resume:
+        check_links(Path(resume).expanduser())  # before Hydra opens run.log
     return str(Path(resume).expanduser()) if resume else new_folder(f"{outputs}/{name or f'{data}_{model}'}", now)
 
 

@@ -20,7 +20,7 @@ from iin_lightning.errors import ConfigError
 from iin_lightning.metrics.extractors import Extractor, build_extractor
 from iin_lightning.metrics.protocols import Protocol, protocol
 from iin_lightning.metrics.sample_quality import SampleQuality
-from iin_lightning.progress import track, waiting
+from iin_lightning.progress import printable, track, waiting
 from iin_lightning.seeding import FIXED, generator
 
 BATCH_SIZE = 250
@@ -111,7 +111,7 @@ def _draw(subject: Subject, prior: str | None, count: int, seed: int) -> Tensor 
         except ConfigError as error:
             if prior not in get_args(PriorKind):
                 raise
-            print(f"quality leaves out samples from {prior}: {error}")
+            print(printable(f"quality leaves out samples from {prior}: {error}"))
             z.fill_(torch.nan)  # the other processes wait for it
     if dist.is_initialized():
         dist.broadcast(z, src=0)

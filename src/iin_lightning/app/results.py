@@ -10,15 +10,17 @@ from statistics import mean, stdev
 from typing import Any
 
 from filelock import FileLock
-from rich.console import Console
 from rich.table import Table
 
 from iin_lightning.app.files import show_files
+from iin_lightning.bounded import read_text
 from iin_lightning.errors import CheckpointError
 from iin_lightning.metrics.measured import Measured
+from iin_lightning.progress import Screen
 from iin_lightning.serialization import write_whole
 
 FILE = "results.json"
+LARGEST = 64 << 20  # bytes
 TRANSFER = "test/transfer/"
 
 
@@ -37,8 +39,10 @@ def read(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # no json, or no text at all
+        found = json.loads(read_text(file, LARGEST))
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:  # no json, or no text at all
         raise CheckpointError(_damaged(file, str(error))) from error
     if not isinstance(found, dict):
         raise CheckpointError(_damaged(file, f"it holds a {type(found).__name__}"))
@@ -106,7 +110,7 @@ def storable(value: Any) -> Any:
 
 def show(outcome: dict[str, Any], folder: Path) -> None:
     """Print the metrics, the paths of the pictures and the model's folder."""
-    console = Console(markup=False)
+    console = Screen(markup=False)
     metrics = measured(outcome["metrics"])
     title = f"{outcome['name']}: test split"
     plain = Table(title=title, title_justify="left", min_width=len(title))

@@ -1,31 +1,44 @@
-"""Configurations from elsewhere build what this project's own ones do, and run no other code.
+"""Configurations from elsewhere: of them what was trained is taken, not how, and no code is run but known code.
 
-A run folder may come from anyone. Its ``config.yaml`` names classes and functions, which Hydra imports and calls, so it
-is looked through before: what it names must be a function that a yaml of ``conf/`` names, too, a class of a package
-that is listed here, or of one that the user trusts. What a user composes on the command line is trusted by being typed.
+A run folder may come from anyone. Its ``config.yaml`` names classes and functions, which Hydra imports and calls. One
+that this user has written carries a signature and is taken as it stands. Of any other only the keys of ``WHAT`` are
+taken, into a configuration of this project's own ``conf/``, once they are looked through: what they name must be what
+a yaml of ``conf/`` names there, too, a class of a package that is listed here, or of one that the user trusts.
 """
 
 import inspect
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser as Grammar
-from omegaconf.grammar_parser import parse
 
 from iin_lightning.app.paths import conf_folder
+from iin_lightning.bounded import read_text
 from iin_lightning.errors import CheckpointError
 from iin_lightning.serialization import trust
-from iin_lightning.trusted import BUILT_FROM, cure, home, lies_in, package_of, trusted, trusted_code
+from iin_lightning.trusted import BUILT_FROM, cure, home, is_own, lies_in, package_of, trusted, trusted_code
+
+GROUPS = ("data", "model", "encoder", "flow", "optimizer", "scheduler", "analysis")
+"""Groups of ``conf/`` that say what is trained and asked."""
+
+WHAT = (*GROUPS[:-1], "first_stage", "judge", "evaluation", "analyses", "latents", "name", "seed")
+"""Keys that are taken of a configuration from elsewhere. Where and how is for this machine to say: paths, loggers,
+callbacks, the trainer, when to write a state."""
+
+OTHERS = ("first_stage", "judge", "evaluation")
+"""Those that change the configuration of something else."""
+
+LARGEST, DEEPEST = 1 << 20, 64  # bytes and levels of a configuration
 
 CLASSES = (
-    *(f"iin_lightning.{room}" for room in ("callbacks", "data", "encoders", "flows", "losses")),
-    *(f"pytorch_lightning.{room}" for room in ("callbacks", "loggers", "strategies", "trainer")),
+    *(f"iin_lightning.{room}" for room in ("encoders", "flows", "losses")),
     "torch.nn",
     "torch.optim",
     "torchvision.transforms",
@@ -35,12 +48,12 @@ CLASSES = (
 FUNCTIONS = ("torchvision.transforms",)
 """Where functions are called from, besides those of ``conf/``."""
 
-RESOLVERS = ("hydra", "now", "oc.env", "oc.select", "run_folder")
-"""Those of interpolations that give values or parts of a configuration, but make none, as oc.create does."""
-
 TARGET, POSITIONAL = "_target_", "_args_"
 NAMES_CODE = ("target",)
 """Keys whose values name a class, besides Hydra's own: encoder.network.target."""
+
+_KEY = re.compile(r"\$\{[\w.\[\]-]+\}")
+"""An interpolation of a key. Those of resolvers could read the environment, or make up what they name."""
 
 
 def take(config: DictConfig) -> None:
@@ -49,76 +62,142 @@ def take(config: DictConfig) -> None:
     Args:
         config: as it was composed; not one of a run folder.
     """
-    trust(*said_of(config))
-
-
-def said_of(config: DictConfig) -> tuple[str, ...]:
-    """The packages, besides known ones, that a command line trusts: what its run folder will ask to be trusted again.
-
-    Args:
-        config: as it was composed; not one of a run folder.
-    """
-    known = {package_of(name) for name in (*BUILT_FROM, *CLASSES)}  # of which not all is harmless
+    known = {package_of(name) for name in (*BUILT_FROM, *CLASSES, "pytorch_lightning")}  # not all of it is harmless
     said = _entries(OmegaConf.to_container(config))
     typed = {package_of(value) for key, value in said if key in _CODE and _is_code(value)}
-    return tuple(dict.fromkeys([*(config.trust or ()), *sorted(typed - known)]))
+    trust(*(name for name in config.trust or () if not _is_folder(name)), *sorted(typed - known))
 
 
-def read(path: Path) -> DictConfig:
-    """A configuration of a run folder, all of whose code is trusted.
+def trusts(config: DictConfig, folder: Path) -> bool:
+    """Whether ``trust=`` of a command line names a folder; what has a slash is one, anything else a package."""
+    return any(_is_folder(name) and Path(name).resolve() == folder.resolve() for name in config.trust or ())
+
+
+def _is_folder(name: str) -> bool:
+    return re.search(r"[/\\]", name) is not None
+
+
+def load(path: Path) -> tuple[DictConfig, bool]:
+    """A configuration of a run folder as it stands there, and whether this user has written it.
 
     Raises:
-        CheckpointError: it is damaged, or names code that is not trusted.
+        CheckpointError: it is damaged.
     """
+    text = ""
     try:
-        config = OmegaConf.load(path)
+        text = read_text(path, LARGEST)
+        _check_shape(text)
+        config = OmegaConf.create(text)
+    except CheckpointError:
+        raise
     except Exception as error:  # damaged bytes lead to many kinds
         raise CheckpointError(
-            f"{path} is no configuration, or damaged ({' '.join(str(error).split())}): copy it again from where the "
-            "run was made, or train anew."
+            f"{path} is no configuration, or damaged ({' '.join(str(error).split()):.400}): copy it again from where "
+            "the run was made, or train anew."
         ) from error
     if not isinstance(config, DictConfig):
         raise CheckpointError(
             f"{path} is no configuration: it holds a list. Copy it again from where the run was made."
         )
-    check(config, path)
+    return config, is_own(text)
+
+
+def _check_shape(text: str) -> None:
+    """Refuse yaml that would take for ever to read: aliases, of which a few stand for a lot, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one, and no further than the first fault
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            raise ValueError(f"it has aliases (*name), or more than {DEEPEST} levels")
+
+
+def adopted(theirs: DictConfig, base: DictConfig, origin: Path) -> DictConfig:
+    """A configuration of this machine that trains what one from elsewhere says.
+
+    Args:
+        theirs: not resolved.
+        base: composed of ``conf/`` and the command line: says where and how.
+        origin: the file that ``theirs`` was read from.
+
+    Raises:
+        CheckpointError: it names code that is not trusted, or does not fit this version.
+    """
+    container = OmegaConf.to_container(theirs)
+    assert isinstance(container, dict)
+    what = {key: container[key] for key in WHAT if key in container}
+    for key in set(what) & set(OTHERS):
+        if isinstance(changes := what[key], dict):
+            kept = {name for name in changes if name not in base or name in (*GROUPS, "seed")} - {"out"}
+            what[key] = {name: value for name, value in changes.items() if name in kept}
+    check(what, origin)
+    config = deepcopy(base)
+    OmegaConf.set_struct(config, False)
+    try:
+        for key, value in what.items():
+            config[key] = _at_home(value)
+    except OmegaConfBaseException as error:
+        raise CheckpointError(f"{origin} is not of this version, or damaged: {str(error).splitlines()[0]}.") from error
     return config
 
 
-def check(config: DictConfig, origin: Path) -> None:
+def _at_home(value: Any) -> Any:
+    """The same values; what they write lies below the paths of this machine."""
+    if isinstance(value, list):
+        return [_at_home(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _at_home(entry) for key, entry in value.items()}
+    if value.get("cache_dir") is not None:
+        value["cache_dir"] = "${paths.cache}"
+    if value.get("download") and value.get("root") != "${paths.data}":
+        value["download"] = False
+    return value
+
+
+def check(what: dict[Any, Any], origin: Path) -> None:
     """See that a configuration from elsewhere names no code but what is harmless or trusted.
 
     Args:
-        config: not resolved.
+        what: not resolved.
         origin: the file that it was read from.
 
     Raises:
         CheckpointError: it does.
 
     Example:
-        >>> check(OmegaConf.create({"optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1}}), Path("config.yaml"))
-        >>> check(OmegaConf.create({"data": {"_target_": "os.system", "command": "ls"}}), Path("config.yaml"))
+        >>> check({"optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1}}, Path("config.yaml"))
+        >>> check({"data": {"_target_": "os.system", "command": "ls"}}, Path("config.yaml"))
         Traceback (most recent call last):
         ...
         iin_lightning.errors.CheckpointError: config.yaml names os.system, which a configuration from elsewhere may ...
     """
-    for key, value in _entries(OmegaConf.to_container(config)):
+    for key, value in _entries(what):
+        if not str(key).isprintable() or _is_folder(str(key)):
+            raise CheckpointError(f"{origin} has a key {key!r:.80}, which is no name: write it in letters.")
         if key == POSITIONAL:
             raise CheckpointError(
-                f"{origin} gives arguments by their position ({POSITIONAL}: {value}), so that it does not show which "
-                "of them name code: write their names instead."
+                f"{origin} gives arguments by their position ({POSITIONAL}: {value!r:.80}), so that it does not show "
+                "which of them name code: write their names instead."
             )
         # An interpolation may have another value where parts of the configuration are put to use.
         if key in _CODE and "${" in str(value):
-            raise CheckpointError(f"{origin} says {key}: {value}; what is imported must be named, not made up.")
+            raise CheckpointError(f"{origin} says {key}: {value!r:.80}; what is imported must be named, not made up.")
         if value == "???":
             continue
         if key == TARGET:
             _check_target(str(value), origin)
         elif key in NAMES_CODE and _is_code(value):
             _check_class(value, origin)
-        elif isinstance(value, str) and "${" in value:
-            _check_interpolation(value, origin)
+        elif isinstance(value, str) and "${" in _KEY.sub("", value):
+            raise CheckpointError(
+                f"{origin} has {value!r:.200}. A configuration from elsewhere may refer to keys (${{paths.data}}) and "
+                "to nothing else, such as the environment: write its value instead."
+            )
+    for key in set(what) & set(OTHERS):
+        asked = what[key]
+        # The name of a recipe becomes an argument of a command line, and a file of conf/.
+        if not isinstance(asked, dict) or not re.fullmatch(r"\w+", str(asked.get("recipe"))):
+            raise CheckpointError(f"{origin} says {key}: {asked!r:.200}; its recipe must be a choice of conf/model.")
 
 
 _CODE = (TARGET, *NAMES_CODE)
@@ -145,7 +224,7 @@ def _check_target(name: str, origin: Path) -> None:
     if lies_in(name, trusted()) or name in _own_targets():
         return
     # To look is to import, so the name must lead into what is known, and then to what belongs there.
-    if not lies_in(name, ("iin_lightning", "pytorch_lightning", *CLASSES)):
+    if not lies_in(name, ("iin_lightning", *CLASSES)):
         raise CheckpointError(_refusal(name, origin, cure(package_of(name))))
     try:
         found = get_object(name)
@@ -176,31 +255,7 @@ def _refusal(name: str, origin: Path, cure: str) -> str:
 
 @cache
 def _own_targets() -> frozenset[str]:
-    """What the yaml files of ``conf/`` name."""
-    files = conf_folder().rglob("*.yaml")
-    return frozenset(
-        name for file in files for name in re.findall(rf"(?m)^ *{TARGET}: ([\w.]+)", file.read_text(encoding="utf-8"))
-    )
-
-
-def _check_interpolation(text: str, origin: Path) -> None:
-    try:
-        nodes = list(_nodes(parse(text)))
-    except OmegaConfBaseException as error:
-        raise CheckpointError(f"{origin} has {text!r}, which is no right interpolation: {error}.") from error
-    if any(isinstance(node, Grammar.DictContainerContext) for node in nodes):  # a default may be one
-        raise CheckpointError(
-            f"{origin} has {text!r}, whose keys could name code: write them as keys of the configuration instead."
-        )
-    for name in (node.getText() for node in nodes if isinstance(node, Grammar.ResolverNameContext)):
-        if name not in RESOLVERS:
-            raise CheckpointError(
-                f"{origin} has {text!r}. Of interpolations a configuration from elsewhere may use those of a key, and "
-                f"the resolvers {', '.join(RESOLVERS)}; {name} could make up what it names: write its value instead."
-            )
-
-
-def _nodes(node: Any) -> Iterator[Any]:
-    yield node
-    for child in getattr(node, "children", None) or ():
-        yield from _nodes(child)
+    """What the yaml files of ``conf/`` name in the groups that are taken."""
+    files = (file for group in GROUPS for file in (conf_folder() / group).rglob("*.yaml"))
+    texts = (file.read_text(encoding="utf-8") for file in files)
+    return frozenset(name for text in texts for name in re.findall(rf"(?m)^ *{TARGET}: ([\w.]+)", text))

@@ -1,6 +1,7 @@
 """What an analysis answers, and where the answer goes."""
 
 import csv
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ def called(name: str, title: str) -> str:
         >>> called("walk", ""), called("walk", "digit")
         ('walk', 'walk_digit')
     """
-    return name if title == "" else f"{name}_{title}"
+    return name if title == "" else f"{name}_" + re.sub(r"[/\\]", "_", title)
 
 
 def scalars(numbers: Mapping[str, Any]) -> dict[str, float]:

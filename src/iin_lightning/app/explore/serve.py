@@ -18,7 +18,6 @@ from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.markup import escape
 
 from iin_lightning.app import trust
@@ -29,6 +28,7 @@ from iin_lightning.app.explore.uploads import MOST_BYTES as MOST_UPLOADED
 from iin_lightning.app.locate import choose_device, find_runs, load_subject, names
 from iin_lightning.app.quiet import quiet
 from iin_lightning.errors import ConfigError, DataNotFoundError, MissingExtraError
+from iin_lightning.progress import Screen
 
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -76,7 +76,7 @@ def explore(config: DictConfig) -> None:
         if not isinstance(page.blocks.app.middleware_stack, Door):
             raise RuntimeError("Gradio has started without the door: see iin_lightning.app.explore.door.")
         where = f"[bold]{escape(', '.join(models))}[/bold] at {escape(address)}"
-        Console().print(f"Explore {where}  (Ctrl-C ends it)", soft_wrap=True)
+        Screen().print(f"Explore {where}  (Ctrl-C ends it)", soft_wrap=True)
         if config.open:
             webbrowser.open(address)
         page.blocks.block_thread()

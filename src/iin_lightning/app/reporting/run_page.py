@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from torch import nn
 
-from iin_lightning.app import results
+from iin_lightning.app import results, trust
 from iin_lightning.app.analyses.answer import Answer
 from iin_lightning.app.cards import data_rows, terms_rows
 from iin_lightning.app.learned import learned
@@ -33,7 +33,7 @@ from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
 from iin_lightning.app.secrets import mask
 from iin_lightning.app.subject import Subject
 from iin_lightning.data.framing import BrokenImageError
-from iin_lightning.errors import IINError
+from iin_lightning.errors import CheckpointError, IINError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.plots.curves import curves_figure
@@ -245,10 +245,10 @@ def _configuration(found: Found) -> Section:
         if not file.is_file():
             continue
         try:
-            said = mask(OmegaConf.to_container(OmegaConf.load(file), resolve=False))
+            said = mask(OmegaConf.to_container(trust.load(file)[0], resolve=False))
             return Section("Configuration", f"All of {name}.", quote=OmegaConf.to_yaml(OmegaConf.create(said)))
-        except Exception as error:  # damaged bytes lead to many kinds
-            found.failed.append(f"{name} is no configuration, or damaged ({mask(' '.join(str(error).split()))}).")
+        except CheckpointError as error:
+            found.failed.append(mask(str(error)))
     return Section("Configuration")
 
 

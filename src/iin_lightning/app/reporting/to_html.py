@@ -7,7 +7,6 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from iin_lightning.app import results, trust
 from iin_lightning.app.files import file_line
@@ -22,6 +21,7 @@ from iin_lightning.app.sentence import sentence
 from iin_lightning.app.subject import load_model
 from iin_lightning.data.disk import check_writable, in_units
 from iin_lightning.errors import ConfigError, IINError
+from iin_lightning.progress import Screen
 
 FILE = "report.html"
 COMPARISON = "comparison.html"
@@ -41,7 +41,7 @@ def to_html(config: DictConfig) -> None:
     if config.run is None:
         raise ConfigError("Say which run to report on, run=<run folder>; a pattern in quotes names several.")
     folders, device = find_runs(config.run), choose_device(config.device)
-    analysis, console = instantiate(config.response), Console()
+    analysis, console = instantiate(config.response), Screen()
     out, several = config.out and Path(config.out), len(folders) > 1
     entries, failed = [], {}
     for folder in folders:
@@ -80,5 +80,5 @@ def _find(folder: Path, device: torch.device, config: DictConfig) -> Found:
     return Found(folder, network, None, f"There are no images here, so nothing new was drawn of them. {why}", outcome)
 
 
-def _say(console: Console, file: Path, size: int) -> None:
+def _say(console: Screen, file: Path, size: int) -> None:
     console.print(file_line("report", file, f"({in_units(size)})"), soft_wrap=True)

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from iin_lightning.app.files import show_files
 from iin_lightning.app.locate import find_runs
 from iin_lightning.app.loggers import wandb_errors
 from iin_lightning.app.reporting.workspace import layout, logged, packages
 from iin_lightning.errors import ConfigError
+from iin_lightning.progress import Screen
 
 LATEST = 50
 """Runs of a project that are asked for names."""
@@ -50,4 +50,4 @@ def to_wandb(config: DictConfig) -> None:
             raise ConfigError(f"{entity}/{config.project} has no runs yet: train with logger=wandb first.")
         workspace = layout(names, config.project, entity, config.name)
         workspace.save()
-        Console().print(f"written  {workspace.url}", soft_wrap=True)
+        Screen().print(f"written  {workspace.url}", soft_wrap=True)

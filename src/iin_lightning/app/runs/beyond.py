@@ -8,7 +8,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
-from rich.console import Console
 from torch import distributed as dist
 
 from iin_lightning.analysis.embed import check_method
@@ -26,6 +25,7 @@ from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError
 from iin_lightning.metrics.extractors import ClassifierLatents, build_extractor
 from iin_lightning.metrics.measured import Measured, flat
 from iin_lightning.metrics.protocols import protocol
+from iin_lightning.progress import Screen
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
         )
         rows = [[*key.split("/", 1), number.value, number.error] for key, number in found.items()]
         log_table(trainer.loggers, "evaluation", ("metric", "number", "value", "error"), rows, trainer.global_step)
-        Console(markup=False).print(table({str(subject.folder): found}))
+        Screen(markup=False).print(table({str(subject.folder): found}))
     for name, analysis in asked.analyses.items():
         try:
             written = answer(subject, name, analysis)
@@ -150,7 +150,7 @@ def beyond(asked: Questions, subject: Subject, trainer: Trainer) -> None:
             failed.append(f"analyses.{name}: {error}")
             continue
         log_answer(trainer.loggers, name, written, trainer.global_step)
-        Console(markup=False).print(table({f"{subject.folder}: {name}": written.numbers}))
+        Screen(markup=False).print(table({f"{subject.folder}: {name}": written.numbers}))
     if failed:
         raise ConfigError(
             "\n".join(["The model is trained and saved, but not all questions could be answered.", *failed])

@@ -1,5 +1,6 @@
 """The configuration of a run that is continued."""
 
+import re
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,23 +16,15 @@ from iin_lightning.serialization import read_torch
 CONFIG, CONFIG_RESUMED = "config.yaml", "config.resumed.yaml"
 """What a run began with, and what it was last continued with."""
 
-LATER = ("evaluation", "analyses", "checkpoint", "on_nan", "deterministic", "trust")
-"""Keys that a run may be older than."""
-
 
 def read(path: Path) -> DictConfig:
-    """The configuration of a run, whatever version wrote it.
+    """The configuration of a run; of one from elsewhere what was trained, with the paths, loggers, ... of ``conf/``.
 
     Raises:
         CheckpointError: it is damaged, or names code that is not trusted.
     """
-    config = trust.read(path)
-    absent = [key for key in LATER if key not in config]
-    if absent:
-        known = compose_train()
-        for key in absent:
-            config[key] = known[key]
-    return config
+    config, own = trust.load(path)
+    return config if own else trust.adopted(config, compose_train(), path)
 
 
 def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
@@ -41,18 +34,30 @@ def resumed(config: DictConfig) -> tuple[DictConfig, DictConfig]:
         config: composed from a command line with ``resume=<run folder>``, whose other values are the new ones.
 
     Raises:
-        CheckpointError: the folder holds no run, or one whose configuration names code that is not trusted.
+        CheckpointError: the folder holds no run, or one from elsewhere that is not trusted.
         ConfigError: the command line asks for another group, for a new key, or for fewer steps than were done.
     """
     folder = Path(config.resume)
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"resume={folder} is no run folder: it holds no {CONFIG}. Name outputs/<name>/<time>.")
     last = folder / CONFIG_RESUMED
-    origin, saved = read(folder / CONFIG), read(last if last.is_file() else folder / CONFIG)
+    files = (folder / CONFIG, last if last.is_file() else folder / CONFIG)
+    (origin, begun_here), (saved, saved_here) = map(trust.load, files)
+    if not (own := begun_here and saved_here):
+        if not trust.trusts(config, folder):
+            raise CheckpointError(
+                f"{folder} was not made by you on this machine, or its {CONFIG} was changed by hand since. If you "
+                f"trust whoever made it, add 'trust=[{folder}/]': its data, networks and settings of training are then "
+                "taken; paths, loggers, callbacks and trainer are those of your command line. You are asked once."
+            )
+        origin, saved = (trust.adopted(one, config, file) for one, file in zip((origin, saved), files))
+        origin.resume = None
     OmegaConf.set_struct(saved, True)
     for override in OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task)):
         key = override.key_or_group
         if key in ("resume", "trust"):  # what is trusted is so for this command
+            continue
+        if not own and re.split(r"[./@]", key)[0] not in trust.WHAT:
             continue
         if override.is_add() or override.is_delete() or (conf_folder() / key).is_dir():
             raise ConfigError(

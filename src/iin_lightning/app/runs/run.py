@@ -37,6 +37,8 @@ from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import paired
 from iin_lightning.plots.style import save
+from iin_lightning.progress import printable
+from iin_lightning.trusted import UNSIGNED, sign
 
 # Networks that a later run may need: they go into the model store.
 PUBLISHED = ("autoencode", "classify", "head")
@@ -59,8 +61,9 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     _check(config, origin)
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
-        name = CONFIG if origin is config else CONFIG_RESUMED
-        serialization.write_whole(folder / name, OmegaConf.to_yaml(config))
+        for name, said in {CONFIG: origin, CONFIG if origin is config else CONFIG_RESUMED: config}.items():
+            text = f"# signature: {UNSIGNED}\n{OmegaConf.to_yaml(said)}"
+            serialization.write_whole(folder / name, sign(text))
     provenance.record(config, folder)
     be_deterministic(config.deterministic)  # before the trainer is, since much is computed for it
     pl.seed_everything(config.seed, workers=True, verbose=False)
@@ -219,7 +222,7 @@ def require(config: DictConfig, role: str, concept: str | None = None, data: Dat
 
     def train(place: Path) -> None:
         if is_main_process():
-            print(f"Training the {role}{f' of {concept}' if concept else ''} first ({place}).")
+            print(printable(f"Training the {role}{f' of {concept}' if concept else ''} first ({place})."))
         run(needed, place, needed)
 
     return serialization.load(store.get(folder, train))

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,11 +24,11 @@ from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.console.groups import nested_choice
 from iin_lightning.app.console.typed import argument, pasted
 from iin_lightning.app.files import carried, command_line, show_next, shown
-from iin_lightning.app.paths import last_checkpoint
+from iin_lightning.app.paths import check_links, last_checkpoint
 from iin_lightning.app.ranks import is_main_process, join
 from iin_lightning.app.runs import provenance
 from iin_lightning.app.runs.failures import explained
-from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED, read, resumed
+from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED, resumed
 from iin_lightning.app.runs.run import run
 from iin_lightning.errors import STOP_SIGNALS, ConfigError, Preempted, StoppedByUser
 
@@ -68,6 +68,7 @@ def train(config: DictConfig) -> float | None:
             if is_main_process():
                 results.show(found, folder)
             return results.objective(found)
+    check_links(folder)
     with _alone_in(folder), explained(folder):
         if config.resume is None and is_main_process() and not _has_begun(folder):
             for name in (CONFIG_RESUMED, provenance.FILE):  # of a run that failed
@@ -76,7 +77,7 @@ def train(config: DictConfig) -> float | None:
             with _preemptible():
                 outcome = run(config, folder, origin)
         except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
-            raise _stopped(stop, folder, _trusted(config)) from stop
+            raise _stopped(stop, folder) from stop
     if is_main_process() and HydraConfig.get().mode != RunMode.MULTIRUN:
         show_next(_next(config, folder, outcome), "What next")
     return results.objective(outcome)
@@ -84,13 +85,12 @@ def train(config: DictConfig) -> float | None:
 
 def _next(config: DictConfig, folder: Path, outcome: dict[str, Any]) -> list[tuple[str, ...]]:
     """Commands that go on from a trained model: look at it, or interpret it."""
-    trusted = _trusted(config)
-    run = (argument("run", shown(folder)), *trusted)
+    run = argument("run", shown(folder))
     if config.model.stage == "interpret":
         drawn = {Path(figure).stem for figure in outcome["figures"]}
         question = "swap" if "swap" in drawn else "interpolate" if "interpolations" in drawn else "walk"
-        return [("explore", *run), ("analyse", *run, f"analysis={question}"), ("report", *run)]
-    return [*_interpreting(config, folder), ("report", *run)]
+        return [("explore", run), ("analyse", run, f"analysis={question}"), ("report", run)]
+    return [*_interpreting(config, folder), ("report", run)]
 
 
 def _interpreting(config: DictConfig, folder: Path) -> list[tuple[str, ...]]:
@@ -106,13 +106,7 @@ def _interpreting(config: DictConfig, folder: Path) -> list[tuple[str, ...]]:
         return []
     there, here = (OmegaConf.masked_copy(one, ["data", "paths", "seed"]) for one in (following, config))
     same = OmegaConf.to_container(there) == OmegaConf.to_container(here)
-    return [("train", *data, *interpret, *_trusted(config))] if same else []
-
-
-def _trusted(config: DictConfig) -> list[str]:
-    """The argument by which a run's own code is trusted again."""
-    packages = trust.said_of(config)
-    return [f"trust=[{','.join(packages)}]"] if packages else []
+    return [("train", *data, *interpret)] if same else []
 
 
 def _has_begun(folder: Path) -> bool:
@@ -128,7 +122,7 @@ def _goes_on(config: DictConfig, folder: Path) -> bool:
         CheckpointError: its configuration is damaged.
     """
     last = folder / CONFIG_RESUMED
-    saved = read(last if last.is_file() else folder / CONFIG)
+    saved, _ = trust.load(last if last.is_file() else folder / CONFIG)  # which is compared, and not used
     saved.resume = None
     if OmegaConf.to_container(saved) == OmegaConf.to_container(config):
         return True
@@ -177,8 +171,8 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise SIGTERMException(number)
 
 
-def _stopped(stop: BaseException, folder: Path, more: Sequence[str] = ()) -> BaseException:
-    """What to say of a run that was stopped, and with which arguments more than its folder it goes on.
+def _stopped(stop: BaseException, folder: Path) -> BaseException:
+    """What to say of a run that was stopped, and how it goes on.
 
     Returns:
         The same exception if nobody asked for it.
@@ -188,7 +182,7 @@ def _stopped(stop: BaseException, folder: Path, more: Sequence[str] = ()) -> Bas
     if isinstance(stop, SystemExit) and not preempted and not isinstance(stop.__context__, KeyboardInterrupt):
         return stop
     said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
-    again = command_line("train", argument("resume", shown(folder)), *more)
+    again = command_line("train", argument("resume", shown(folder)))
     text = f"{said}\nGo on with: {again}"
     if not preempted:
         return StoppedByUser(text)

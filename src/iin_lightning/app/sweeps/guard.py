@@ -21,6 +21,7 @@ from iin_lightning.app.sentence import refused, sentence
 from iin_lightning.app.streams import open_streams
 from iin_lightning.app.sweeps.watch import STOPPED, Watch
 from iin_lightning.errors import STOP_SIGNALS, StoppedByUser
+from iin_lightning.progress import printable
 
 FAILURE = "failure.json"
 
@@ -109,13 +110,13 @@ class Guard:
             stopped_by = stop if isinstance(stop, StoppedByUser) else StoppedByUser("Stopped.")
             if launcher.endswith("BasicLauncher"):
                 raise SweepStopped(stopped_by) from stop
-            print(f"\nJob {hydra.job.num}: {stopped_by}", file=sys.stderr)
+            print(printable(f"\nJob {hydra.job.num}: {stopped_by}"), file=sys.stderr)
             if "joblib" in launcher:  # elsewhere each job has a machine of its own, which may have been taken away
                 stopped.touch()
             return StoppedJob(stopped_by)
         except Exception as error:
             reason = _note(error, folder, list(hydra.overrides.task))
-            print(f"\nJob {hydra.job.num} failed: {reason}", file=sys.stderr)
+            print(printable(f"\nJob {hydra.job.num} failed: {reason}"), file=sys.stderr)
             return None
         return value if value is not None and math.isfinite(value) else None
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from iin_lightning.app.sweeps.watch import Watch
 from iin_lightning.errors import IINError, Preempted, StoppedByUser, listed
 from iin_lightning.plots.style import save
 from iin_lightning.plots.sweep import sweep_figure
+from iin_lightning.progress import Screen
 
 REASON = "reason"
 SHORT = 18  # letters that are not broken: a mean and its deviation
@@ -49,7 +49,7 @@ def report(folder: Path, code: int) -> int:
         What it exits with: not 0 if a job failed or is unfinished.
     """
     jobs, objective = gather(folder)
-    console = Console()
+    console = Screen()
     if jobs:
         show(jobs, objective, console)
         _say_best(folder, console)
@@ -164,7 +164,7 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def show(jobs: Sequence[Job], objective: str, console: Console) -> None:
+def show(jobs: Sequence[Job], objective: str, console: Screen) -> None:
     """Print the rows of the jobs, the means over seeds, and why jobs failed."""
     console.print(_table("Jobs of the sweep", *_job_rows(jobs, objective)))
     if groups(jobs):
@@ -194,7 +194,7 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     return table
 
 
-def _say_best(folder: Path, console: Console) -> None:
+def _say_best(folder: Path, console: Screen) -> None:
     """The best of a study, which may be of an earlier call."""
     file = folder / "optimization_results.yaml"
     if not file.is_file():

@@ -1,0 +1,97 @@
+"""Files from elsewhere, read within bounds: no pipe is waited for, and no file makes more memory than it fills."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from iin_lightning.errors import CheckpointError
+
+LARGEST_TEXT = 16 << 20  # bytes; a model.json with all names of ImageNet-21k has half a million
+MAKE = (
+    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.eye),
+    *(torch.rand, torch.randn, torch.randint, torch.randperm, torch.arange, torch.linspace),
+)
+"""Functions by which networks make tensors."""
+
+SPARE = 1 << 24  # values that a network may hold besides those of its file, which it also draws anew
+
+
+def check_file(path: Path, most: int | None = None) -> Path:
+    """The same path, if it is that of a regular file of at most so many bytes; a pipe or a device would be waited for.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no regular file, so it is not read: copy the folder again.")
+    if most is not None and (size := path.stat().st_size) > most:
+        raise CheckpointError(
+            f"{path} has {size / 1e6:,.1f} MB, and at most {most / 1e6:,.1f} MB are read of such a file: look at what "
+            "fills it, or copy it again from where it was made."
+        )
+    return path
+
+
+def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
+    """The text of a small file.
+
+    Raises:
+        CheckpointError: it is no regular file, or too large.
+        ValueError: it is no text.
+    """
+    return check_file(path, most).read_text(encoding="utf-8")
+
+
+class Bounded(TorchFunctionMode):
+    """While a network is built from a description: stop where it would hold far more values than its file of weights.
+
+    Args:
+        weights: the file, safetensors.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged; within the context: the network is larger.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.weights = check_file(weights)
+        try:
+            with safe_open(str(weights), "pt") as file:
+                held = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{weights} is damaged ({error}). Copy the folder again.") from error
+        self.left = 8 * held + SPARE  # most values are drawn several times before they are read
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count what is about to be made."""
+        kwargs = kwargs or {}
+        if func in MAKE and "out" not in kwargs:
+            sized = {key: value for key, value in kwargs.items() if key not in ("device", "generator", "pin_memory")}
+            self.left -= func(*args, **sized, device="meta").numel()  # which takes no memory
+            if self.left < 0:
+                raise CheckpointError(
+                    f"{self.weights} holds far fewer numbers than the network that stands beside it would have, so "
+                    "that is not built: copy the folder again."
+                )
+        return func(*args, **kwargs)
+
+
+def check_finite(module: nn.Module, path: Path) -> None:
+    """See that weights that were read are numbers.
+
+    Raises:
+        CheckpointError: there is NaN among them, or an infinite parameter.
+    """
+    parameters = {name for name, _ in module.named_parameters()}
+    for name, value in module.state_dict().items():
+        broken = value.isnan() if name not in parameters else ~value.isfinite()
+        if broken.any():
+            raise CheckpointError(
+                f"{path} has values in {name} that are not finite, so nothing that the network says would be true: "
+                "copy the folder again, or train the network again."
+            )
