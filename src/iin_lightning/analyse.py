@@ -31,7 +31,7 @@ class Analyse:
     """A folder for all that is written; by default answers go into each run's own, and the table over several runs into
     <paths.outputs>/analysis/<name>."""
     trust: list[str] = field(default_factory=list)
-    """Your packages that a model or configuration may name: [mine]."""
+    """Packages that another's model or configuration may name: [net]."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING

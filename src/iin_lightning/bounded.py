@@ -1,5 +1,6 @@
 """Files from elsewhere, read within bounds: no pipe is waited for, and no file makes more memory than it fills."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,19 @@ def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
         ValueError: it is no text.
     """
     return check_file(path, most).read_text(encoding="utf-8")
+
+
+def read_json(path: Path, most: int = LARGEST_TEXT) -> Any:
+    """What a file of json holds.
+
+    Raises:
+        CheckpointError: it is no regular file, or too large.
+        ValueError: it is no json.
+    """
+    try:
+        return json.loads(read_text(path, most))
+    except RecursionError as error:
+        raise ValueError("it has too many levels") from error
 
 
 class Bounded(TorchFunctionMode):

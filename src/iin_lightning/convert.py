@@ -26,7 +26,7 @@ class Convert:
     first_stage: str | None = None
     """The model folder of the encoder that a checkpoint's translator was trained on."""
     trust: list[str] = field(default_factory=list)
-    """Your packages that first_stage may name: [mine]."""
+    """Packages that another's first_stage may name: [net]."""
     factors: Any = None
     """Names and dimensions of a checkpoint's factors, in its order; by default it has none."""
     posterior: str | None = None

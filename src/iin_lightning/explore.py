@@ -30,7 +30,7 @@ class Explore:
     device: str = "auto"
     """Where to compute: auto, cpu, cuda."""
     trust: list[str] = field(default_factory=list)
-    """Your packages that a model or configuration may name: [mine]."""
+    """Packages that another's model or configuration may name: [net]."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING

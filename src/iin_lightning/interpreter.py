@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning import serialization
+from iin_lightning.bounded import Bounded
 from iin_lightning.data.transforms import check_images
 from iin_lightning.encoders.attach import Attached, attach_latents
 from iin_lightning.encoders.base import Encoder
@@ -256,7 +257,7 @@ class Interpreter(nn.Module):
         if "parts" not in structure:
             raise CheckpointError(f"{folder} holds no interpreter; a single network is read by serialization.load.")
         try:
-            with serialization.Bounded(Path(folder) / serialization.WEIGHTS):
+            with Bounded(Path(folder) / serialization.WEIGHTS):
                 parts: dict[str, Any] = {
                     k: None if v is None else serialization.build(v, source, own=structure[serialization.SIGNATURE])
                     for k, v in structure["parts"].items()

@@ -30,7 +30,7 @@ class Report:
     device: str = "auto"
     """Of html: where to compute: auto, cpu, cuda."""
     trust: list[str] = field(default_factory=list)
-    """Of html: your packages that a model or configuration may name: [mine]."""
+    """Of html: packages that another's model or configuration may name: [net]."""
     project: str = "iin-lightning"
     """Of W&B, where runs are logged (logger.wandb.project)."""
     entity: str | None = None

@@ -16,10 +16,12 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from iin_lightning.app import results
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.secrets import mask, plain
+from iin_lightning.bounded import read_json, read_text
 from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.serialization import write_whole
 from iin_lightning.tasks.base import Task
 from iin_lightning.tasks.interpret import Interpret
+from iin_lightning.trusted import UNSIGNED, is_own, sign
 
 RUN = "wandb_run.json"
 """Of a run folder: which W&B run is its own."""
@@ -65,8 +67,8 @@ class Wandb(WandbLogger):
                 f"logger.wandb.log_model={log_model} is neither true (the finished model is uploaded) nor false."
             )
         self.file, self.log_finished = Path(save_dir) / RUN, log_model
-        if self.file.is_file():
-            options |= _known(self.file)
+        if known := _known(self.file):
+            options |= known
         else:
             sweep = _sweep()
             options |= {"project": project, "group": group or sweep.get("group"), "job_type": job_type}
@@ -86,8 +88,8 @@ class Wandb(WandbLogger):
         with wandb_errors():
             run = self.experiment
         if not run.disabled:
-            known = {"id": run.id, "project": run.project, "entity": run.entity or None}
-            write_whole(self.file, json.dumps(known) + "\n")
+            known = {"signature": UNSIGNED, "id": run.id, "project": run.project, "entity": run.entity or None}
+            write_whole(self.file, sign(json.dumps(known) + "\n"))
         # All else has its last value in the run table; Lightning makes the step the axis of everything.
         for name in LOSSES:
             run.define_metric(name, step_metric=STEP, step_sync=True, summary="min,last")
@@ -170,10 +172,15 @@ def log_outcome(loggers: Sequence[Logger], outcome: Mapping[str, Any], folder: P
 
 
 def _known(file: Path) -> dict[str, str | None]:
-    """The W&B run of a folder."""
+    """The W&B run of a folder; nothing where there is none, or where another user has opened it."""
+    if not file.is_file():
+        return {}
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
+        known = dict(read_json(file))
+        return {key: known[key] for key in ("id", "project", "entity")} if is_own(read_text(file)) else {}
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{file} is damaged ({error}): put a copy of it back, or move it away; the run then goes on as another one "
             "of W&B."

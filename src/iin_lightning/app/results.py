@@ -13,7 +13,7 @@ from filelock import FileLock
 from rich.table import Table
 
 from iin_lightning.app.files import show_files
-from iin_lightning.bounded import read_text
+from iin_lightning.bounded import read_json
 from iin_lightning.errors import CheckpointError
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.progress import Screen
@@ -39,10 +39,10 @@ def read(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(read_text(file, LARGEST))
+        found = read_json(file, LARGEST)
     except CheckpointError:
         raise
-    except (ValueError, RecursionError) as error:  # no json, or no text at all
+    except ValueError as error:  # no json, or no text at all
         raise CheckpointError(_damaged(file, str(error))) from error
     if not isinstance(found, dict):
         raise CheckpointError(_damaged(file, f"it holds a {type(found).__name__}"))

@@ -53,7 +53,7 @@ class Root:
     deterministic: bool = False
     """Take algorithms that give the same bits at every run, which may be slower; one that has none is an error."""
     trust: list[str] = field(default_factory=list)
-    """Your packages that a folder from elsewhere (first_stage.path, resume) may name: [mine]."""
+    """Packages that another's folder may name (first_stage.path): [net]; another's folder to resume, with a slash."""
     checkpoint: Any = field(default_factory=dict)
     """When the state to go on from is written besides after each validation: steps, minutes."""
     on_nan: str = "stop"
@@ -97,7 +97,7 @@ class Evaluate:
     """A folder for all that is written; by default numbers go into each run's own, and the table over several runs into
     <paths.outputs>/evaluation."""
     trust: list[str] = field(default_factory=list)
-    """Your packages that a model or configuration may name: [mine]."""
+    """Packages that another's model or configuration may name: [net]."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from iin_lightning.app.console.flags import user_folder
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.secrets import mask
+from iin_lightning.bounded import read_json
 from iin_lightning.data.cores import usable_cores
 from iin_lightning.errors import CheckpointError
 from iin_lightning.serialization import write_whole
@@ -58,9 +59,11 @@ def read(file: Path) -> dict[str, Any]:
         CheckpointError: it is damaged.
     """
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}")
+    except CheckpointError:
+        raise
     except ValueError as error:  # no json, or no text at all
         raise CheckpointError(
             f"{file} is damaged ({error}), and is left as it is: put a copy of it back, or move it away; the run then "
