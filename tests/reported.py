@@ -13,6 +13,7 @@ from iin_lightning import serialization
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.report import report
+from iin_lightning.app.runs.resume import write
 from iin_lightning.encoders import Autoencoder, Classifier, Split
 from iin_lightning.encoders.zoo import Torchvision
 from iin_lightning.factors import Factors
@@ -67,7 +68,7 @@ def make(folder, kind, dims=None, outcome=None, data=("data=color_mnist",)):
     config = compose_train(*data)
     OmegaConf.set_struct(config, False)
     _forbid_downloads(config.data)
-    OmegaConf.save(config, folder / "config.yaml")
+    write(folder / "config.yaml", config)
     if outcome is not None:
         (folder / "results.json").write_text(json.dumps(outcome))
     return folder

@@ -18,6 +18,7 @@ from iin_lightning.app import results
 from iin_lightning.app.evaluate import evaluate as evaluate_here
 from iin_lightning.app.paths import conf_folder, register_resolvers
 from iin_lightning.app.results import summarize
+from iin_lightning.app.runs.resume import write
 from iin_lightning.app.schema import Evaluate
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.encoders import Autoencoder
@@ -205,7 +206,7 @@ def test_two_processes_measure_what_one_does(runs, evaluate, tmp_path):
     folder = shutil.copytree(runs / "0", tmp_path / "run")
     # The judge's recipe asks for two processes of its own, but here the first process trains it alone.
     recipe = OmegaConf.load(folder / "config.yaml")
-    OmegaConf.save(OmegaConf.merge(recipe, {"trainer": {"devices": 2, "strategy": "ddp"}}), folder / "config.yaml")
+    write(folder / "config.yaml", OmegaConf.merge(recipe, {"trainer": {"devices": 2, "strategy": "ddp"}}))
     asked = (
         f"run={folder}",
         "metric=[quality,likelihood]",

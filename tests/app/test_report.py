@@ -18,6 +18,7 @@ from iin_lightning import progress
 from iin_lightning.app.reporting.numbers import analysis_tables, flat
 from iin_lightning.app.reporting.page import LIMIT, Page, Section, Table, render, render_within
 from iin_lightning.app.reporting.pictures import raster, smaller, vector
+from iin_lightning.app.runs.resume import write
 from iin_lightning.data.disk import in_units
 from iin_lightning.errors import CheckpointError, ConfigError, IINError
 from iin_lightning.plots.curves import curves_figure
@@ -328,7 +329,7 @@ def test_data_of_another_version_are_said_of_and_the_rest_is_shown(changed, said
     folder = make("autoencoder", SUP, {"metrics": {"test/nll": 1.25}})
     config = OmegaConf.load(folder / "config.yaml")
     config.data.update(changed)
-    OmegaConf.save(config, folder / "config.yaml")
+    write(folder / "config.yaml", config)
     ask(f"run={folder}")
     page = read(folder / "report.html")
     assert "There are no images here" in page.text

@@ -11,10 +11,16 @@ from iin_lightning.app import trust
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder, last_checkpoint
 from iin_lightning.errors import CheckpointError, ConfigError
-from iin_lightning.serialization import read_torch
+from iin_lightning.serialization import read_torch, write_whole
+from iin_lightning.trusted import UNSIGNED, sign
 
 CONFIG, CONFIG_RESUMED = "config.yaml", "config.resumed.yaml"
 """What a run began with, and what it was last continued with."""
+
+
+def write(path: Path, config: DictConfig) -> None:
+    """Write the configuration of a run, signed by this user."""
+    write_whole(path, sign(f"# signature: {UNSIGNED}\n{OmegaConf.to_yaml(config)}"))
 
 
 def read(path: Path) -> DictConfig:

@@ -24,7 +24,7 @@ from iin_lightning.app.runs.build import be_deterministic, build_trainer, check_
 from iin_lightning.app.runs.checks import check_numbers, few_images, warn_once
 from iin_lightning.app.runs.outside import trained_outside
 from iin_lightning.app.runs.recipes import WISHES, recipe
-from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED
+from iin_lightning.app.runs.resume import CONFIG, CONFIG_RESUMED, write
 from iin_lightning.app.runs.stages import Stage, build_stage
 from iin_lightning.app.runs.store import ModelStore
 from iin_lightning.app.subject import Subject, load_model
@@ -38,7 +38,6 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import paired
 from iin_lightning.plots.style import save
 from iin_lightning.progress import printable
-from iin_lightning.trusted import UNSIGNED, sign
 
 # Networks that a later run may need: they go into the model store.
 PUBLISHED = ("autoencode", "classify", "head")
@@ -62,8 +61,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     if is_main_process():
         for name, said in {CONFIG: origin, CONFIG if origin is config else CONFIG_RESUMED: config}.items():
-            text = f"# signature: {UNSIGNED}\n{OmegaConf.to_yaml(said)}"
-            serialization.write_whole(folder / name, sign(text))
+            write(folder / name, said)
     provenance.record(config, folder)
     be_deterministic(config.deterministic)  # before the trainer is, since much is computed for it
     pl.seed_everything(config.seed, workers=True, verbose=False)
