@@ -91,8 +91,11 @@ def load(path: Path) -> tuple[DictConfig, bool]:
     except CheckpointError:
         raise
     except Exception as error:  # damaged bytes lead to many kinds
+        why = " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            why = f"line {error.problem_mark.line + 1}: {error.problem}"  # and not the line itself, which may be secret
         raise CheckpointError(
-            f"{path} is no configuration, or damaged ({' '.join(str(error).split()):.400}): copy it again from where "
+            f"{path} is no configuration, or damaged ({why:.400}): copy it again from where "
             "the run was made, or train anew."
         ) from error
     if not isinstance(config, DictConfig):
