@@ -274,10 +274,12 @@ def test_a_run_from_elsewhere_sends_nothing_writes_nowhere_and_is_asked_for_once
     }
     config.paths = dict.fromkeys(config.paths, str(tmp_path / "evil"))
     changes = {key: config[key] for key in ("logger", "callbacks", "paths")}
-    config.judge = {"recipe": "classifier", "data": {"cache_dir": str(tmp_path / "evil")}, **changes}
+    config.judge = {"recipe": "classifier", **changes}
     config.evaluation = {"metric": None, "out": str(tmp_path / "evil"), "paths": config.paths}
     OmegaConf.save(config, tmp_path / "theirs" / "config.yaml")
-    taken = OmegaConf.to_container(resume.read(tmp_path / "theirs" / "config.yaml"))
+    config.data.cache_dir = str(tmp_path / "evil")  # which these data do not know
+    OmegaConf.save(config, tmp_path / "config.yaml")
+    taken = OmegaConf.to_container(resume.read(tmp_path / "config.yaml"))
     assert "evil" not in json.dumps(taken)
     assert "oc.env" not in json.dumps(taken)
 
