@@ -16,13 +16,13 @@ from torch import nn
 
 import iin_lightning
 from iin_lightning import serialization, trusted
+from iin_lightning.bounded import read_torch
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.encoders.user_network import UserNetwork
 from iin_lightning.errors import CheckpointError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.serialization import read_torch
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ ROOMS = {
     "checkpoints": "The authors' checkpoints, read and converted.",
     "layers": "What several networks are built of.",
     "serialization": "Networks as safetensors and JSON.",
+    "bounded": "Files from elsewhere, read within bounds.",
     "trusted": "Whose classes a folder may name.",
     "seeding": "The same numbers at every run.",
     "errors": "What may go wrong, in words.",

@@ -2,8 +2,12 @@
 
 import json
 import math
+import re
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -109,3 +113,76 @@ def check_finite(module: nn.Module, path: Path) -> None:
                 f"{path} has values in {name} that are not finite, so nothing that the network says would be true: "
                 "copy the folder again, or train the network again."
             )
+
+
+def read_torch(path: Path) -> Any:
+    """What a file of ``torch.save`` holds, tensors and plain values alone, on the CPU; no code in it is run.
+
+    Raises:
+        CheckpointError: it is damaged, holds objects, or is a file of another kind.
+    """
+    if path.exists():
+        check_file(path)
+    if (other := _other_kind(path)) is not None:
+        raise CheckpointError(f"{path} is {other}.")
+    if (broken := _broken_member(path)) is not None:
+        raise CheckpointError(
+            f"{path} is damaged, {broken} in it: its bytes are not those that were written. Copy or download it again."
+        )
+    try:
+        # Without map_location a file of a GPU cannot be read where there is none.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in any way
+        if (name := re.search(r"GLOBAL (\S+)", str(error))) is not None:
+            raise CheckpointError(
+                f"{path} holds {name[1]} beside tensors and plain values. Loading it could run code of whoever wrote "
+                "the file, so it is not read: save the state dict alone where you trust it."
+            ) from error
+        raise CheckpointError(
+            f"{path} is no file of torch.save, or damaged ({reason(error)}): copy or download it again."
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with a file, in one line, without torch's advice to read it in a way that runs its code."""
+    text = str(error).splitlines() if isinstance(error, RuntimeError | OSError) else []
+    return text[0] if text else type(error).__name__
+
+
+def _other_kind(path: Path) -> str | None:
+    """What a file is that users take for one of torch.save, and what to do; None if it may be one."""
+    with path.open("rb") as file:
+        head = file.read(40)
+    if path.suffix == ".onnx":
+        return "an ONNX graph, whose weights have other names: save state_dict() of the torch network that it came from"
+    if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        return (
+            f"a text that begins with {head[:24].decode()!r}, such as a page about the file or a pointer of Git LFS: "
+            "download the file itself"
+        )
+    with suppress(BadZipFile, OSError), ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            return (
+                "a TorchScript archive, a program with its weights: write these into a file of their own, python -c "
+                f"\"import torch; torch.save(torch.jit.load('{path}', 'cpu').state_dict(), 'weights.pth')\", and name "
+                "that"
+            )
+    return None
+
+
+def _broken_member(path: Path) -> str | None:
+    """The part of a file of torch.save whose bytes are not those that were written; torch does not look."""
+    if not is_zipfile(path):
+        return None
+    name = "its list"
+    try:
+        with ZipFile(path) as archive:
+            for member in archive.infolist():
+                name = member.filename
+                with archive.open(member) as file:
+                    # torch can be told to write no checksums, and then writes zeros.
+                    while member.CRC and file.read(1 << 20):
+                        pass
+    except (BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, zlib.error):
+        return name
+    return None

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from iin_lightning.bounded import read_torch
 from iin_lightning.errors import ResourceError
-from iin_lightning.serialization import read_torch
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -7,7 +7,7 @@ from typing import Any
 from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from iin_lightning.serialization import read_torch
+from iin_lightning.bounded import read_torch
 
 
 class KeepBest(ModelCheckpoint):

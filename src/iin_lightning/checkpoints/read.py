@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from iin_lightning.bounded import read_torch
 from iin_lightning.errors import CheckpointError, listed
-from iin_lightning.serialization import read_torch
 
 MODEL = "model"
 

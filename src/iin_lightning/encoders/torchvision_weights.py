@@ -9,8 +9,8 @@ import torch
 import torchvision
 from torch import Tensor
 
+from iin_lightning.bounded import reason
 from iin_lightning.errors import CheckpointError, DataNotFoundError
-from iin_lightning.serialization import reason
 
 DEFAULT = "default"
 

@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from iin_lightning.bounded import read_torch
 from iin_lightning.encoders.heads import head_name, n_classes_of, set_classes
 from iin_lightning.errors import CheckpointError, DataNotFoundError, listed
-from iin_lightning.serialization import read_torch
 
 NESTED = ("state_dict", "model", "model_state_dict")
 """Where checkpoints keep a state dict beside other things; Lightning's is the first."""

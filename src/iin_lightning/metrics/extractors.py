@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
+from iin_lightning.bounded import read_torch, reason
 from iin_lightning.data.transforms import to_range
 from iin_lightning.encoders import lite0
 from iin_lightning.encoders.base import Encoder
@@ -26,7 +27,6 @@ from iin_lightning.errors import (
     choices,
 )
 from iin_lightning.layers.held import Held
-from iin_lightning.serialization import read_torch, reason
 
 
 class Extractor(Held, ABC):

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from iin_lightning.app import trust
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import conf_folder, last_checkpoint
+from iin_lightning.bounded import read_torch
 from iin_lightning.errors import CheckpointError, ConfigError
-from iin_lightning.serialization import read_torch, write_whole
+from iin_lightning.serialization import write_whole
 from iin_lightning.trusted import UNSIGNED, sign
 
 CONFIG, CONFIG_RESUMED = "config.yaml", "config.resumed.yaml"
