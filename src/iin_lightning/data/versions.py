@@ -23,7 +23,7 @@ def image_of(source: Source) -> Tensor:
     Example:
         >>> from iin_lightning.data.images import ImageTensor
         >>> gray_image = torch.tensor([[0, 7], [1, 7], [0, 9]])
-        >>> image_of(ImageTensor(torch.zeros(3, 1, 1, 1), gray_image, ("gray", ORIGIN))).tolist()
+        >>> image_of(ImageTensor(torch.zeros(3, 1, 1, 1).byte(), gray_image, ("gray", ORIGIN))).tolist()
         [7, 7, 9]
     """
     if ORIGIN not in source.concepts:
@@ -50,7 +50,7 @@ def changing(source: Source) -> tuple[str, ...]:
     Example:
         >>> from iin_lightning.data.images import ImageTensor
         >>> digit_gray_image = torch.tensor([[7, 0, 0], [7, 1, 0], [2, 0, 1], [2, 1, 1]])
-        >>> changing(ImageTensor(torch.zeros(4, 1, 1, 1), digit_gray_image, ("digit", "gray", ORIGIN)))
+        >>> changing(ImageTensor(torch.zeros(4, 1, 1, 1).byte(), digit_gray_image, ("digit", "gray", ORIGIN)))
         ('gray',)
     """
     if ORIGIN not in source.concepts:
@@ -94,7 +94,7 @@ class SharedFactors:
     Example:
         >>> from iin_lightning.data.images import ImageTensor
         >>> digit_gray_image = torch.tensor([[7, 0, 0], [7, 1, 0], [7, 0, 1], [7, 1, 1]])
-        >>> source = ImageTensor(torch.zeros(4, 1, 1, 1), digit_gray_image, ("digit", "gray", ORIGIN))
+        >>> source = ImageTensor(torch.zeros(4, 1, 1, 1).byte(), digit_gray_image, ("digit", "gray", ORIGIN))
         >>> shared = SharedFactors(source, ["digit", "gray"])
         >>> shared(digit_gray_image[[0, 0, 0]], digit_gray_image[1:]).int().tolist()
         [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
@@ -134,7 +134,7 @@ def versions_of(source: Source, concept: str) -> Tensor:
     Example:
         >>> from iin_lightning.data.images import ImageTensor
         >>> gray_image = torch.tensor([[0, 0], [0, 1], [0, 2], [1, 0], [1, 1]])
-        >>> versions_of(ImageTensor(torch.zeros(5, 1, 1, 1), gray_image, ("gray", ORIGIN)), "gray").tolist()
+        >>> versions_of(ImageTensor(torch.zeros(5, 1, 1, 1).byte(), gray_image, ("gray", ORIGIN)), "gray").tolist()
         [[0, 1], [3, 4]]
     """
     columns = [source.concepts.index(other) for other in changing(source) if other != concept]
