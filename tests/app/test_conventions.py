@@ -76,7 +76,7 @@ def told(subject, folder, digit):
     scores = {"digit/digit": {"value": digit, "error": 0.01}, "digit/reconstruction": 0.91, "digit/chance": 0.1}
     if digit is not None:
         write({"metrics": {f"test/transfer/{key}": value for key, value in scores.items()}}, folder)
-    return replace(subject, folder=folder)
+    return replace(subject, folder=folder, out=folder)
 
 
 @pytest.mark.parametrize("name", ANALYSES)
