@@ -31,6 +31,7 @@ class Commands:
         own_process: bool = False,
         send: tuple[int, float] | None = None,
         powerless: bool = False,
+        full: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a module.
 
@@ -41,6 +42,7 @@ class Commands:
             timeout: seconds, after which the command and its children are killed.
             own_process: a real one, for what only that can do: start itself again, for example.
             powerless: without root's right to write what may only be read; not a real process.
+            full: name of a file for which the disk has no room; not a real process.
             send: a signal and the seconds after which the command gets it, if it is not over; not to a real process.
 
         Raises:
@@ -55,7 +57,9 @@ class Commands:
             for file in files.values():
                 file.touch()
             paths = {"cwd": str(cwd), **{name: str(file) for name, file in files.items()}}
-            status = self._ask({"argv": command[2:], "timeout": timeout, "send": send, "powerless": powerless, **paths})
+            status = self._ask(
+                {"argv": command[2:], "timeout": timeout, "send": send, "powerless": powerless, "full": full, **paths}
+            )
             out, err = (file.read_text() for file in files.values())
         if status is None:
             raise subprocess.TimeoutExpired(command, timeout or 0, out, err)

@@ -8,6 +8,7 @@ longer. At an empty line, or once nobody is left who could ask, it ends what run
 import atexit
 import contextlib
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -70,6 +71,8 @@ def become(request: dict) -> None:
         os.close(file)
     if request["powerless"]:  # all capabilities, of which a user has none
         ctypes.CDLL(None).capset(struct.pack("Ii", 0x20080522, 0), bytes(24))
+    if request["full"] is not None:
+        fill_disk(request["full"])
     sys.path[0] = os.getcwd()
     # A folder of W&B's, which is deleted when the first fork ends.
     if wandb := sys.modules.get("wandb.sdk.data_types._private"):
@@ -77,6 +80,18 @@ def become(request: dict) -> None:
     # Else all would draw the same where they are not seeded. Python does so for its own.
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(random.getrandbits(32))
+
+
+def fill_disk(name: str) -> None:
+    """Let the disk be full when a file of that name is to reach it, which is when many a system finds out."""
+    write_out = os.fsync
+
+    def fsync(file: int) -> None:
+        if os.path.basename(os.readlink(f"/proc/self/fd/{file}")) == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_out(file)
+
+    os.fsync = fsync
 
 
 def wait(child: int, timeout: float | None, send: tuple[int, float] | None) -> int | None:
