@@ -188,6 +188,7 @@ def test_nothing_is_written_through_a_run_folder(name, tmp_path):
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     (run / "wandb" / "run").mkdir(parents=True)
     (run / "wandb" / "latest").symlink_to("run")
+    (run / "wandb" / "run" / "debug.log").symlink_to(tmp_path / "stranger.py")  # which W&B does itself
     (run / "model.json").symlink_to(tmp_path / "stranger.py")  # as the cache of a hub does; is never written through
     elsewhere.mkdir()
     (elsewhere / "run.log").touch()

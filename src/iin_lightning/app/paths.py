@@ -30,6 +30,9 @@ def check_links(folder: Path) -> None:
     """
     top = folder.resolve()
     for place, folders, names in os.walk(folder):
+        if Path(place).parent == folder / "wandb":
+            folders.clear()  # W&B links its logs, and opens a new folder each time
+            continue
         for path in (Path(place) / name for name in (*folders, *names)):
             leads_out = path.is_symlink() and not path.resolve().is_relative_to(top)
             if (leads_out and path.suffix not in REPLACED) or (path.exists() and not (path.is_dir() or path.is_file())):
