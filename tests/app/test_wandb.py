@@ -103,7 +103,7 @@ def test_histograms_tables_and_the_model_are_there(sweep, first):
     table = next((sweep / "jobs" / "night" / "0" / "wandb").rglob("transfer_*.table.json"))
     table = json.loads(table.read_text())
     assert table["columns"] == ["swapped factor", "digit", "color", "digit/error", "color/error"]
-    assert [row[0] for row in table["data"]] == ["residual", "digit", "color", "reconstruction", "images"]
+    assert [row[0] for row in table["data"]] == ["residual", "digit", "color", "reconstruction", "images", "chance"]
     [model] = first.artifacts["model"]  # and Lightning adds none of checkpoints/
     assert {entry.path for entry in model.manifest.contents} == {
         path.name for path in (sweep / "jobs" / "night" / "0" / "model").iterdir()

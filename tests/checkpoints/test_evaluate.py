@@ -35,9 +35,9 @@ def test_all_that_needs_no_recipe_is_measured(converted, mnist_root, run_command
     found = json.loads((converted / "results.json").read_text())["evaluation"]
     assert set(found) == {"likelihood", "gaussianity", "leakage", "disentanglement"}
     likelihood = found["likelihood"]
-    assert math.isfinite(likelihood["nll"])
+    assert math.isfinite(likelihood["nll"]["value"])
     assert likelihood["round_trip_error"] < 1e-3
     for factor in ("residual", "digit", "color"):
-        assert likelihood[f"nll_of_factor/{factor}"] == pytest.approx(found["gaussianity"][f"nll/{factor}"])
+        assert likelihood[f"nll_of_factor/{factor}"]["value"] == pytest.approx(found["gaussianity"][f"nll/{factor}"])
     interpreter = Interpreter.from_pretrained(converted)
     assert likelihood["of"]["encoder"] == serialization.fingerprint(interpreter.encoder.encoder)
