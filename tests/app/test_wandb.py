@@ -141,7 +141,7 @@ def test_an_analysis_goes_into_the_run_of_its_folder(sweep, first, run_command):
     assert process.returncode == 0, process.stderr
     after = stored(sweep / "jobs" / "night" / "0")[-1]
     assert (after.run.run_id, after.run.display_name, after.run.job_type) == (first.run.run_id, "", "")
-    assert {"analysis/again/dimensions/digit", "analysis/again._type"} <= after.names
+    assert {"analysis/again/dimensions/covariance/digit", "analysis/again._type"} <= after.names
     assert after.steps("analysis/again._type")
     assert not after.config  # that of the training remains
 
