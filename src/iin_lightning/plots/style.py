@@ -42,7 +42,9 @@ def style() -> Iterator[None]:
 def footnote(figure: Figure, text: str, alarm: bool) -> None:
     """Write below a figure what it is not to be read without, in red if it is an alarm."""
     lines = fill(text, int(LETTERS * figure.get_figwidth()))
-    figure.text(0.5, -0.01, lines, ha="center", va="top", fontsize=6.5, color="firebrick" if alarm else "0.35")
+    figure.text(
+        0.5, -0.01, lines, ha="center", va="top", fontsize=6.5, color="firebrick" if alarm else "0.35", parse_math=False
+    )
 
 
 def save(figure: Figure, path: Path) -> Path:
