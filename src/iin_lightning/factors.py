@@ -31,6 +31,19 @@ class PairBatch(NamedTuple):
     shared: Tensor
 
 
+class GroupBatch(NamedTuple):
+    """Examples and, factor by factor, the groups that share it.
+
+    Attributes:
+        x: images (B, C, H, W) or latents (B, N).
+        groups: long (B, K+1), the residual first; two examples share factor k where their numbers k are equal. A
+            negative number is that of no group: it is not known that the example shares this factor with another.
+    """
+
+    x: Tensor
+    groups: Tensor
+
+
 class Factors(Mapping[str, int]):
     """Names and dimensions of the factors z̃_0, ..., z̃_K of a latent in R^N, the residual first.
 

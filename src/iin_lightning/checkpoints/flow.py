@@ -16,7 +16,7 @@ from torch import Tensor
 from iin_lightning.checkpoints.transfer import shape_of, transfer
 from iin_lightning.errors import CheckpointError
 from iin_lightning.factors import RESIDUAL, Factors
-from iin_lightning.flows.translator import Translator
+from iin_lightning.flows.translator import PaperTranslator
 
 BLOCK = "realnvp.flow.{}.flow"
 # The linear layers of a coupling have even numbers, the activations between them odd ones.
@@ -32,7 +32,9 @@ class Sizes(NamedTuple):
     depth: int
 
 
-def translator(tensors: Mapping[str, Tensor], factors: Mapping[str, int] | None = None) -> tuple[Translator, Factors]:
+def translator(
+    tensors: Mapping[str, Tensor], factors: Mapping[str, int] | None = None
+) -> tuple[PaperTranslator, Factors]:
     """Build our translator with the weights of theirs, and say which factors it gives.
 
     ``T(z) = z̃_0 | z̃_1 | ... | z̃_K`` are the authors' factors, their last one, the residual, as z̃_0.
@@ -49,7 +51,7 @@ def translator(tensors: Mapping[str, Tensor], factors: Mapping[str, int] | None 
     """
     sizes = _sizes(tensors)
     named = Factors.unsupervised(sizes.dim) if factors is None else Factors(factors, sizes.dim)
-    network = Translator(*sizes)
+    network = PaperTranslator(*sizes)
     transfer(tensors, network, names(sizes.n_blocks, sizes.depth), _layout)
     last = network.get_buffer(f"blocks.{sizes.n_blocks - 1}.permutation.index")
     last.copy_(last.roll(named[RESIDUAL]))

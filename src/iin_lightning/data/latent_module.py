@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader
 
 from iin_lightning.data.base import Encoder, LabelledBatch, Split
 from iin_lightning.data.encoding import Encoding, Progress
+from iin_lightning.data.groups import Groups
 from iin_lightning.data.latent_files import FORMAT, load_or_build
 from iin_lightning.data.latents import LatentCache, fingerprint
 from iin_lightning.data.module import CPU, DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
 from iin_lightning.errors import ConfigError
-from iin_lightning.factors import Factors, PairBatch
+from iin_lightning.factors import Factors, GroupBatch, PairBatch
 from iin_lightning.progress import Bar
 from iin_lightning.seeding import FIXED, Noise
 
@@ -27,7 +28,8 @@ class LatentData(StreamModule):
     """Batches of latents z ~ q(z|x) of a data set's images under a frozen encoder.
 
     Without factors a batch is z (B, N), for the likelihood of Eq. 12, or a ``LabelledBatch`` if ``labelled`` is set,
-    for a classifier on latents; with factors it is a ``PairBatch`` of latents, for Eq. 7-9. Training draws new
+    for a classifier on latents; with factors it is a ``PairBatch`` of latents, for Eq. 7-9, or in training a
+    ``GroupBatch`` if ``grouped`` is set. Training draws new
     posterior samples at every step; validation and test use one sample of each image, the same for every seed, so that
     likelihoods of different translators compare.
     Where data are random beyond dequantisation, as ColorMNIST's views, each view is an item with its own posterior.
@@ -87,6 +89,7 @@ class LatentData(StreamModule):
         self.noise = noise
         self.device = device
         self.labelled = False
+        self.grouped = False
         self._latents: dict[Split, LatentCache] = {}
         self._near: dict[Split, LatentCache] = {}
 
@@ -115,8 +118,8 @@ class LatentData(StreamModule):
         if self.factors is None:
             singles = Singles(source, self.batch_size, self.seed, **self.ranks)
             return self.train_loader(singles, len(source), self._collate, device=source.device)
-        pairs = Pairs(source, self.factors, self.batch_size, self.seed, **self.ranks)
-        return self.train_loader(pairs, len(source), device=source.device)
+        batches = (Groups if self.grouped else Pairs)(source, self.factors, self.batch_size, self.seed, **self.ranks)
+        return self.train_loader(batches, len(source), device=source.device)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation latent once."""
@@ -135,6 +138,8 @@ class LatentData(StreamModule):
         if isinstance(batch, PairBatch):
             z_a, z_b = self._sample(torch.cat([batch.a, batch.b]), noise).chunk(2)
             return PairBatch(z_a, z_b, batch.shared)
+        if isinstance(batch, GroupBatch):
+            return GroupBatch(self._sample(batch.x, noise), batch.groups)
         if isinstance(batch, LabelledBatch):
             return LabelledBatch(self._sample(batch.x, noise), batch.labels)
         return self._sample(batch, noise)

@@ -46,8 +46,39 @@ class EpochOrder:
     def _epoch_order(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
             key = generator(self.seed, "order", epoch)
-            self._epoch, self._permutation = epoch, torch.randperm(self.n, generator=key)
+            self._epoch, self._permutation = epoch, self._arrange(torch.randperm(self.n, generator=key), key)
         return self._permutation
+
+    def _arrange(self, permutation: Tensor, key: torch.Generator) -> Tensor:
+        return permutation
+
+
+class GroupedOrder(EpochOrder):
+    """An `EpochOrder` in which items of one label stand together, a few at a time.
+
+    An epoch has each item once. Where a label has fewer items than ``size``, others stand beside them.
+
+    Args:
+        labels: long (n,).
+        batch_size: B.
+        seed: see `EpochOrder`.
+        size: how many items of a label stand together, at least 1.
+
+    Example:
+        >>> labels = torch.arange(4000) // 8
+        >>> first = GroupedOrder(labels, batch_size=64, seed=0, size=4).step(0)
+        >>> labels[first].view(16, 4).diff().abs().max().item(), len(labels[first].unique()) > 12
+        (0, True)
+    """
+
+    def __init__(self, labels: Tensor, batch_size: int, seed: int, size: int) -> None:
+        super().__init__(len(labels), batch_size, seed)
+        self.labels, self.size = labels, size
+
+    def _arrange(self, permutation: Tensor, key: torch.Generator) -> Tensor:
+        by_label = permutation[self.labels[permutation].argsort(stable=True)]
+        parts = by_label.split(self.size)
+        return torch.cat([parts[place] for place in torch.randperm(len(parts), generator=key).tolist()])
 
 
 def shards(n: int, batch_size: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, ...]:

@@ -66,7 +66,6 @@ def _ranges(label: Tensor) -> tuple[Tensor, Tensor]:
     return (size.cumsum(0) - size)[group], size[group]
 
 
-def shared_mask(labels_a: Tensor, labels_b: Tensor) -> Tensor:
-    """The mask (B, K+1) of what items share by their labels, each (B, K); the residual, column 0, never is."""
-    residual = labels_a.new_zeros(len(labels_a), 1, dtype=torch.bool)
-    return torch.cat([residual, labels_a == labels_b], dim=1)
+def shared_mask(groups_a: Tensor, groups_b: Tensor) -> Tensor:
+    """The mask (B, K+1) of the factors that examples share by their groups, each (B, K+1); see `GroupBatch`."""
+    return (groups_a == groups_b) & (groups_a >= 0)

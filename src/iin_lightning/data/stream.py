@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, draw_labelled
 from iin_lightning.data.order import EpochOrder, shards
-from iin_lightning.data.pairs import PairIndex
-from iin_lightning.data.versions import SharedFactors, image_of, pair_columns
+from iin_lightning.data.pairs import PairIndex, shared_mask
+from iin_lightning.data.versions import FactorGroups, image_of, pair_columns
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.seeding import Noise, generator
@@ -33,7 +33,7 @@ class Singles(Dataset[LabelledBatch]):
     """
 
     def __init__(self, source: Source, batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1) -> None:
-        _check_divisible(batch_size, world_size)
+        check_divisible(batch_size, world_size)
         self.source = source
         self.seed = seed
         self.rank = rank
@@ -78,6 +78,19 @@ class FixedSingles(Dataset[LabelledBatch]):
         return draw_labelled(self.source, self.indices(batch), None)
 
 
+def check_factors(source: Source, factors: Factors) -> None:
+    """Raise a FactorError if no factor is a concept's, or the concept is none that the source knows."""
+    known = [name for name in source.concepts if name != ORIGIN]
+    if not factors.concepts:
+        raise FactorError(
+            f"model=sup needs a concept that examples share, but {factors} has none: name a factor after one of the "
+            f"data's concepts ({', '.join(known)}), or train without concepts (model=unsup)."
+        )
+    for name in factors.concepts:
+        if name not in known:
+            raise FactorError(f"The data know no concept {name!r}; {choices(name, known)}.")
+
+
 class ConceptPairs:
     """The pairs of a source in terms of factors: who is a partner of whom, and what both share; see ``versions``.
 
@@ -91,17 +104,9 @@ class ConceptPairs:
     """
 
     def __init__(self, source: Source, factors: Factors, device: torch.device | None = None) -> None:
-        known = [name for name in source.concepts if name != ORIGIN]
-        if not factors.concepts:
-            raise FactorError(
-                f"Pairs need a concept that both share, but {factors} has none: name a factor after one of "
-                f"the data's concepts ({', '.join(known)}), or train without pairs (model=unsup)."
-            )
-        for name in factors.concepts:
-            if name not in known:
-                raise FactorError(f"The data know no concept {name!r}; {choices(name, known)}.")
+        check_factors(source, factors)
         self.source = source
-        self.shared = SharedFactors(source, factors.concepts)
+        self.groups = FactorGroups(source, factors.concepts)
         self.index = PairIndex(pair_columns(source, factors.concepts).to(device or source.device))
 
     def partners(self, anchors: Tensor, key: torch.Generator) -> Tensor:
@@ -125,7 +130,7 @@ class ConceptPairs:
         """The examples of pairs of items, drawn in one call, and the mask that their labels say."""
         x, labels = draw_labelled(self.source, torch.cat([a, b]), noise)
         (x_a, x_b), (labels_a, labels_b) = x.chunk(2), labels.chunk(2)
-        return PairBatch(x_a, x_b, self.shared(labels_a, labels_b))
+        return PairBatch(x_a, x_b, shared_mask(self.groups(labels_a), self.groups(labels_b)))
 
 
 class Pairs(Dataset[PairBatch]):
@@ -157,7 +162,7 @@ class Pairs(Dataset[PairBatch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        _check_divisible(batch_size, world_size)
+        check_divisible(batch_size, world_size)
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
@@ -229,7 +234,8 @@ def _noise(stream: Singles | Pairs, device: torch.device, step: int) -> Noise:
     return Noise(stream.seed, "noise", step, 0, rank=stream.rank, world_size=stream.world_size, device=device)
 
 
-def _check_divisible(batch_size: int, world_size: int) -> None:
+def check_divisible(batch_size: int, world_size: int) -> None:
+    """Raise a ConfigError unless a batch can be shared out evenly over the processes."""
     if batch_size % world_size:
         raise ConfigError(
             f"A batch of {batch_size} cannot be shared out evenly over {world_size} processes: batch_size "

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import ORIGIN, Source
-from iin_lightning.data.pairs import shared_mask
 
 
 def image_of(source: Source) -> Tensor:
@@ -84,8 +83,8 @@ def pair_columns(source: Source, concepts: Sequence[str]) -> Tensor:
     return columns
 
 
-class SharedFactors:
-    """Says of labels which factors two items share.
+class FactorGroups:
+    """Says of labels to which group an item belongs in each factor; items of one group share it.
 
     Args:
         source: whose concepts the columns of the labels are.
@@ -95,9 +94,10 @@ class SharedFactors:
         >>> from iin_lightning.data.images import ImageTensor
         >>> digit_gray_image = torch.tensor([[7, 0, 0], [7, 1, 0], [7, 0, 1], [7, 1, 1]])
         >>> source = ImageTensor(torch.zeros(4, 1, 1, 1).byte(), digit_gray_image, ("digit", "gray", ORIGIN))
-        >>> shared = SharedFactors(source, ["digit", "gray"])
-        >>> shared(digit_gray_image[[0, 0, 0]], digit_gray_image[1:]).int().tolist()
-        [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
+        >>> FactorGroups(source, ["digit", "gray"])(digit_gray_image).tolist()
+        [[0, 7, 0], [0, 7, 1], [1, 7, 2], [1, 7, 3]]
+        >>> FactorGroups(source, ["digit"])(digit_gray_image).tolist()
+        [[0, 7], [1, 7], [2, 7], [3, 7]]
     """
 
     def __init__(self, source: Source, concepts: Sequence[str]) -> None:
@@ -107,18 +107,22 @@ class SharedFactors:
 
         changes = changing(source)
         self._columns = columns(concepts)
-        self._beyond_labels = torch.tensor([True, *(name in changes for name in concepts)], device=source.device)
+        self._change = torch.tensor([name in changes for name in concepts], device=source.device)
         self._in_residual = columns([name for name in changes if name not in concepts])
         self._image = columns([ORIGIN]) if ORIGIN in source.concepts else None
+        self._sizes = source.labels.amax(0) + 1
 
-    def __call__(self, labels_a: Tensor, labels_b: Tensor) -> Tensor:
-        """The mask, bool (B, K+1), the residual first, of labels (B, L) of all the source's concepts."""
-        shared = shared_mask(labels_a[:, self._columns], labels_b[:, self._columns])
+    def __call__(self, labels: Tensor) -> Tensor:
+        """The groups, long (B, K+1), the residual first, of labels (B, L) of all the source's concepts."""
+        groups = labels[:, self._columns]
         if self._image is None:
-            return shared
-        equal = labels_a == labels_b
-        shared[:, :1] = equal[:, self._in_residual].all(1, keepdim=True)
-        return shared & (equal[:, self._image] | ~self._beyond_labels)
+            return torch.cat([groups.new_full((len(groups), 1), -1), groups], dim=1)
+        image = labels[:, self._image]
+        groups = torch.where(self._change, image * self._sizes[self._columns] + groups, groups)
+        residual = image
+        for column in self._in_residual.unbind():
+            residual = residual * self._sizes[column[None]] + labels[:, column[None]]
+        return torch.cat([residual, groups], dim=1)
 
 
 def versions_of(source: Source, concept: str) -> Tensor:

@@ -1,7 +1,8 @@
-"""The networks inside a coupling: several independent MLPs of one shape, run as one."""
+"""The networks inside a coupling: what makes s and t (each (B, out_dim)) of the half that passes (B, in_dim)."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,6 @@ class Conditioner(nn.Module):
         hidden: width of the hidden layers.
         depth: number of hidden-to-hidden layers, may be 0.
         heads: number of networks.
-        zero_init: start the last layer at zero, so that all heads return 0 before training.
 
     Raises:
         ConfigError: a width or ``heads`` is below 1, or ``depth`` below 0.
@@ -39,17 +39,10 @@ class Conditioner(nn.Module):
         (torch.Size([5, 4]), torch.Size([5, 4]))
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int, hidden: int, depth: int, *, heads: int = 2, zero_init: bool = False
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int, hidden: int, depth: int, *, heads: int = 2) -> None:
         super().__init__()
-        if min(in_dim, out_dim, hidden, heads) < 1 or depth < 0:
-            raise ConfigError(
-                "A conditioner needs widths and heads of at least 1 and a depth of at least 0, but got "
-                f"in_dim={in_dim}, out_dim={out_dim}, hidden={hidden}, heads={heads}, depth={depth}."
-            )
-        self.in_dim, self.out_dim, self.hidden, self.depth = in_dim, out_dim, hidden, depth
-        self.heads, self.zero_init = heads, zero_init
+        _check(in_dim, out_dim, hidden, depth, heads)
+        self.in_dim, self.out_dim, self.hidden, self.depth, self.heads = in_dim, out_dim, hidden, depth, heads
         widths = [in_dim, *[hidden] * (depth + 1), out_dim]
         shapes = list(pairwise(widths))
         self.weights = nn.ParameterList(torch.empty(heads, *shape) for shape in shapes)
@@ -62,14 +55,11 @@ class Conditioner(nn.Module):
             bound = weight.shape[1] ** -0.5
             nn.init.uniform_(weight, -bound, bound)
             nn.init.uniform_(bias, -bound, bound)
-        if self.zero_init:
-            nn.init.zeros_(self.weights[-1])
-            nn.init.zeros_(self.biases[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all heads on x (B, in_dim); returns (heads, B, out_dim)."""
         h = x.expand(self.heads, -1, -1)
-        with nullcontext() if self.training else torch.autocast(x.device.type, enabled=False):
+        with _precision(self, x):
             for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
                 if layer > 0:
                     h = F.leaky_relu(h, NEGATIVE_SLOPE, inplace=True)  # its own product, which nobody else reads
@@ -80,3 +70,60 @@ class Conditioner(nn.Module):
         # A line a coupling; torch would list every parameter.
         widths = f"{self.in_dim} -> {self.hidden} x {self.depth + 1} -> {self.out_dim}"
         return f"{type(self).__name__}({widths}, heads={self.heads})"
+
+
+class ResidualConditioner(nn.Module):
+    """One network for s and t: a linear layer, residual blocks, and a linear layer that starts at zero.
+
+    A block is ``h + Linear(GELU(Linear(LayerNorm(h))))`` and starts as the identity, since its last layer starts at
+    zero, too. So both outputs are 0 before training, and early steps are those of a shallow network. Precision is as
+    in `Conditioner`.
+
+    Args:
+        in_dim: dimension of the input.
+        out_dim: dimension of s, and of t.
+        hidden: width of all layers.
+        depth: number of blocks, may be 0.
+
+    Raises:
+        ConfigError: a width is below 1, or ``depth`` below 0.
+
+    Example:
+        >>> s, t = ResidualConditioner(3, 4, hidden=16, depth=1)(torch.randn(5, 3))
+        >>> s.shape, t.abs().max().item()
+        (torch.Size([5, 4]), 0.0)
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, hidden: int, depth: int) -> None:
+        super().__init__()
+        _check(in_dim, out_dim, hidden, depth)
+        self.first = nn.Linear(in_dim, hidden)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+            for _ in range(depth)
+        )
+        self.last = nn.Linear(hidden, 2 * out_dim)
+        for layer in (self.last, *(cast(nn.Sequential, block)[-1] for block in self.blocks)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Make s and t, each (B, out_dim), of x (B, in_dim)."""
+        with _precision(self, x):
+            h = self.first(x)
+            for block in self.blocks:
+                h = h + block(h)
+            s, t = self.last(F.gelu(h)).to(x.dtype).chunk(2, dim=1)
+        return s, t
+
+
+def _precision(module: nn.Module, x: Tensor) -> AbstractContextManager[Any]:
+    return nullcontext() if module.training else torch.autocast(x.device.type, enabled=False)
+
+
+def _check(in_dim: int, out_dim: int, hidden: int, depth: int, heads: int = 1) -> None:
+    if min(in_dim, out_dim, hidden, heads) < 1 or depth < 0:
+        raise ConfigError(
+            "A conditioner needs widths and heads of at least 1 and a depth of at least 0, but got "
+            f"in_dim={in_dim}, out_dim={out_dim}, hidden={hidden}, heads={heads}, depth={depth}."
+        )

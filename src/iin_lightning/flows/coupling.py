@@ -1,71 +1,71 @@
 """Affine coupling: one half of the dimensions is scaled and shifted by functions of the other half."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iin_lightning.errors import ConfigError, ShapeError, choices
 from iin_lightning.flows.base import Bijector, Gradients, pull_back
-from iin_lightning.flows.conditioner import Conditioner
 
 Half = Literal["first", "second"]
+Networks = Callable[[int, int], nn.Module]
+"""Makes of dimensions (in_dim, out_dim) a module x_a (B, in_dim) -> s, t, each (B, out_dim)."""
 
 
 class AffineCoupling(Bijector):
     """Transform one half x_b given the other half x_a, which passes unchanged.
 
-    ``y_b = x_b * exp(tanh s(x_a)) + t(x_a)``, ``logdet = sum_i tanh s_i(x_a)``; s and t are the two heads of
-    one `Conditioner`. The tanh keeps every scale within (1/e, e), so that the inverse never divides by
-    something that training drove to zero. Under `torch.autocast` the products inside the `Conditioner` alone run in low
-    precision, and those of the inverse never do.
+    ``y_b = x_b * exp(c tanh(s(x_a) / c)) + t(x_a)``, ``logdet = sum_i c tanh(s_i(x_a) / c)``. The tanh keeps every
+    scale within (exp(-c), exp(c)), so that the inverse never divides by something that training drove to zero. Under
+    `torch.autocast` the products inside s and t alone run in low precision, and those of the inverse never do.
 
     Args:
         dim: N >= 2; the first half has floor(N/2) dimensions, the second the rest.
         transformed: which half is x_b.
-        hidden: width of the networks s and t.
-        depth: number of their hidden-to-hidden layers.
-        zero_init: start as the identity.
+        networks: makes s and t, such as ``partial(Conditioner, hidden=512, depth=2)``.
+        bound: c > 0; the paper's code has 1.
 
     Raises:
         ShapeError: ``dim`` is below 2.
-        ConfigError: another ``transformed``, or impossible widths.
+        ConfigError: another ``transformed``.
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, arXiv 1605.08803, Eq. 7-8.
 
     Example:
-        >>> coupling = AffineCoupling(5, "second", hidden=16, depth=1)
+        >>> from functools import partial
+        >>> from iin_lightning.flows import Conditioner
+        >>> coupling = AffineCoupling(5, "second", partial(Conditioner, hidden=16, depth=1))
         >>> x = torch.randn(3, 5)
         >>> y, logdet = coupling(x)
         >>> bool((y[:, :2] == x[:, :2]).all()), logdet.shape
         (True, torch.Size([3]))
     """
 
-    def __init__(self, dim: int, transformed: Half, hidden: int, depth: int, *, zero_init: bool = False) -> None:
+    def __init__(self, dim: int, transformed: Half, networks: Networks, bound: float = 1.0) -> None:
         super().__init__()
         if dim < 2:
             raise ShapeError(f"A coupling needs at least 2 dimensions to split, got dim={dim}.")
         if transformed not in get_args(Half):
             raise ConfigError(f"There is no half {transformed!r} to transform; {choices(transformed, get_args(Half))}.")
-        self.dim, self.transformed = dim, transformed
+        self.dim, self.transformed, self.bound = dim, transformed, bound
         self.sizes = [dim // 2, dim - dim // 2]
         out_dim, in_dim = self.sizes if transformed == "first" else self.sizes[::-1]
-        self.conditioner = Conditioner(in_dim, out_dim, hidden, depth, heads=2, zero_init=zero_init)
+        self.conditioner = networks(in_dim, out_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Scale, then shift x_b."""
         x_a, x_b = self._split(x)
-        s, t = self.conditioner(x_a)
-        log_scale = torch.tanh(s)
+        log_scale, t = self._scale_and_shift(x_a)
         return self._merge(x_a, x_b * torch.exp(log_scale) + t), log_scale.sum(1)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Shift back, then scale back y_b."""
         y_a, y_b = self._split(y)
         with torch.autocast(y.device.type, enabled=False):
-            s, t = self.conditioner(y_a)
-        log_scale = torch.tanh(s)
+            log_scale, t = self._scale_and_shift(y_a)
         return self._merge(y_a, (y_b - t) * torch.exp(-log_scale)), -log_scale.sum(1)
 
     def rewind(self, y: Tensor, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, Tensor, Gradients]:
@@ -74,14 +74,17 @@ class AffineCoupling(Bijector):
         grad_y_a, grad_y_b = self._split(grad_y)
         x_a = y_a.detach().requires_grad_()
         with torch.enable_grad():
-            s, t = self.conditioner(x_a)
-            log_scale = torch.tanh(s)
+            log_scale, t = self._scale_and_shift(x_a)
             with torch.no_grad():
                 x_b = (y_b - t) * torch.exp(-log_scale)
             outputs = x_b.requires_grad_() * torch.exp(log_scale) + t, log_scale.sum(1)
         (grad_x_a, grad_x_b), gradients = pull_back(self, outputs, (grad_y_b, grad_logdet), [x_a, x_b])
         x = self._merge(x_a.detach(), x_b.detach())
         return x, self._merge(grad_y_a + grad_x_a, grad_x_b), gradients
+
+    def _scale_and_shift(self, x_a: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self.conditioner(x_a)
+        return self.bound * torch.tanh(s / self.bound), t
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x.split(self.sizes, dim=1)

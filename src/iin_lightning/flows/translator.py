@@ -8,49 +8,20 @@ from torch import Tensor
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.flows.actnorm import ActNorm
 from iin_lightning.flows.base import Bijector, Chain
-from iin_lightning.flows.coupling import AffineCoupling
-from iin_lightning.flows.permutation import Permutation
+from iin_lightning.flows.blocks import RotationBlock, ShuffleBlock
 from iin_lightning.flows.reversible import run_reversibly
-
-
-class TranslatorBlock(Chain):
-    """One block of T: ActNorm, a coupling for either half, and a fixed shuffle.
-
-    Args:
-        dim: N >= 2.
-        hidden: width of the coupling networks.
-        depth: number of their hidden-to-hidden layers.
-        zero_init: start both couplings as the identity.
-        generator: where the permutation is drawn from.
-
-    Raises:
-        ShapeError: ``dim`` is below 2.
-        ConfigError: impossible widths.
-    """
-
-    def __init__(self, dim: int, hidden: int, depth: int, zero_init: bool, generator: torch.Generator) -> None:
-        super().__init__(
-            {
-                "actnorm": ActNorm(dim),
-                "coupling_1": AffineCoupling(dim, "second", hidden, depth, zero_init=zero_init),
-                "coupling_2": AffineCoupling(dim, "first", hidden, depth, zero_init=zero_init),
-                "permutation": Permutation.random(dim, generator),
-            }
-        )
+from iin_lightning.flows.rotation import Rotation
 
 
 class Translator(Bijector):
-    """The invertible network T with z̃ = T(z), a chain of `TranslatorBlock`s.
-
-    The defaults are the paper's and have 26,815,488 parameters for N = 64.
+    """The invertible network T with z̃ = T(z), a chain of `RotationBlock`s that ends in a rotation.
 
     Args:
         dim: N >= 2, the dimension of the latents.
         n_blocks: number of blocks.
         hidden: width of the coupling networks.
-        depth: number of their hidden-to-hidden layers.
-        zero_init: start all couplings as the identity.
-        seed: of the permutations, which are drawn apart from torch's global generator.
+        depth: number of their residual blocks.
+        seed: of the first rotations, which are drawn apart from torch's global generator.
         reversible: train with memory that does not grow with ``n_blocks``, for about a third more time: keep no
             activations, but compute them again from the outputs. Gradients are then as good as the round trip.
 
@@ -60,7 +31,7 @@ class Translator(Bijector):
 
     References:
         Esser, Rombach and Ommer, "A Disentangling Invertible Interpretation Network for Explaining Latent
-        Representations", CVPR 2020, arXiv 2004.13166, Sec. 3.1.
+        Representations", CVPR 2020, arXiv 2004.13166, Sec. 3.1, whose own network is `PaperTranslator`.
 
     Example:
         >>> T = Translator(5, n_blocks=2, hidden=16)
@@ -76,11 +47,10 @@ class Translator(Bijector):
     def __init__(
         self,
         dim: int,
-        n_blocks: int = 12,
-        hidden: int = 512,
-        depth: int = 2,
+        n_blocks: int = 8,
+        hidden: int = 128,
+        depth: int = 1,
         *,
-        zero_init: bool = False,
         seed: int = 0,
         reversible: bool = False,
     ) -> None:
@@ -90,9 +60,12 @@ class Translator(Bijector):
         if n_blocks < 1:
             raise ConfigError(f"A translator needs at least 1 block, got n_blocks={n_blocks}.")
         self.dim, self.n_blocks, self.hidden, self.depth = dim, n_blocks, hidden, depth
-        self.zero_init, self.seed, self.reversible = zero_init, seed, reversible
-        generator = torch.Generator().manual_seed(seed)
-        self.blocks = Chain(TranslatorBlock(dim, hidden, depth, zero_init, generator) for _ in range(n_blocks))
+        self.seed, self.reversible = seed, reversible
+        self.blocks = Chain(self._blocks(torch.Generator().manual_seed(seed)))
+
+    def _blocks(self, generator: torch.Generator) -> list[Bijector]:
+        blocks = [RotationBlock(self.dim, self.hidden, self.depth, generator) for _ in range(self.n_blocks)]
+        return [*blocks, Chain({"actnorm": ActNorm(self.dim), "rotation": Rotation(self.dim, generator)})]
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Translate latents z (B, N) to factors z̃ (B, N), with log|det ∂z̃/∂z| (B,)."""
@@ -151,3 +124,33 @@ class Translator(Bijector):
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return f"dim={self.dim}, n_blocks={self.n_blocks}, hidden={self.hidden}, depth={self.depth}"
+
+
+class PaperTranslator(Translator):
+    """The translator of the paper's code, a chain of `ShuffleBlock`s.
+
+    The defaults have 26,815,488 parameters for N = 64.
+
+    Args:
+        dim: N >= 2, the dimension of the latents.
+        n_blocks: number of blocks.
+        hidden: width of the coupling networks.
+        depth: number of their hidden-to-hidden layers.
+        seed: of the permutations.
+        reversible: see `Translator`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        n_blocks: int = 12,
+        hidden: int = 512,
+        depth: int = 2,
+        *,
+        seed: int = 0,
+        reversible: bool = False,
+    ) -> None:
+        super().__init__(dim, n_blocks, hidden, depth, seed=seed, reversible=reversible)
+
+    def _blocks(self, generator: torch.Generator) -> list[Bijector]:
+        return [ShuffleBlock(self.dim, self.hidden, self.depth, generator) for _ in range(self.n_blocks)]

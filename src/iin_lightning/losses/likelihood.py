@@ -1,4 +1,4 @@
-"""Negative log-likelihoods of latents, single (Eq. 12 of the paper) and in pairs (Eq. 7-9).
+"""Negative log-likelihoods of latents: single (Eq. 12 of the paper), in pairs (Eq. 7-9), and in groups of any size.
 
 Symbols: z (B, N) is a latent, z̃ = T(z) its translation and logdet (B,) = log|det T'(z)|; a pair is
 (z_a, z_b); ρ is the correlation of a factor that both examples of a pair share (the paper's σ_ab).
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning.errors import ConfigError, ShapeError
-from iin_lightning.factors import Factors, PairBatch
+from iin_lightning.factors import Factors, GroupBatch, PairBatch
 
 Translate = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What a loss needs of T: z (B, N) -> z̃ (B, N), log|det T'(z)| (B,)."""
@@ -89,6 +89,55 @@ def pair_nll(
     return standard_normal_nll(z_tilde_a, logdet_a) + nll_b
 
 
+def group_nll(z_tilde: Tensor, logdet: Tensor, groups: Tensor, factors: Factors, *, rho: float) -> Tensor:
+    """Negative log-likelihood of a batch in which all examples of a group are equally correlated in its factor.
+
+    In each dimension of factor k the n examples x_i of a group are jointly normal with variances 1 and correlations ρ
+    (those of no group: standard normal), so that with S the sum of x_i over the group, and d = N_k,
+
+    ``-log p(x_1, ..., x_n) = 1/2 [(sum_i |x_i|^2 - ρ |S|^2 / (1 + (n-1) ρ)) / (1 - ρ)``
+    ``+ d ((n-1) log(1-ρ) + log(1 + (n-1) ρ))] + n d/2 log 2π``.
+
+    Groups of two are the pairs of Eq. 7-9, groups of one are Eq. 1.
+
+    Args:
+        z_tilde: z̃ (B, N).
+        logdet: log|det T'(z)| (B,).
+        groups: long (B, K+1), see `GroupBatch`.
+        factors: names and dimensions of z̃_0, ..., z̃_K.
+        rho: ρ in [0, 1).
+
+    Returns:
+        Nats (B,), which sum to those of the batch: of the terms that a group has in common each example has its share.
+
+    Raises:
+        ConfigError: ρ is outside [0, 1).
+
+    References:
+        Esser, Rombach and Ommer, CVPR 2020, arXiv 2004.13166, Eq. 2, applied to more than two examples.
+
+    Example:
+        >>> factors, z = Factors({"residual": 2, "digit": 1}, 3), torch.randn(2, 3)
+        >>> zero, shared = torch.zeros(1), torch.tensor([[False, False, True]])
+        >>> pair = pair_nll(z[:1], z[1:], zero, zero, shared, rho=0.9)
+        >>> batch = group_nll(z, torch.zeros(2), torch.tensor([[-1, 7], [-1, 7]]), factors, rho=0.9)
+        >>> torch.allclose(batch.sum(), pair.sum())
+        True
+    """
+    _check_rho(rho)
+    nll = -logdet
+    for part, group in zip(factors.split(z_tilde).values(), groups.T):
+        # A B x B table of who is with whom: the same for ten classes and for thousands, and no count leaves the device.
+        alone = torch.eye(len(group), dtype=torch.bool, device=group.device)
+        together = (((group == group[:, None]) & (group >= 0)) | alone).to(part)
+        n = together.sum(1)
+        common = 1 + (n - 1) * rho
+        square = (part.square().sum(1) - rho / common * (part * (together @ part)).sum(1)) / (1 - rho)
+        log_variance = ((n - 1) * math.log1p(-rho) + common.log()) / n
+        nll = nll + 0.5 * (square + part.shape[1] * (log_variance + math.log(2 * math.pi)))
+    return nll
+
+
 class MarginalLikelihood(nn.Module):
     """The unsupervised loss: negative log-likelihood of single latents, see `standard_normal_nll`.
 
@@ -99,17 +148,15 @@ class MarginalLikelihood(nn.Module):
         tensor([1.8379])
     """
 
+    batches = "singles"
+
     def forward(self, translator: Translate, batch: Tensor) -> Tensor:
         """Nats (B,) of latents (B, N)."""
         return standard_normal_nll(*translator(batch))
 
-    def dims_per_example(self, latent_dim: int) -> int:
-        """How many dimensions one value of the loss sums over: N."""
-        return latent_dim
-
 
 class PairLikelihood(nn.Module):
-    """The supervised loss: negative log-likelihood of pairs of latents, see `pair_nll`.
+    """The paper's supervised loss: negative log-likelihood of pairs of latents, see `pair_nll`.
 
     Args:
         factors: names and dimensions of z̃_0, ..., z̃_K.
@@ -126,6 +173,8 @@ class PairLikelihood(nn.Module):
         >>> loss(lambda z: (z, torch.zeros(len(z))), PairBatch(z, z, same_digit)).shape
         torch.Size([4])
     """
+
+    batches = "pairs"
 
     def __init__(self, factors: Factors, rho: float = 0.975) -> None:
         super().__init__()
@@ -149,13 +198,44 @@ class PairLikelihood(nn.Module):
         shared = self.factors.expand(shared)
         return pair_nll(z_tilde_a, z_tilde_b, logdet_a, logdet_b, shared, rho=self.rho)
 
-    def dims_per_example(self, latent_dim: int) -> int:
-        """How many dimensions one value of the loss sums over: 2N, as a pair has two latents."""
-        return 2 * latent_dim
-
     def extra_repr(self) -> str:
         """Show the factors and ρ."""
         return f"{self.factors}, rho={self.rho}"
+
+
+class BatchLikelihood(PairLikelihood):
+    """The supervised loss: negative log-likelihood of whole batches, see `group_nll`; of pairs it is `PairLikelihood`.
+
+    Each example is compared with all others of its class in one pass, where pairs compare it with one.
+
+    Args:
+        factors: names and dimensions of z̃_0, ..., z̃_K.
+        rho: correlation of shared factors, in [0, 1).
+
+    Raises:
+        ConfigError: ``rho`` is outside [0, 1).
+        ShapeError: a batch does not fit the factors.
+
+    Example:
+        >>> loss = BatchLikelihood(Factors({"residual": 2, "digit": 1}, latent_dim=3))
+        >>> groups = torch.tensor([[-1, 7], [-1, 7], [-1, 2], [-1, -1]])  # two sevens, a two, and an unknown digit
+        >>> loss(lambda z: (z, torch.zeros(len(z))), GroupBatch(torch.randn(4, 3), groups)).shape
+        torch.Size([4])
+    """
+
+    batches = "groups"
+
+    def forward(self, translator: Translate, batch: GroupBatch | PairBatch) -> Tensor:  # type: ignore[override]
+        """Nats (B,) of latents, or of pairs of latents."""
+        if isinstance(batch, PairBatch):
+            return super().forward(translator, batch)
+        z, groups = batch
+        if z.shape[1:] != (self.factors.latent_dim,) or groups.shape != (len(z), len(self.factors)):
+            raise ShapeError(
+                f"{self.factors} needs latents (B, {self.factors.latent_dim}) with groups (B, {len(self.factors)}), "
+                f"got {tuple(z.shape)} and {tuple(groups.shape)}."
+            )
+        return group_nll(*translator(z), groups, self.factors, rho=self.rho)
 
 
 def _check_rho(rho: float) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from iin_lightning.errors import CheckpointError, ConfigError
-from iin_lightning.factors import PairBatch
+from iin_lightning.factors import GroupBatch, PairBatch
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, Translate
 from iin_lightning.metrics.measured import Scores
@@ -14,9 +14,11 @@ from iin_lightning.metrics.round_trip import RoundTrip, edited
 from iin_lightning.tasks.base import OptimizerFactory, SchedulerFactory, Task
 from iin_lightning.tasks.diagnose import first_non_finite
 
+Batch = Tensor | PairBatch | GroupBatch
+
 
 class Interpret(Task):
-    """Maximise the likelihood of latents (Eq. 12) or of pairs of latents (Eq. 7-10) under the translator.
+    """Maximise the likelihood of latents, single (Eq. 12), in pairs (Eq. 7-10) or in groups, under the translator.
 
     It sees latents only: the data module encodes. What is logged is nats per dimension, constants counted in, so
     that runs compare. A checkpoint holds the translator and a fingerprint of the encoder, not the encoder itself.
@@ -62,19 +64,22 @@ class Interpret(Task):
         self.compiled = compiled
         self._translate: Translate | None = None  # compiled
 
-    def nats_per_dimension(self, batch: Tensor | PairBatch) -> Tensor:
+    def nats_per_dimension(self, batch: Batch) -> Tensor:
         """The negative log-likelihood (B,) of examples in nats per dimension."""
         nll = self.loss(self._translator(), batch)
-        return nll / self.loss.dims_per_example(self.interpreter.factors.latent_dim)
+        return nll / self._dims(batch)
 
-    def training_step(self, batch: Tensor | PairBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on the sum over dimensions, so that clipping and rates do not depend on what is logged."""
         nats = self.nats_per_dimension(batch)
         self.log_terms("train", {"nll": nats.detach().mean()}, len(nats))
-        dims = self.loss.dims_per_example(self.interpreter.factors.latent_dim)
         return self.require_finite(
-            nats.mean() * dims, lambda: first_non_finite(self.interpreter.translator, _latents(batch))
+            nats.mean() * self._dims(batch), lambda: first_non_finite(self.interpreter.translator, _latents(batch))
         )
+
+    def _dims(self, batch: Batch) -> int:
+        """How many dimensions one value of the loss sums over: N, or 2N of a pair."""
+        return self.interpreter.factors.latent_dim * (2 if isinstance(batch, PairBatch) else 1)
 
     def _translator(self) -> Translate:
         translator = self.interpreter.translator
@@ -89,11 +94,11 @@ class Interpret(Task):
         """Let go of the compiled function, which cannot be pickled."""
         self._translate = None
 
-    def validation_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Held-out likelihood, and the worst round trip."""
         self._evaluate("val", batch)
 
-    def test_step(self, batch: Tensor | PairBatch, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """As validation, on the test split, and the worst round trip of swaps and of samples twice as wide."""
         loader: Any = self.trainer.test_dataloaders
         self.likelihoods.update(self._evaluate("test", batch)[:, None], loader.dataset.images(batch_idx))
@@ -106,7 +111,7 @@ class Interpret(Task):
         self.log("test/nll/error", self.likelihoods.means()["nll"].error, sync_dist=True)
         self.likelihoods.reset()
 
-    def _evaluate(self, stage: str, batch: Tensor | PairBatch) -> Tensor:
+    def _evaluate(self, stage: str, batch: Batch) -> Tensor:
         nats = self.nats_per_dimension(batch)
         self.log_terms(stage, {"nll": nats.mean()}, len(nats))
         self.round_trip.update(self.interpreter.translator, _latents(batch))
@@ -164,5 +169,7 @@ def compile_translator(translator: Translate, device: torch.device) -> Translate
     return translate
 
 
-def _latents(batch: Tensor | PairBatch) -> Tensor:
-    return torch.cat([batch.a, batch.b]) if isinstance(batch, PairBatch) else batch
+def _latents(batch: Batch) -> Tensor:
+    if isinstance(batch, PairBatch):
+        return torch.cat([batch.a, batch.b])
+    return batch.x if isinstance(batch, GroupBatch) else batch

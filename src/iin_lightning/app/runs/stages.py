@@ -178,11 +178,13 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
     interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
     latents.encoder = interpreter.encoder  # frozen
     loss = instantiate(config.model.loss)
-    paired = isinstance(loss, partial)  # a loss that waits for the factors compares pairs in them
-    latents.factors = factors if paired else None
+    if isinstance(loss, partial):  # it waits for the factors
+        loss = loss(factors=factors)
+    latents.factors = None if loss.batches == "singles" else factors
+    latents.grouped = loss.batches == "groups"
     task = Interpret(
         interpreter,
-        loss(factors=factors) if paired else loss,
+        loss,
         encoder_id,
         instantiate(config.optimizer),
         instantiate(config.scheduler),
