@@ -59,8 +59,8 @@ def test_each_row_may_ask_for_another_concept():
     index = PairIndex(labels)
     partners = index.draw(anchors, concepts, generator(0))
     shared = shared_mask(labels[anchors], labels[partners])
-    assert shared[anchors, concepts + 1].all()
-    assert shared[:, 1:].float().mean() == pytest.approx((1 + 1 / 5.5) / 2, abs=0.03)  # the other at chance
+    assert shared[anchors, concepts].all()
+    assert shared.float().mean() == pytest.approx((1 + 1 / 5.5) / 2, abs=0.03)  # the other at chance
 
 
 def test_partners_are_of_the_population_whatever_is_rare():
@@ -76,9 +76,9 @@ def test_partners_are_of_the_population_whatever_is_rare():
             torch.testing.assert_close(drawn, group, rtol=0, atol=0.01)
 
 
-def test_the_mask_is_what_the_labels_say_and_the_residual_is_never_shared():
-    labels = torch.tensor([[1, 5], [1, 6], [2, 6], [1, 5]])
-    mask = shared_mask(labels[[0, 1, 0, 0]], labels[[1, 2, 2, 3]])
+def test_the_mask_is_what_the_groups_say_and_no_group_is_shared_with_nobody():
+    groups = torch.tensor([[-1, 1, 5], [-1, 1, 6], [-1, 2, 6], [-1, 1, 5]])
+    mask = shared_mask(groups[[0, 1, 0, 0]], groups[[1, 2, 2, 3]])
     assert mask.tolist() == [[False, True, False], [False, False, True], [False] * 3, [False, True, True]]
 
 

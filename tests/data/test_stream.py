@@ -5,6 +5,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.groups import TOGETHER, Groups
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.order import EpochOrder, StepSampler, shards
 from iin_lightning.data.stream import ConceptPairs, FixedPairs, FixedSingles, Pairs, Singles
@@ -16,6 +17,7 @@ FACTORS = Factors({"residual": 3, "color": 1, "digit": 2}, latent_dim=6)  # anot
 STREAMS = {
     "singles": lambda source, **ranks: Singles(source, 12, 5, **ranks),
     "pairs": lambda source, **ranks: Pairs(source, FACTORS, 12, 5, **ranks),
+    "groups": lambda source, **ranks: Groups(source, FACTORS, 12, 5, **ranks),
 }
 every_stream = pytest.mark.parametrize("make", STREAMS.values(), ids=STREAMS.keys())
 FIXED = {
@@ -231,3 +233,39 @@ def test_a_concept_that_cannot_be_shared_is_not_drawn_and_a_loner_meets_anybody(
     anchors = torch.arange(5).repeat(200)
     partners = pairs.partners(anchors, generator(0))
     assert [set(partners[anchors == i].tolist()) for i in range(5)] == [{1}, {0}, {3}, {2}, {0, 1, 2, 3}]
+
+
+def groups_of(n, sizes):
+    """A source of n items whose concept k has classes of so many items each, in random order."""
+    key = generator(0)
+    labels = torch.stack([torch.randperm(n, generator=key) // size for size in sizes], dim=1)
+    return ImageTensor(torch.zeros(n, 1, 1, 1).byte(), labels, tuple(f"c{k}" for k in range(len(sizes))))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_what_chance_would_not_bring_together_stands_in_groups_which_stay_on_one_rank(world_size):
+    source = groups_of(4000, (1000, 40, 10))
+    factors = Factors({"residual": 1, "c0": 1, "c1": 1, "c2": 1}, latent_dim=4)
+    streams = [Groups(source, factors, 64, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for step, concept in enumerate((2, 3, 2, 3)):  # of classes of 40 a batch has 0.6 others, of those of 1,000 it has 16
+        for stream in streams:
+            groups = stream[step].groups
+            met = (groups[:, concept][:, None] == groups[:, concept]).sum(1) - 1
+            assert met.float().mean() > 3
+            assert (groups[:, 0] == -1).all()
+
+
+def test_an_epoch_of_groups_has_each_item_once():
+    source = groups_of(4000, (10,))
+    stream = Groups(source, Factors({"residual": 1, "c0": 1}, latent_dim=2), 80, 5)
+    first = torch.cat([stream.indices(step) for step in range(50)])
+    assert first.bincount(minlength=4000).tolist() == [1] * 4000
+    second = torch.cat([stream.indices(step) for step in range(50, 100)])
+    assert not torch.equal(first, second)
+
+
+def test_a_class_with_few_items_meets_others_and_no_item_twice():
+    labels = torch.cat([torch.zeros(95), torch.arange(1, 6)]).long()[:, None]
+    source = ImageTensor(torch.zeros(100, 1, 1, 1).byte(), labels, ("c0",))
+    batch = Groups(source, Factors({"residual": 1, "c0": 1}, latent_dim=2), 4 * TOGETHER, 5).indices(0)
+    assert len(batch.unique()) == 4 * TOGETHER

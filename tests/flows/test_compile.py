@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.flows.networks import mlp
 
 from iin_lightning.flows import ActNorm, AffineCoupling, Bijector, Chain, Inverse, Permutation, Translator
 
 BIJECTORS: dict[str, Callable[[], Bijector]] = {
     "actnorm": lambda: ActNorm(6),
-    "coupling": lambda: AffineCoupling(6, "first", hidden=8, depth=1),
+    "coupling": lambda: AffineCoupling(6, "first", mlp(8, 1)),
     "permutation": lambda: Permutation([2, 0, 1, 5, 4, 3]),
-    "chain": lambda: Chain([ActNorm(6), Inverse(AffineCoupling(6, "second", 8, 1))]),
+    "chain": lambda: Chain([ActNorm(6), Inverse(AffineCoupling(6, "second", mlp(8, 1)))]),
     "translator": lambda: Translator(6, n_blocks=2, hidden=8),
     "inverse": lambda: Inverse(Translator(6, n_blocks=2, hidden=8)),
 }

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from iin_lightning.checkpoints import translator as convert_translator
 from iin_lightning.checkpoints.flow import gather, names
 from iin_lightning.factors import Factors, PairBatch
-from iin_lightning.flows import Translator
+from iin_lightning.flows import PaperTranslator
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, standard_normal_nll
 
 GOLDEN = Path(__file__).parents[1] / "assets" / "golden"
@@ -81,7 +81,7 @@ def correspondence(golden: dict[str, Tensor], prefix: str) -> Iterator[tuple[str
             yield name.replace("log_scale", "scale"), gather(name, [golden[f"{prefix}{source}"] for source in theirs])
 
 
-def translator_of(golden: dict[str, Tensor], initialized: bool = True) -> Translator:
+def translator_of(golden: dict[str, Tensor], initialized: bool = True) -> PaperTranslator:
     """Our translator with the authors' weights, with or without what ActNorm took from its first batch."""
     state = {name.removeprefix("sd/"): value for name, value in golden.items() if name.startswith("sd/")}
     if not initialized:
@@ -175,7 +175,7 @@ def test_unsupervised_losses(vectors):
     close(reference, vectors["loss/reference_nll_loss"])
 
 
-def assert_gradients_agree(translator: Translator, golden: dict[str, Tensor], prefix: str) -> None:
+def assert_gradients_agree(translator: PaperTranslator, golden: dict[str, Tensor], prefix: str) -> None:
     parameters = dict(translator.named_parameters())
     for name, expected in correspondence(golden, prefix):
         # Gradients of the pair loss reach 140, and where the terms of a batch cancel, their rounding is left:

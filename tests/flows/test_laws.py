@@ -2,9 +2,11 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
+from tests.flows.networks import mlp
 
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.flows import (
@@ -14,9 +16,13 @@ from iin_lightning.flows import (
     Chain,
     Conditioner,
     Inverse,
+    PaperTranslator,
     Permutation,
+    ResidualConditioner,
+    Rotation,
+    RotationBlock,
+    ShuffleBlock,
     Translator,
-    TranslatorBlock,
 )
 
 
@@ -26,12 +32,16 @@ def generator(seed: int = 0) -> torch.Generator:
 
 BIJECTORS: dict[str, Callable[[int], Bijector]] = {
     "actnorm": ActNorm,
-    "coupling_first": lambda n: AffineCoupling(n, "first", hidden=16, depth=1),
-    "coupling_second": lambda n: AffineCoupling(n, "second", hidden=16, depth=0),
+    "coupling_first": lambda n: AffineCoupling(n, "first", mlp(16, 1)),
+    "coupling_second": lambda n: AffineCoupling(n, "second", mlp(16, 0)),
     "permutation": lambda n: Permutation.random(n, generator()),
-    "block": lambda n: TranslatorBlock(n, 16, 2, zero_init=True, generator=generator()),
-    "chain": lambda n: Chain([ActNorm(n), Inverse(AffineCoupling(n, "second", 16, 1)), ActNorm(n)]),
+    "rotation": lambda n: Rotation(n, generator()),
+    "coupling_residual": lambda n: AffineCoupling(n, "first", partial(ResidualConditioner, hidden=16, depth=2), 2.0),
+    "block": lambda n: RotationBlock(n, 16, 1, generator()),
+    "shuffle_block": lambda n: ShuffleBlock(n, 16, 2, generator()),
+    "chain": lambda n: Chain([ActNorm(n), Inverse(AffineCoupling(n, "second", mlp(16, 1))), ActNorm(n)]),
     "translator": lambda n: Translator(n, n_blocks=3, hidden=32),
+    "paper": lambda n: PaperTranslator(n, n_blocks=3, hidden=32),
     "reversible": lambda n: Translator(n, n_blocks=3, hidden=32, reversible=True),
     "inverse": lambda n: Inverse(Translator(n, n_blocks=2, hidden=16, seed=1)),
 }
@@ -52,7 +62,7 @@ def trained(name: str, dim: int) -> Bijector:
     forward(torch.randn(64, dim))
     with torch.no_grad():
         for parameter in bijector.parameters():
-            fan_in = parameter.shape[-2] if parameter.ndim == 3 else 10
+            fan_in = 10 if parameter.ndim == 1 else parameter.shape[-2]
             parameter.add_(0.5 * torch.randn_like(parameter) / fan_in**0.5)
     return bijector.eval()
 
@@ -175,7 +185,7 @@ def test_a_bijection_may_come_twice_in_a_chain():
 def test_a_coupling_leaves_its_condition_alone_and_bounds_its_scale():
     x = torch.randn(25, 5)
     for transformed, kept in (("second", slice(0, 2)), ("first", slice(2, 5))):
-        coupling = AffineCoupling(5, transformed, hidden=16, depth=1)
+        coupling = AffineCoupling(5, transformed, mlp(16, 1))
         for weight in coupling.conditioner.weights:
             weight.data.mul_(100)
         y, logdet = coupling(x)
@@ -204,20 +214,32 @@ def test_a_conditioner_starts_as_linear_layers_do():
             assert ours.std().item() == pytest.approx(theirs.std().item(), rel=0.2)
 
 
-def test_zero_init_starts_at_the_identity():
-    coupling, x = AffineCoupling(5, "first", hidden=16, depth=1, zero_init=True), torch.randn(4, 5)
+def test_residual_networks_start_at_the_identity():
+    coupling, x = AffineCoupling(5, "first", partial(ResidualConditioner, hidden=16, depth=1), 2.0), torch.randn(4, 5)
     y, logdet = coupling(x)
     assert torch.equal(y, x)
     assert torch.equal(logdet, torch.zeros(4))
 
 
+@pytest.mark.parametrize("dim", [1, 2, 5, 64])
+def test_a_rotation_starts_as_one_and_depends_on_its_generator_alone(dim):
+    rotation, x = Rotation(dim, generator()), torch.randn(7, dim)
+    y, logdet = rotation(x)
+    torch.testing.assert_close(y.norm(dim=1), x.norm(dim=1))
+    torch.testing.assert_close(logdet, torch.zeros(7))
+    assert torch.equal(Rotation(dim, generator())(x)[0], y)
+    assert dim == 1 or not torch.allclose(Rotation(dim, generator(1))(x)[0], y)
+
+
 @pytest.mark.parametrize(
     ("build", "error", "text"),
     [
-        (lambda: AffineCoupling(1, "first", 8, 1), ShapeError, "at least 2 dimensions.*dim=1"),
-        (lambda: AffineCoupling(4, "frist", 8, 1), ConfigError, "'frist'.*did you mean first"),
+        (lambda: AffineCoupling(1, "first", mlp(8, 1)), ShapeError, "at least 2 dimensions.*dim=1"),
+        (lambda: AffineCoupling(4, "frist", mlp(8, 1)), ConfigError, "'frist'.*did you mean first"),
         (lambda: Conditioner(2, 2, hidden=0, depth=1), ConfigError, "hidden=0"),
         (lambda: Conditioner(2, 2, hidden=8, depth=-1), ConfigError, "depth=-1"),
+        (lambda: ResidualConditioner(2, 2, hidden=0, depth=1), ConfigError, "hidden=0"),
+        (lambda: Rotation(0, generator()), ShapeError, "dim=0"),
         (lambda: Permutation([0, 2, 2]), ShapeError, r"each of 0, ..., N-1 once, got \[0, 2, 2\]"),
         (lambda: Permutation([[0, 1]]), ShapeError, "once"),
     ],

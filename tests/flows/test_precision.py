@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tests.flows.networks import mlp
 
 from iin_lightning.flows import AffineCoupling, Conditioner, Inverse, Translator
 
@@ -54,7 +55,7 @@ def test_the_log_determinant_of_training_is_that_of_float64_within_bf16(translat
 
 def test_the_affine_map_is_exact_for_its_scale_and_shift():
     """tanh, exp and the sum in bf16 would be off by 1e-2; what bf16 gave for s and t is the only error."""
-    coupling, x = AffineCoupling(16, "second", hidden=32, depth=2), torch.randn(64, 16)
+    coupling, x = AffineCoupling(16, "second", mlp(32, 2)), torch.randn(64, 16)
     with autocast():
         y, logdet = coupling(x)
         s, t = coupling.conditioner(x[:, :8]).double()

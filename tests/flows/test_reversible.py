@@ -6,10 +6,20 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.distributed as dist
+from tests.flows.networks import mlp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from iin_lightning.flows import ActNorm, AffineCoupling, Chain, Inverse, Permutation, Translator, TranslatorBlock
+from iin_lightning.flows import (
+    ActNorm,
+    AffineCoupling,
+    Chain,
+    Inverse,
+    Permutation,
+    RotationBlock,
+    ShuffleBlock,
+    Translator,
+)
 from iin_lightning.flows.reversible import run_reversibly
 from iin_lightning.serialization import build, describe
 
@@ -19,14 +29,15 @@ Function = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def twice() -> Chain:
-    coupling = AffineCoupling(DIM, "first", 8, 1)
+    coupling = AffineCoupling(DIM, "first", mlp(8, 1))
     return Chain([coupling, Permutation([3, 4, 5, 0, 1, 2]), coupling])
 
 
 CHAINS: dict[str, Callable[[], Chain]] = {
     "translator": lambda: Translator(DIM, n_blocks=3, hidden=16).blocks,
-    "inverse": lambda: Chain([ActNorm(DIM), Inverse(AffineCoupling(DIM, "first", 8, 1)), ActNorm(DIM)]),
-    "chain in a chain": lambda: Chain([Chain([ActNorm(DIM)]), AffineCoupling(DIM, "second", 8, 0)]),
+    "rotation block": lambda: RotationBlock(DIM, 16, 1, torch.Generator().manual_seed(0)),
+    "inverse": lambda: Chain([ActNorm(DIM), Inverse(AffineCoupling(DIM, "first", mlp(8, 1))), ActNorm(DIM)]),
+    "chain in a chain": lambda: Chain([Chain([ActNorm(DIM)]), AffineCoupling(DIM, "second", mlp(8, 0))]),
     "one coupling twice": twice,
 }
 
@@ -98,7 +109,7 @@ def test_gradients_are_those_of_plain_autograd(name):
 
 @pytest.mark.parametrize("part", ["actnorm", "coupling_1", "coupling_2", "permutation"])
 def test_rewinding_gives_the_input_back_and_keeps_no_graph(part):
-    block = trained(TranslatorBlock(DIM, 16, 1, zero_init=False, generator=torch.Generator().manual_seed(0)))
+    block = trained(ShuffleBlock(DIM, 16, 1, torch.Generator().manual_seed(0)))
     bijector, x = block.get_submodule(part), latents()
     y, logdet = bijector(x)
     x_again, grad_x, found = bijector.rewind(y.detach(), torch.ones_like(y), torch.ones_like(logdet))

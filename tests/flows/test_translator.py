@@ -1,14 +1,14 @@
-"""The paper's translator: its size, its outer door, its start, and what it says when it fails."""
+"""The translators: their size, its outer door, its start, and what it says when it fails."""
 
 import pytest
 import torch
 
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
-from iin_lightning.flows import Translator
+from iin_lightning.flows import PaperTranslator, Translator
 
 
-def test_the_defaults_are_the_papers():
-    translator = Translator(64)
+def test_the_sizes_of_the_papers_are_the_papers():
+    translator = PaperTranslator(64)
     assert (translator.n_blocks, translator.hidden, translator.depth) == (12, 512, 2)
     assert sum(parameter.numel() for parameter in translator.parameters()) == 26_815_488
 
@@ -31,13 +31,13 @@ def test_the_density_integrates_to_one():
 
 def test_the_seed_alone_decides_the_permutations():
     torch.manual_seed(0)
-    first = Translator(16, n_blocks=2, hidden=4, seed=3)
+    first = PaperTranslator(16, n_blocks=2, hidden=4, seed=3)
     after = torch.randn(1)
     torch.manual_seed(0)
-    other = Translator(16, n_blocks=2, hidden=4, seed=4)
+    other = PaperTranslator(16, n_blocks=2, hidden=4, seed=4)
     assert torch.equal(after, torch.randn(1))
     torch.manual_seed(1)
-    same = Translator(16, n_blocks=2, hidden=4, seed=3)
+    same = PaperTranslator(16, n_blocks=2, hidden=4, seed=3)
 
     def permutations(translator):
         return [value for key, value in translator.state_dict().items() if key.endswith("index")]
@@ -48,9 +48,10 @@ def test_the_seed_alone_decides_the_permutations():
 
 
 def test_arguments_are_kept_by_name():
-    given = {"dim": 5, "n_blocks": 2, "hidden": 8, "depth": 1, "zero_init": True, "seed": 9, "reversible": True}
-    translator = Translator(**given)
-    assert {name: getattr(translator, name) for name in given} == given
+    given = {"dim": 5, "n_blocks": 2, "hidden": 8, "depth": 1, "seed": 9, "reversible": True}
+    for kind in (Translator, PaperTranslator):
+        translator = kind(**given)
+        assert {name: getattr(translator, name) for name in given} == given
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 4), (3, 6), (3, 5, 1, 1)])

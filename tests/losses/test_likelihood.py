@@ -9,9 +9,16 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from iin_lightning.errors import ConfigError, ShapeError
-from iin_lightning.factors import Factors, PairBatch
+from iin_lightning.factors import Factors, GroupBatch, PairBatch
 from iin_lightning.flows import Translator
-from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, pair_nll, standard_normal_nll
+from iin_lightning.losses.likelihood import (
+    BatchLikelihood,
+    MarginalLikelihood,
+    PairLikelihood,
+    group_nll,
+    pair_nll,
+    standard_normal_nll,
+)
 
 FACTORS = Factors({"residual": 3, "a": 2, "b": 3}, latent_dim=8)
 N = FACTORS.latent_dim
@@ -123,7 +130,37 @@ def test_nothing_shared_costs_two_single_latents():
     pair = PairLikelihood(FACTORS)(planted_linear, PairBatch(a, b, torch.zeros(8, 3, dtype=torch.bool)))
     single = MarginalLikelihood()
     torch.testing.assert_close(pair, single(planted_linear, a) + single(planted_linear, b))
-    assert PairLikelihood(FACTORS).dims_per_example(N) == 2 * single.dims_per_example(N) == 2 * N
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.975, 0.9999])
+def test_group_nll_equals_one_normal_of_the_whole_batch(rho):
+    """Groups of one to four, examples of no group, and factors that group the batch in ways of their own."""
+    z, _, logdet, _ = latents()
+    groups = torch.tensor(
+        [[-1, 3, 9], [-1, 3, 8], [5, 3, 9], [5, 3, -1], [-1, 0, -1], [-1, 0, 9], [-1, 7, 2], [5, 1, 2]]
+    )
+    expected = -logdet.sum()
+    for part, group in zip(FACTORS.split(z).values(), groups.T):
+        together = (group == group[:, None]) & (group >= 0)
+        covariance = (rho * together.double()).fill_diagonal_(1)
+        normal = MultivariateNormal(torch.zeros(8, dtype=torch.float64), covariance)
+        expected = expected - normal.log_prob(part.T).sum()
+    found = group_nll(z, logdet, groups, FACTORS, rho=rho)
+    assert found.shape == (8,)
+    torch.testing.assert_close(found.sum(), expected, rtol=1e-11, atol=0)
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_groups_of_two_are_pairs(case):
+    a, b, logdet_a, logdet_b = latents()
+    mask = torch.tensor(MASKS[case]).expand(8, -1)
+    pair = torch.arange(8)[:, None].expand(8, 3)
+    groups = torch.cat([pair.where(mask, -1), pair.where(mask, -1)])
+    found = group_nll(torch.cat([a, b]), torch.cat([logdet_a, logdet_b]), groups, FACTORS, rho=0.975)
+    expected = pair_nll(a, b, logdet_a, logdet_b, FACTORS.expand(mask), rho=0.975)
+    torch.testing.assert_close(found[:8] + found[8:], expected, rtol=1e-11, atol=0)
+    by_loss = BatchLikelihood(FACTORS)(planted_linear, PairBatch(a, b, mask))  # as held-out data come
+    torch.testing.assert_close(by_loss, PairLikelihood(FACTORS)(planted_linear, PairBatch(a, b, mask)))
 
 
 @pytest.mark.parametrize("rho", [1.0, 1.5, -0.1, math.nan])
@@ -142,6 +179,12 @@ def test_a_batch_that_does_not_fit_the_factors_is_named(a, b, mask):
     batch = PairBatch(torch.zeros(a), torch.zeros(b), torch.zeros(mask, dtype=torch.bool))
     with pytest.raises(ShapeError, match="residual"):
         PairLikelihood(FACTORS)(planted_linear, batch)
+
+
+@pytest.mark.parametrize(("z", "groups"), [((4, 7), (4, 3)), ((4, 8), (3, 3)), ((4, 8), (4, 2)), ((4, 8, 1), (4, 3))])
+def test_groups_that_do_not_fit_the_factors_are_named(z, groups):
+    with pytest.raises(ShapeError, match="residual"):
+        BatchLikelihood(FACTORS)(planted_linear, GroupBatch(torch.zeros(z), torch.zeros(groups).long()))
 
 
 def test_the_pair_loss_prints_itself():
@@ -172,6 +215,17 @@ class LinearGaussianWorld:
         f_b = torch.where(FACTORS.expand(shared), partner, f_b)
         return PairBatch(f_a @ self.mixing.T, f_b @ self.mixing.T, shared)
 
+    def groups(self, batch: int) -> GroupBatch:
+        """Examples of which sixteen each share a factor, its classes drawn as the residual's are not."""
+        f = self.normal(batch, N)
+        groups = torch.randint(batch // 16, (batch, len(FACTORS)), generator=self.generator)
+        groups[:, 0] = -1
+        parts = FACTORS.split(f)
+        for name, group in zip(FACTORS.concepts, groups.T[1:]):
+            common = self.normal(batch // 16, FACTORS[name])[group]
+            parts[name] = math.sqrt(self.rho) * common + math.sqrt(1 - self.rho) * parts[name]
+        return GroupBatch(FACTORS.merge(parts) @ self.mixing.T, groups)
+
     def entropy(self, shared: Tensor) -> Tensor:
         """Nats of a pair: that of 2N standard normals, less what is shared, more what A stretches."""
         saved = 0.5 * FACTORS.expand(shared).sum(1) * math.log(1 - self.rho**2)
@@ -186,18 +240,20 @@ def explained_variance(x: Tensor, y: Tensor) -> float:
     return 1 - (rest.square().sum() / y.square().sum()).item()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_planted_factors_come_back(seed):
+@pytest.mark.parametrize("kind", [PairLikelihood, BatchLikelihood])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_planted_factors_come_back(seed, kind):
     torch.manual_seed(seed)
     world = LinearGaussianWorld(seed, rho=0.975)
     translator = Translator(N, n_blocks=4, hidden=32, depth=1, seed=seed)
     translator.initialize(world.pairs(1000).a)
-    loss, steps = PairLikelihood(FACTORS, rho=0.975), 250
+    loss, steps = kind(FACTORS, rho=0.975), 250
     adam = torch.optim.Adam(translator.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=1e-2, total_steps=steps)
     for _ in range(steps):
         adam.zero_grad()
-        loss(translator, world.pairs(128)).mean().backward()
+        batch = world.groups(256) if kind is BatchLikelihood else world.pairs(128)
+        loss(translator, batch).mean().backward()
         torch.nn.utils.clip_grad_norm_(translator.parameters(), 10)
         adam.step()
         schedule.step()

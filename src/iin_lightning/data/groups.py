@@ -26,7 +26,7 @@ class Groups(Dataset[GroupBatch]):
         factors: K concepts, each one of the source's; they name the columns of the groups.
         batch_size: rows of a step over all ranks, a multiple of ``world_size``.
         seed: of the order and the noise.
-        rank: of this process; it gets its part of each step's batch in one piece, so that groups stay together.
+        rank: of this process; it gets the rows rank, rank + world_size, ... of each step's batch.
         world_size: number of processes.
 
     Raises:
@@ -52,14 +52,17 @@ class Groups(Dataset[GroupBatch]):
         self.world_size = world_size
         self._groups = FactorGroups(source, factors.concepts)
         columns = self._groups(source.labels).cpu().T
-        rare = [column for column in columns if 0 < _met(column, batch_size // world_size) < TOGETHER - 1]
+        rare = [column for column in columns if 0 < _met(column, batch_size) < TOGETHER - 1]
         self._orders = [GroupedOrder(column, batch_size, seed, TOGETHER) for column in rare]
         self._orders = self._orders or [EpochOrder(len(source), batch_size, seed)]
 
     def indices(self, step: int) -> Tensor:
         """The items (B / world_size,) of a step on this rank."""
         turn, order = divmod(step, len(self._orders))
-        return self._orders[order].step(turn).chunk(self.world_size)[self.rank]
+        items = self._orders[order].step(turn)
+        if len(items) % TOGETHER == 0:
+            items = items.view(-1, TOGETHER).T.flatten()  # so that a group falls to one rank
+        return items[self.rank :: self.world_size]
 
     def __getitem__(self, step: int) -> GroupBatch:
         noise = Noise(
