@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 CODE := conftest.py src tests benchmarks docs examples experiments  # not what a user writes beside it
 
 .DEFAULT_GOAL := help
-.PHONY: quickstart test test-system check bench docs docs-check clean help
+.PHONY: quickstart test test-system check bench docs docs-check assets clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -26,7 +26,7 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-quickstart: $(VENV)/installed  ## environment, install, an autoencoder and its interpretation on ColorMNIST, pictures
+quickstart: $(VENV)/installed  ## environment, install, the interpretation of an autoencoder of ColorMNIST, pictures
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
 test: $(VENV)/installed-dev  ## environment, install, all tests but those of test-system
@@ -51,6 +51,12 @@ docs: $(VENV)/installed-dev  ## the documentation, in site/: open site/index.htm
 
 docs-check: $(VENV)/installed-dev  ## run every command and all code of README, docs/ and examples/ (one page: PAGES=tutorial)
 	$(BIN)/python docs/_scripts/check.py $(PAGES)
+
+ASSETS := src/iin_lightning/assets/models
+assets: $(VENV)/installed  ## train anew what the quickstart explains and what judges it, from a clean checkout
+	rm -rf $(ASSETS)
+	$(BIN)/python -m iin_lightning.train name=assets model.steps=1 paths.models=$(ASSETS) paths.outputs=outputs/assets
+	rm -rf $(ASSETS)/*.lock $(ASSETS)/*/*.lock $(ASSETS)/*/checkpoints $(ASSETS)/*/figures
 
 clean:  ## remove the environment and all caches; runs, models and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist cache site

@@ -255,11 +255,20 @@ def test_latent_noise_enters_training_batches_alone(mnist_root, encoder, tmp_pat
     assert 0.3 < (noisy.std(0) / trained_on.std(0)).median() < 3  # as wide as before
 
 
-def test_latent_noise_needs_a_cache_and_is_not_negative(mnist_root, encoder, tmp_path):
-    with pytest.raises(ConfigError, match=r"latent_noise=0.5.*latents=online"):
-        LatentData(images(mnist_root), encoder, noise=0.5)
+def test_latent_noise_of_images_that_are_encoded_at_each_step_keeps_their_spread(mnist_root, encoder):
+    tasks = [Task(), Task()]
+    for task, noise in zip(tasks, (0.0, 1e6)):
+        data = LatentData(images(mnist_root, views=1), encoder, noise=noise, batch_size=20)
+        trainer(max_steps=1).fit(task, datamodule=data)
+    clean, noisy = (task.seen[0] for task in tasks)
+    assert not torch.allclose(clean, noisy)
+    torch.testing.assert_close(noisy.mean(0), clean.mean(0), rtol=0, atol=1)
+    assert 0.3 < (noisy.std(0) / clean.std(0)).median() < 3
+
+
+def test_latent_noise_is_not_negative(mnist_root, encoder):
     with pytest.raises(ConfigError, match=r"latent_noise=-1"):
-        LatentData(images(mnist_root), encoder, cache=tmp_path, noise=-1)
+        LatentData(images(mnist_root), encoder, noise=-1)
 
 
 def _encode_in_a_process(root, cache, log):

@@ -59,13 +59,13 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
     interpreter, data, concepts = subject.interpreter, subject.data, subject.interpreter.factors.concepts
     if interpreter.encoder.output == "image":
         judges = {name: subject.judge(name) for name in concepts if name in data.classes}
-        readings = readings_for(data.kinds, judges)
+        readings = readings_for(data.kinds, judges, data.traits)
     elif interpreter.encoder.output == "logits":
         told = predicted_concept(subject, *_some_outputs(subject))
         readings = {} if told is None else readings_for(data.kinds, {}, predicted=told)
     else:
         readings = {}
-    readings = {concept: reading for concept, reading in readings.items() if concept in concepts}
+    readings = {name: reading for name, reading in readings.items() if name in (*concepts, *data.traits)}
     if not readings:
         raise ConfigError(
             f"transfer swaps concepts and reads them from what the network gives; that of {subject.folder} tells none "

@@ -15,6 +15,7 @@ from rich.table import Table
 from iin_lightning.app.files import show_files
 from iin_lightning.bounded import read_json
 from iin_lightning.errors import CheckpointError
+from iin_lightning.factors import RESIDUAL
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.progress import Screen
 from iin_lightning.serialization import write_whole
@@ -154,15 +155,15 @@ def transfer_table(scores: Mapping[str, Measured]) -> Table:
     table.add_column("swapped factor")
     for concept in concepts:
         table.add_column(concept, justify="right")
+    own = {concept: concept if any(case == concept for case, *_ in rows) else RESIDUAL for concept in concepts}
     for case, *row in rows:
-        bound = case in ("reconstruction", "images", "chance")
         label = {
             "reconstruction": "none (the bound)",
             "images": "none (the images)",
             "chance": "chance",
         }
         cells = [
-            f"{score} {'' if bound else ('from source' if concept == case else 'kept')}"
+            f"{score} {'' if case in label else 'from source' if case == own[concept] else 'kept'}"
             for concept, score in zip(concepts, row)
         ]
         table.add_row(label.get(case, case), *cells)

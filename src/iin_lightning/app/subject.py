@@ -279,8 +279,18 @@ def concept_values(data: DataModule) -> dict[str, Tensor]:
 
 
 def chances(data: DataModule) -> dict[str, float]:
-    """What stands beside factor transfer of each concept as chance."""
-    return {name: chance(values) for name, values in concept_values(data).items()}
+    """What stands beside factor transfer of each concept and trait as chance."""
+    return {name: chance(values) for name, values in (concept_values(data) | trait_values(data)).items()}
+
+
+def trait_values(data: DataModule) -> dict[str, Tensor]:
+    """The traits (n,) of test images."""
+    source = data.source("test")
+    parts = torch.arange(len(source)).split(500) if data.traits else ()
+    measured = [
+        [measure(images) for measure in data.traits.values()] for images in (source.draw(p, None) for p in parts)
+    ]
+    return dict(zip(data.traits, map(torch.cat, zip(*measured))))
 
 
 def load_model(folder: Path) -> nn.Module:

@@ -14,6 +14,7 @@ from iin_lightning.data.images import render
 from iin_lightning.data.limit import choose
 from iin_lightning.data.mnist import IMAGE_SIZE, Preset, check_preset, find_mnist, read_split
 from iin_lightning.data.module import DataModule
+from iin_lightning.data.traits import Trait, ink, slant
 from iin_lightning.data.transforms import deform, draw_deformations
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.seeding import FIXED, Noise
@@ -172,6 +173,7 @@ class ColorMNIST(DataModule):
         self.palette = palette
         self.min_brightness = min_brightness
         self.background: Background = background
+        self.traits: Mapping[str, Trait] = {"slant": slant, "ink": ink} if background == "black" else {}
         self.download = download
 
     @property

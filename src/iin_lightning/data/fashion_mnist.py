@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from iin_lightning.data.mnist import MNIST
+from iin_lightning.data.traits import Trait
 
 
 class FashionMNIST(MNIST):
@@ -27,6 +28,7 @@ class FashionMNIST(MNIST):
     dataset: ClassVar[str] = "FashionMNIST"
     concepts: tuple[str, ...] = ("garment",)
     kinds: Mapping[str, str] = {"garment": "class"}
+    traits: Mapping[str, Trait] = {}
     classes: Mapping[str, Sequence[str]] = {
         "garment": (
             "T-shirt/top",

@@ -46,15 +46,14 @@ class LatentData(StreamModule):
             with new dequantisation noise, and held-out images once.
         cache_key: names the encoder and its weights; latents are reused under the same key and data only.
         encode_batch_size: images encoded at a time for the cache.
-        noise: of training batches alone, in standard deviations of each dimension over the training set; at least 0
-            (`LatentCache.noisy`). It keeps a translator from learning a few thousand latents by heart, which are points
+        noise: of training batches alone, in standard deviations of each dimension over the training set, or over the
+            batch where there is no cache; at least 0 (`LatentCache.noisy`). It keeps a translator from learning a few thousand latents by heart, which are points
             in N dimensions. All other latents are clean.
         device: where images are encoded if there is no trainer to say so.
         **loading: see ``StreamModule``.
 
     Raises:
-        ConfigError: the batch cannot be shared out evenly over the processes; noise is negative, or there is no cache
-            to know the standard deviations from.
+        ConfigError: the batch cannot be shared out evenly over the processes; noise is negative.
         FactorError: when loaders are made: a factor's concept is not one of the data's.
         NonFiniteError: in setup: the encoder gives latents that are not finite.
     """
@@ -74,11 +73,6 @@ class LatentData(StreamModule):
     ) -> None:
         if not noise >= 0:
             raise ConfigError(f"latent_noise={noise} must be at least 0: it counts standard deviations.")
-        if noise > 0 and cache is None:
-            raise ConfigError(
-                f"latent_noise={noise} is relative to the spread of all training latents, which latents=online does "
-                "not know: set latents=cached, or latent_noise=0."
-            )
         super().__init__(**loading)
         self.images = images
         self.encoder = encoder
@@ -172,7 +166,12 @@ class LatentData(StreamModule):
             self.encoder.train(False)
         with torch.no_grad():
             posterior = self.encoder.encode(images)
-            return posterior.mean + posterior.scale * noise.normal(posterior.mean.shape)
+            z = posterior.mean + posterior.scale * noise.normal(posterior.mean.shape)
+            if self.noise == 0:
+                return z
+            centre, spread = z.mean(0), z.std(0, correction=0)
+            wider = z + self.noise * spread * noise.normal(z.shape)
+            return wider.lerp(centre, 1 - (1 + self.noise**2) ** -0.5)
 
     def _posterior(self, split: Split) -> LatentCache:
         source = self.images.source(split)

@@ -14,6 +14,7 @@ from iin_lightning.data.download import find_or_download
 from iin_lightning.data.idx import first_values, read_idx
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.module import DataModule
+from iin_lightning.data.traits import Trait, ink, slant
 from iin_lightning.data.transforms import pad_to
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
@@ -156,6 +157,7 @@ class MNIST(DataModule):
     concepts: tuple[str, ...] = ("digit",)
     kinds: Mapping[str, str] = {"digit": "class"}
     classes: Mapping[str, Sequence[str]] = {"digit": "0123456789"}
+    traits: Mapping[str, Trait] = {"slant": slant, "ink": ink}
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, Split, Subset
 from iin_lightning.data.limit import choose
 from iin_lightning.data.order import StepSampler
 from iin_lightning.data.stream import FixedSingles, Singles
+from iin_lightning.data.traits import Trait
 from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 from iin_lightning.seeding import FIXED
 
@@ -133,6 +134,7 @@ class DataModule(StreamModule, ABC):
         kinds: concept -> "class", whose labels have names; "color"; or "identity", whose labels say "the same one" and
             mean nothing in another split.
         classes: concept of kind "class" -> names of its labels 0, 1, ...
+        traits: name -> measure of what no label names, to see what swaps keep of it.
         group: a concept whose items a limit keeps together, so that they find partners; None: any may be left out.
         image_shape: (C, H, W).
 
@@ -147,6 +149,7 @@ class DataModule(StreamModule, ABC):
     concepts: tuple[str, ...]
     kinds: Mapping[str, str]
     classes: Mapping[str, Sequence[str]]
+    traits: Mapping[str, Trait] = {}
     group: str | None = None
 
     def __init__(self, *, val_fraction: float = 0.05, limit: int | None = None, **loading: Any) -> None:

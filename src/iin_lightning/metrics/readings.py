@@ -4,7 +4,7 @@ A reading compares decoded images with what they should show, and gives one scor
 the translator: a classifier that was trained on images, or a measurement on the pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -101,12 +101,37 @@ class ColorReading(nn.Module):
         return (stroke_color(decoded) - stroke_color(image)).abs().mean(1)
 
 
+class TraitReading(nn.Module):
+    """Absolute difference of a trait from the wanted one: of what no label names, such as the slant of a digit.
+
+    Args:
+        measure: images (B,C,H,W) in [-1,1] -> values (B,).
+
+    Example:
+        >>> from iin_lightning.data.traits import ink
+        >>> white, black = torch.ones(1, 3, 8, 8), -torch.ones(1, 3, 8, 8)
+        >>> TraitReading(ink)(white, black, torch.zeros(1)).tolist()
+        [1.0]
+    """
+
+    unit = "difference"
+    higher_is_better = False
+
+    def __init__(self, measure: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.measure = measure
+
+    def forward(self, decoded: Tensor, image: Tensor, label: Tensor) -> Tensor:
+        """See ``Reading``."""
+        return (self.measure(decoded) - self.measure(image)).abs()
+
+
 def chance(values: Tensor) -> float:
     """The score of outputs that have nothing to do with what they should show, in the unit of the concept's reading.
 
     Args:
         values: of a concept over the images that are read: classes (n,), -1 unknown, of which always the most frequent
-            one is said; or colours (n, 3), of which another image's is shown.
+            one is said; or colours (n, 3) or traits (n,), of which another image's is shown.
 
     Example:
         >>> chance(torch.tensor([0, 1, 1, 2])), round(chance(torch.tensor([[0.2, 0.2, 0.2], [0.6, 0.6, 0.6]])), 3)
@@ -119,17 +144,21 @@ def chance(values: Tensor) -> float:
 
 
 def readings_for(
-    kinds: Mapping[str, str], judges: Mapping[str, nn.Module], predicted: str | None = None
+    kinds: Mapping[str, str],
+    judges: Mapping[str, nn.Module],
+    traits: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    predicted: str | None = None,
 ) -> dict[str, nn.Module]:
-    """Choose a reading for each concept that can be read.
+    """Choose a reading for each concept that can be read, and for each trait.
 
     Args:
         kinds: concept -> ``class``, ``color`` or ``identity``, as the data says.
         judges: concept -> classifier of images for it.
+        traits: name -> measure, of what no label names.
         predicted: the concept whose classes the explained network's own logits tell; None if it decodes to images.
 
     Returns:
-        Concept -> reading. A concept without a judge, an identity (whose labels mean nothing on another split), or
+        Name -> reading. A concept without a judge, an identity (whose labels mean nothing on another split), or
         anything but the predicted concept where there are logits, cannot be read and is left out.
 
     Example:
@@ -144,4 +173,4 @@ def readings_for(
             readings[concept] = ColorReading()
         elif kind == "class" and concept in judges:
             readings[concept] = ClassReading(judges[concept])
-    return readings
+    return readings | {name: TraitReading(measure) for name, measure in (traits or {}).items()}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from iin_lightning.factors import Factors
+from iin_lightning.factors import RESIDUAL, Factors
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import Measured, Scores
 
@@ -16,12 +16,12 @@ class FactorTransfer(nn.Module):
     """Swap one factor at a time between held-out images and read every concept from the result.
 
     For target t, source s and swapped factor F: x* = G(T^-1(z̃*)) with z̃*_F = z̃^s_F, z̃*_k = z̃^t_k otherwise.
-    Concept F should then be the source's ("transfer"), every other one the target's ("kept"). Beside them stand two
-    bounds: the same reading on the plain reconstructions of the targets, and on the images themselves.
+    Concept F should then be the source's ("transfer"), every other one the target's ("kept"); a trait that no label
+    names, such as slant, should go with the residual. Beside them stand two bounds: the same reading on the plain reconstructions of the targets, and on the images themselves.
 
     Args:
         factors: the factors that are swapped, one after the other.
-        readings: concept -> reading; see ``metrics.readings``.
+        readings: concept or trait -> reading; see ``metrics.readings``.
         concepts: concept names in the order of the label columns.
         chances: concept -> what stands beside it as chance; see ``metrics.readings.chance``.
 
@@ -48,7 +48,7 @@ class FactorTransfer(nn.Module):
         self.chances = {name: chance for name, chance in (chances or {}).items() if name in readings}
         self.factors = factors
         self.readings = nn.ModuleDict(readings)
-        self.columns = {concept: concepts.index(concept) for concept in readings}
+        self.columns = {concept: concepts.index(concept) for concept in readings if concept in concepts}
         self.cases = [*factors.names, RECONSTRUCTION, IMAGES]
         self.names = [f"{concept}/{case}" for concept in readings for case in self.cases]
         self.scores = Scores(self.names)
@@ -80,9 +80,10 @@ class FactorTransfer(nn.Module):
         outputs[IMAGES] = target if interpreter.encoder.output == "image" else outputs[RECONSTRUCTION]
         scores = []
         for concept, reading in self.readings.items():
-            column = self.columns[concept]
+            column = self.columns.get(concept, 0)  # a trait is in no label, and its reading looks at none
+            own = concept if concept in self.columns else RESIDUAL
             for case in self.cases:
-                image, labels = (source, source_labels) if case == concept else (target, target_labels)
+                image, labels = (source, source_labels) if case == own else (target, target_labels)
                 scores.append(reading(outputs[case], image, labels[:, column]).float())
         self.scores.update(torch.stack(scores, dim=1), images)
 

@@ -228,7 +228,7 @@ def _transfer(
         if config.judge.get("recipe") is None and config.judge.get("path") is None:
             return []
         judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
-        readings = readings_for(data.kinds, judges)
+        readings = readings_for(data.kinds, judges, data.traits)
     elif interpreter.encoder.output == "values":
         log.warning("Factor transfer is left out: the network gives values, which name no class.")
         return []
@@ -245,7 +245,7 @@ def _transfer(
             )
             return []
         readings = readings_for(data.kinds, {}, predicted=concept)
-    readings = {concept: reading for concept, reading in readings.items() if concept in factors.concepts}
+    readings = {name: reading for name, reading in readings.items() if name in (*factors.concepts, *data.traits)}
     if not readings:
         return []
     return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts, chances(data))), SwapData(data))]

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ TRAINER_INGREDIENTS = (
 )
 SPLITS: tuple[Split, ...] = ("train", "val")
 """What a model is made of: training images, and those of validation, which tell the best weights."""
+
+PACKAGED = Path(str(files("iin_lightning"))) / "assets" / "models"
+"""A store inside the package, of what the defaults explain and judge (`make assets`): a first run trains T alone."""
 
 KEPT = ("Encoders and judges", "name another folder, paths.models=<folder>")
 
@@ -100,14 +104,15 @@ class ModelStore:
         return (folder / "model" / STRUCTURE).is_file()
 
     def get(self, folder: Path, train: Callable[[Path], Any]) -> Path:
-        """The model folder, trained first if it is not complete; jobs that need the same wait for one another.
+        """The model folder, from here or from the package, or trained now; jobs that need the same wait for one another.
 
         Args:
             folder: from ``folder``.
             train: makes the model in a run folder; continues where an earlier call was stopped.
         """
-        if self.is_complete(folder):
-            return folder / "model"
+        for place in (folder, PACKAGED / folder.name):
+            if self.is_complete(place):
+                return place / "model"
         check_writable(self.root, *KEPT)
         self.root.mkdir(parents=True, exist_ok=True)
         trainer = Path(f"{folder}.trainer")  # says which job's processes train it
