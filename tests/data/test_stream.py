@@ -247,7 +247,9 @@ def test_what_chance_would_not_bring_together_stands_in_groups_which_stay_on_one
     source = groups_of(4000, (1000, 40, 10))
     factors = Factors({"residual": 1, "c0": 1, "c1": 1, "c2": 1}, latent_dim=4)
     streams = [Groups(source, factors, 64, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
-    for step, concept in enumerate((2, 3, 2, 3)):  # of classes of 40 a batch has 0.6 others, of those of 1,000 it has 16
+    for step, concept in enumerate(
+        (2, 3, 2, 3)
+    ):  # of classes of 40 a batch has 0.6 others, of those of 1,000 it has 16
         for stream in streams:
             groups = stream[step].groups
             met = (groups[:, concept][:, None] == groups[:, concept]).sum(1) - 1

@@ -20,6 +20,9 @@ def translator():
     torch.manual_seed(0)
     translator = Translator(16, n_blocks=4, hidden=32)
     translator.initialize(torch.randn(256, 16))
+    with torch.no_grad():  # as training leaves it: the networks of a new one give zeros in any precision
+        for parameter in translator.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return translator
 
 

@@ -11,8 +11,6 @@ from iin_lightning.flows.coupling import AffineCoupling
 from iin_lightning.flows.permutation import Permutation
 from iin_lightning.flows.rotation import Rotation
 
-BOUND = 2.0  # of a log-scale; with the paper's 1 more blocks are needed to squeeze what is narrow
-
 
 class RotationBlock(Chain):
     """ActNorm, a learned rotation, and a coupling for either half, which start as the identity.
@@ -34,8 +32,8 @@ class RotationBlock(Chain):
             {
                 "actnorm": ActNorm(dim),
                 "rotation": Rotation(dim, generator),
-                "coupling_1": AffineCoupling(dim, "second", networks, BOUND),
-                "coupling_2": AffineCoupling(dim, "first", networks, BOUND),
+                "coupling_1": AffineCoupling(dim, "second", networks),
+                "coupling_2": AffineCoupling(dim, "first", networks),
             }
         )
 

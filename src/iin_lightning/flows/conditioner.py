@@ -76,8 +76,9 @@ class ResidualConditioner(nn.Module):
     """One network for s and t: a linear layer, residual blocks, and a linear layer that starts at zero.
 
     A block is ``h + Linear(GELU(Linear(LayerNorm(h))))`` and starts as the identity, since its last layer starts at
-    zero, too. So both outputs are 0 before training, and early steps are those of a shallow network. Precision is as
-    in `Conditioner`.
+    zero, too. So both outputs are 0 before training, and early steps are those of a shallow network. Another LayerNorm
+    before the last layer bounds both: far from the data, where nothing has taught them, they stay what they are at its
+    edge instead of growing without end. Precision is as in `Conditioner`.
 
     Args:
         in_dim: dimension of the input.
@@ -102,6 +103,7 @@ class ResidualConditioner(nn.Module):
             nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden))
             for _ in range(depth)
         )
+        self.norm = nn.LayerNorm(hidden)
         self.last = nn.Linear(hidden, 2 * out_dim)
         for layer in (self.last, *(cast(nn.Sequential, block)[-1] for block in self.blocks)):
             nn.init.zeros_(layer.weight)
@@ -113,8 +115,13 @@ class ResidualConditioner(nn.Module):
             h = self.first(x)
             for block in self.blocks:
                 h = h + block(h)
-            s, t = self.last(F.gelu(h)).to(x.dtype).chunk(2, dim=1)
+            s, t = self.last(F.gelu(self.norm(h))).to(x.dtype).chunk(2, dim=1)
         return s, t
+
+    def __repr__(self) -> str:
+        # A line a coupling, as above.
+        widths = f"{self.first.in_features} -> {self.first.out_features} x {len(self.blocks)} -> 2 x"
+        return f"{type(self).__name__}({widths} {self.last.out_features // 2})"
 
 
 def _precision(module: nn.Module, x: Tensor) -> AbstractContextManager[Any]:

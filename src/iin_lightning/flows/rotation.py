@@ -1,4 +1,4 @@
-"""A learned linear map of all dimensions, which lets the next coupling split them along directions of its choice."""
+"""A learned rotation of all dimensions, which lets the next coupling split them along directions of its choice."""
 
 import torch
 from torch import Tensor, nn
@@ -8,67 +8,53 @@ from iin_lightning.flows.base import Bijector
 
 
 class Rotation(Bijector):
-    """Multiply by a learned matrix that starts as a random rotation: ``y = W x``, ``W = P L U``.
+    """Turn by a learned rotation, which starts as a random one: ``y = Q x``, ``logdet = 0``.
 
-    P is a fixed permutation, L is unit lower triangular and U upper triangular, so that the log-determinant is
-    ``sum_i log|U_ii|`` and the inverse takes two triangular solves. L and U share one matrix as LAPACK stores them, but
-    that its diagonal holds ``log|U_ii|``: no step of training can make W singular. Products run in the precision of x,
-    under `torch.autocast`, too.
+    ``Q = (I + A)^-1 (I - A)`` with ``A = U - U^T`` of a learned strictly upper triangular U, the Cayley map. Q is
+    orthogonal whatever U is, so that its inverse is its transpose and no training makes it lose precision, as a free
+    matrix does; scales are for ActNorm to learn. Products run in the precision of x, under `torch.autocast`, too.
 
     Args:
         dim: N.
-        generator: where the first rotation is drawn from, each as likely as any other.
+        generator: where U is drawn from, independent N(0, 1/N).
 
     Raises:
         ShapeError: ``dim`` is below 1.
 
     References:
-        Kingma and Dhariwal, "Glow: Generative Flow with Invertible 1x1 Convolutions", 2018, arXiv 1807.03039, Sec. 3.2.
+        Kingma and Dhariwal, "Glow: Generative Flow with Invertible 1x1 Convolutions", 2018, arXiv 1807.03039, Sec. 3.2;
+        Golinski, Lezcano-Casado and Rainforth, "Improving Normalizing Flows via Better Orthogonal Parameterizations",
+        2019.
 
     Example:
         >>> rotation = Rotation(3, torch.Generator().manual_seed(0))
         >>> x = torch.randn(5, 3)
         >>> y, logdet = rotation(x)
-        >>> torch.allclose(y.norm(dim=1), x.norm(dim=1)), bool(logdet.abs().max() < 1e-6)
-        (True, True)
+        >>> torch.allclose(y.norm(dim=1), x.norm(dim=1)), logdet
+        (True, tensor([0., 0., 0., 0., 0.]))
     """
-
-    place: Tensor
-    sign: Tensor
 
     def __init__(self, dim: int, generator: torch.Generator) -> None:
         super().__init__()
         if dim < 1:
             raise ShapeError(f"A rotation needs at least 1 dimension, got dim={dim}.")
-        # QR of a Gaussian matrix, its signs settled, is uniform over the orthogonal matrices.
-        q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
-        p, lower, upper = torch.linalg.lu(q * r.diagonal().sign())
-        diagonal = upper.diagonal()
-        self.lu = nn.Parameter((lower.tril(-1) + upper.triu(1) + diagonal.abs().log().diag()).float())
-        self.register_buffer("sign", diagonal.sign().float())
-        self.register_buffer("place", p.argmax(1))  # row i of W is row place[i] of L U
+        self.turn = nn.Parameter(torch.randn(dim, dim, generator=generator) * dim**-0.5)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Multiply x (B, N) by W."""
+        """Turn x (B, N)."""
         with torch.autocast(x.device.type, enabled=False):
-            lower, upper = self._factors()
-            return x @ (lower @ upper)[self.place].T, self._logdet(x)
+            return x @ self._matrix().T, x.new_zeros(x.shape[0])
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Solve for x (B, N)."""
+        """Turn y (B, N) back."""
         with torch.autocast(y.device.type, enabled=False):
-            lower, upper = self._factors()
-            behind = torch.empty_like(y).index_copy_(1, self.place, y).T
-            behind = torch.linalg.solve_triangular(lower, behind, upper=False, unitriangular=True)
-            return torch.linalg.solve_triangular(upper, behind, upper=True).T, -self._logdet(y)
+            return y @ self._matrix(), y.new_zeros(y.shape[0])
 
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        lower = self.lu.tril(-1) + torch.eye(len(self.lu), dtype=self.lu.dtype, device=self.lu.device)
-        return lower, self.lu.triu(1) + torch.diag(self.sign * self.lu.diagonal().exp())
-
-    def _logdet(self, x: Tensor) -> Tensor:
-        return self.lu.diagonal().sum().expand(len(x))
+    def _matrix(self) -> Tensor:
+        upper = self.turn.triu(1)
+        skew, eye = upper - upper.T, torch.eye(len(upper), dtype=upper.dtype, device=upper.device)
+        return torch.linalg.solve(eye + skew, eye - skew)
 
     def extra_repr(self) -> str:
         """Show the dimension."""
-        return f"dim={len(self.lu)}"
+        return f"dim={len(self.turn)}"
