@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# uv takes a third of pip's time; pip is for where it cannot reach its index, since it does not read pip.conf.
+INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '$(1)' || $(PIP) --editable '$(1)'
 CODE := conftest.py src tests benchmarks docs examples experiments  # not what a user writes beside it
 
 .DEFAULT_GOAL := help
@@ -19,11 +21,12 @@ $(BIN)/python:
 
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	@echo "Installing iin-lightning into $(VENV) (torch is large: a few minutes)"
-	@$(PIP) --editable .
+	@$(PIP) uv
+	@$(call INSTALL,.)
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
-	@$(PIP) --editable '.[dev]'
+	@$(call INSTALL,.[dev])
 	@touch $@
 
 quickstart: $(VENV)/installed  ## environment, install, the interpretation of an autoencoder of ColorMNIST, pictures
@@ -33,7 +36,7 @@ test: $(VENV)/installed-dev  ## environment, install, all tests but those of tes
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # else files of few, long tests come last
 
 test-system: $(VENV)/installed-dev  ## servers, launchers, UMAP, pages in Chromium (Debian: apt install chromium chromium-driver)
-	@$(PIP) --editable '.[embed]'
+	@$(call INSTALL,.[embed])
 	$(BIN)/python -m pytest -m system
 
 check: $(VENV)/installed-dev  ## format, lint, types, arrows between the rooms

@@ -97,13 +97,13 @@ class Curve:
         was_training = self.flow.training
         self.flow.eval()
         nll = torch.cat([self.loss(self.flow, batch) for batch in self.held_out]).double().mean().item()
-        nats = nll / self.loss.dims_per_example(self.interpreter.factors.latent_dim)
+        nats = nll / (2 * self.interpreter.factors.latent_dim)
         self.transfer.reset()
-        for (target, labels), (source, source_labels) in islice(self.swaps, None if last else SWAPS):
-            self.transfer.update(self.interpreter, target, labels, source, source_labels)
+        for target, source, images in islice(self.swaps, None if last else SWAPS):
+            self.transfer.update(self.interpreter, *target, *source, images)
         scores = self.transfer.compute()
         self.flow.train(was_training)
-        found = (scores["digit/digit"].item(), scores["digit/reconstruction"].item())
+        found = (scores["digit/digit"].value, scores["digit/reconstruction"].value)
         self.points.append(Point(self._spent, steps, nats, *found))
         Console().print(f"{self.name}: {self._spent:7.1f} s, {steps:6} steps, {nats:.3f} nats, digit {found[0]:.3f}")
         self._since = time.perf_counter()

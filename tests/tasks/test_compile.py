@@ -68,8 +68,10 @@ def test_the_compiler_itself_agrees(interpret, latents, trainer):
     tasks = [interpret(compiled=compiled) for compiled in (False, True)]
     for task in tasks:
         trainer(3).fit(task, latents(3))
-    for (name, a), (_, b) in zip(*(task.named_parameters() for task in tasks)):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4, msg=name)
+    # Not the parameters: the last rotation changes no likelihood, so that Adam follows rounding there.
+    z = torch.randn(64, 6, generator=torch.Generator().manual_seed(3))
+    a, b = (task.interpreter.translator.eval().log_prob(z) for task in tasks)
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
 
 
 def test_a_reversible_translator_is_not_compiled(interpret):

@@ -9,8 +9,8 @@ from iin_lightning.tasks.diagnose import first_non_finite
     ("parameter", "layer"),
     [
         ("blocks.0.actnorm.layer.log_scale", "blocks.0.actnorm.layer"),
-        ("blocks.1.coupling_1.conditioner.weights.0", "blocks.1.coupling_1.conditioner"),
-        ("blocks.3.coupling_2.conditioner.biases.1", "blocks.3.coupling_2.conditioner"),
+        ("blocks.1.coupling_1.conditioner.first.weight", "blocks.1.coupling_1.conditioner.first"),
+        ("blocks.3.coupling_2.conditioner.last.bias", "blocks.3.coupling_2.conditioner.last"),
     ],
 )
 def test_the_layer_with_a_broken_parameter_is_named(parameter, layer):
