@@ -11,7 +11,7 @@ from iin_lightning.analysis.edit import swap_grid
 from iin_lightning.encoders import Autoencoder, Classifier
 from iin_lightning.errors import CheckpointError, FactorError, RangeError, ShapeError
 from iin_lightning.factors import Factors
-from iin_lightning.flows.translator import Translator
+from iin_lightning.flows.translator import PaperTranslator
 from iin_lightning.interpreter import Interpreter
 
 DIMS = {"residual": 3, "digit": 3, "color": 2}
@@ -29,7 +29,7 @@ def interpreter(request):
         network = Autoencoder(image_size=16, latent_dim=8, width=4, norm="batch")
     else:
         network = Classifier(n_classes=3, image_size=16, latent_dim=8, width=4, norm="batch")
-    translator = Translator(8, n_blocks=3, hidden=16)
+    translator = PaperTranslator(8, n_blocks=3, hidden=16)
     translator.initialize(torch.randn(64, 8, generator=torch.Generator().manual_seed(3)))
     randomise(network)
     return Interpreter(network, translator, Factors(DIMS, 8)).eval()
@@ -118,9 +118,9 @@ def test_the_encoder_stays_frozen(interpreter):
 def test_parts_that_do_not_fit_together_are_refused():
     network = Autoencoder(image_size=16, latent_dim=8, width=4, norm="batch")
     with pytest.raises(FactorError, match="sum to 6, but the encoder's latent has 8"):
-        Interpreter(network, Translator(8, n_blocks=1, hidden=4), Factors({"residual": 6}, 6))
+        Interpreter(network, PaperTranslator(8, n_blocks=1, hidden=4), Factors({"residual": 6}, 6))
     with pytest.raises(ShapeError, match=r"works on 6 dimensions.*dim=8"):
-        Interpreter(network, Translator(6, n_blocks=1, hidden=4), Factors({"residual": 8}, 8))
+        Interpreter(network, PaperTranslator(6, n_blocks=1, hidden=4), Factors({"residual": 8}, 8))
 
 
 def test_an_unknown_factor_is_refused(interpreter, images):

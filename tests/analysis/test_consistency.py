@@ -9,7 +9,7 @@ from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import FactorError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.permutation import Permutation
-from iin_lightning.flows.translator import Translator
+from iin_lightning.flows.translator import PaperTranslator
 from iin_lightning.interpreter import Interpreter
 
 DIMS = {"residual": 2, "digit": 3, "color": 1}
@@ -33,7 +33,7 @@ class Plain(Encoder):
 
 
 def interpreter(network=None, dims=None, mixing=True):
-    translator = Translator(6, n_blocks=2, hidden=16)
+    translator = PaperTranslator(6, n_blocks=2, hidden=16)
     translator.initialize(torch.randn(64, 6, generator=torch.Generator().manual_seed(3)))
     identity = Permutation(list(range(6)))
     return Interpreter(network or Plain(), translator if mixing else identity, Factors(dims or DIMS, 6)).eval()

@@ -13,7 +13,7 @@ from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
 from iin_lightning.factors import Factors
-from iin_lightning.flows.translator import Translator
+from iin_lightning.flows.translator import PaperTranslator
 from iin_lightning.interpreter import Interpreter
 
 METHODS = ["mean", "svm", "logistic"]
@@ -144,7 +144,7 @@ def test_alpha_0_changes_nothing():
 
 def test_alpha_0_is_the_reconstruction_to_the_last_bit():
     network = Autoencoder(image_size=16, latent_dim=N, width=4, norm="batch")
-    interpreter = Interpreter(network, Translator(N, n_blocks=3, hidden=16), Factors.unsupervised(N)).eval()
+    interpreter = Interpreter(network, PaperTranslator(N, n_blocks=3, hidden=16), Factors.unsupervised(N)).eval()
     x = torch.rand(5, 3, 16, 16) * 2 - 1
     walk = along(interpreter, x, torch.randn(N), [-1.0, 0.0, 2.0])
     assert walk.shape == (3, 5, 3, 16, 16)
@@ -166,7 +166,7 @@ class Pixels(Encoder):
 
 
 def test_a_walk_moves_the_factors_and_by_alpha():
-    interpreter = Interpreter(Pixels(), Translator(N, n_blocks=3, hidden=16), Factors.unsupervised(N)).eval()
+    interpreter = Interpreter(Pixels(), PaperTranslator(N, n_blocks=3, hidden=16), Factors.unsupervised(N)).eval()
     x, vector = torch.rand(4, 2, 2, 2) * 2 - 1, torch.randn(N)
     start = interpreter.translate(interpreter.encode(x))
     for alpha, moved in zip((-1.0, 0.5), along(interpreter, x, vector, (-1.0, 0.5))):

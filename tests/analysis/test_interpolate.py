@@ -11,7 +11,7 @@ from iin_lightning.errors import ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.base import Bijector
 from iin_lightning.flows.permutation import Permutation
-from iin_lightning.flows.translator import Translator
+from iin_lightning.flows.translator import PaperTranslator
 from iin_lightning.interpreter import Interpreter
 
 NOISE = 0.1
@@ -85,7 +85,7 @@ def close(a, b, atol=1e-5):
 
 @pytest.fixture
 def translator():
-    flow = Translator(2, n_blocks=3, hidden=16)
+    flow = PaperTranslator(2, n_blocks=3, hidden=16)
     flow.initialize(torch.randn(64, 2, generator=torch.Generator().manual_seed(3)))
     return flow
 

@@ -8,7 +8,7 @@ from iin_lightning.analysis.walk import factor_walks, ornstein_uhlenbeck
 from iin_lightning.encoders import Classifier
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
-from iin_lightning.flows.translator import Translator
+from iin_lightning.flows.translator import PaperTranslator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.seeding import generator
 
@@ -20,7 +20,7 @@ DIMS = {"residual": 3, "digit": 3, "color": 2}
 @pytest.fixture
 def interpreter():
     network = Classifier(n_classes=3, image_size=16, latent_dim=8, width=4, norm="batch")
-    translator = Translator(8, n_blocks=3, hidden=16)
+    translator = PaperTranslator(8, n_blocks=3, hidden=16)
     translator.initialize(torch.randn(64, 8, generator=generator(3)))
     return Interpreter(network, translator, Factors(DIMS, 8)).eval()
 

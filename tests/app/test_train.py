@@ -56,7 +56,7 @@ def test_a_run_leaves_everything_in_its_folder(supervised):
     assert result["factors"] == {"residual": 4, "digit": 2, "color": 2}
     expected = {
         f"test/transfer/{c}/{f}"
-        for c in ("digit", "color")
+        for c in ("digit", "color", "slant", "ink")
         for f in ("residual", "digit", "color", "reconstruction", "images", "chance")
     }
     assert expected | {"test/nll", "test/round_trip_error", "test/round_trip_error_of_edits"} == set(result["metrics"])

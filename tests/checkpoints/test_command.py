@@ -92,7 +92,10 @@ BAD = {
     "a model is there": (["source=ae-1.ckpt", "out=E"], "E holds a model: say another out="),
     "another latent": (["source=T-1.ckpt", "out=O", "first_stage=E", FACTORS], "latent has 4 dimensions"),
     "no encoder there": (["source=T-1.ckpt", "out=O", "first_stage=.", FACTORS], "is no model folder"),
-    "no encoder in there": (["source=T-1.ckpt", "out=O", "first_stage=T"], "holds a Translator, which encodes nothing"),
+    "no encoder in there": (
+        ["source=T-1.ckpt", "out=O", "first_stage=T"],
+        "holds a PaperTranslator, which encodes no",
+    ),
     "factors of another latent": (["source=T-1.ckpt", "out=O", "factors={digit: 5, residual: 7}"], "sum to 12"),
 }
 

@@ -82,6 +82,29 @@ def test_perfect_factors_transfer_and_keep(batches):
     assert scores["color/digit"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_trait_goes_with_the_residual(batches):
+    """The trait is the residual's one pixel, which every image has a value of its own for."""
+    pixel = World.order[0]
+
+    def trait(x):
+        return x.flatten(1)[:, pixel]
+
+    for part in (batches[0], batches[2]):
+        part.flatten(1)[:, pixel] = torch.rand(12)
+    elsewhere = World()
+    elsewhere.order = torch.tensor([0, 4, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11])
+    scores = []
+    for world in (World(), elsewhere):
+        interpreter = Interpreter(world, Permutation(torch.arange(12)), FACTORS)
+        metric = FactorTransfer(FACTORS, readings_for({}, {}, {"trait": trait}), CONCEPTS, {"trait": 0.5})
+        metric.update(interpreter, *batches)
+        scores.append({name: score.value for name, score in metric.compute().items()})
+    right, wrong = scores
+    assert {right[f"trait/{case}"] for case in ("residual", "digit", "color", "reconstruction", "images")} == {0}
+    assert wrong["trait/residual"] > 0.1
+    assert right["trait/chance"] == 0.5
+
+
 def test_concepts_in_the_wrong_factor_are_seen(batches):
     scores = score(Interpreter(Shuffled(), Permutation(torch.arange(12)), FACTORS), batches)
     assert scores["digit/digit"] == 0, "the digit stays when its factor is swapped"
