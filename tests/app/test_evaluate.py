@@ -23,7 +23,7 @@ from iin_lightning.app.schema import Evaluate
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.encoders import Autoencoder
 from iin_lightning.factors import Factors
-from iin_lightning.flows import Translator
+from iin_lightning.flows import PaperTranslator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.gaussianity import typicality_auroc
 
@@ -160,7 +160,7 @@ def test_strangers_are_told_by_the_likelihood_of_validation_images(workplace, ev
     torch.manual_seed(0)
     encoder = Autoencoder(image_size=32, latent_dim=8, width=4, posterior="deterministic")
     encoder.encode(own.source("train").draw(torch.arange(50), None))  # actnorm looks at its first batch
-    interpreter = Interpreter(encoder, Translator(8, n_blocks=1, hidden=4), Factors({"residual": 8}, 8)).eval()
+    interpreter = Interpreter(encoder, PaperTranslator(8, n_blocks=1, hidden=4), Factors({"residual": 8}, 8)).eval()
     interpreter.save_pretrained(workplace / "fitted")
     nll = {
         (data, split): -interpreter.log_prob(data.source(split).draw(torch.arange(len(data.source(split))), None))

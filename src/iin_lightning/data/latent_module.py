@@ -47,8 +47,8 @@ class LatentData(StreamModule):
         cache_key: names the encoder and its weights; latents are reused under the same key and data only.
         encode_batch_size: images encoded at a time for the cache.
         noise: of training batches alone, in standard deviations of each dimension over the training set, or over the
-            batch where there is no cache; at least 0 (`LatentCache.noisy`). It keeps a translator from learning a few thousand latents by heart, which are points
-            in N dimensions. All other latents are clean.
+            batch where there is no cache; at least 0 (`LatentCache.noisy`). It keeps a translator from learning a few
+            thousand latents by heart, which are points in N dimensions. All other latents are clean.
         device: where images are encoded if there is no trainer to say so.
         **loading: see ``StreamModule``.
 

@@ -17,7 +17,8 @@ class FactorTransfer(nn.Module):
 
     For target t, source s and swapped factor F: x* = G(T^-1(z̃*)) with z̃*_F = z̃^s_F, z̃*_k = z̃^t_k otherwise.
     Concept F should then be the source's ("transfer"), every other one the target's ("kept"); a trait that no label
-    names, such as slant, should go with the residual. Beside them stand two bounds: the same reading on the plain reconstructions of the targets, and on the images themselves.
+    names, such as slant, should go with the residual. Beside them stand two bounds: the same reading on the plain
+    reconstructions of the targets, and on the images themselves.
 
     Args:
         factors: the factors that are swapped, one after the other.

@@ -104,7 +104,7 @@ class ModelStore:
         return (folder / "model" / STRUCTURE).is_file()
 
     def get(self, folder: Path, train: Callable[[Path], Any]) -> Path:
-        """The model folder, from here or from the package, or trained now; jobs that need the same wait for one another.
+        """The model folder, from here or the package, or trained now; jobs that need the same wait for one another.
 
         Args:
             folder: from ``folder``.
