@@ -118,8 +118,17 @@ def key(*overrides, model="autoencoder"):
 
 def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made(tmp_path):
     here = key()
-    assert here == key("paths.models=elsewhere", "data.num_workers=3", "trainer.devices=2")
-    for change in ("model.steps=7", "seed=1", "data.views=2", "trainer.max_steps=5", "optimizer.lr=1", "callbacks=ema"):
+    elsewhere = ("paths.models=elsewhere", "data.num_workers=3", "trainer.devices=2", "callbacks=histograms")
+    assert here == key(*elsewhere, "trainer.log_every_n_steps=1")
+    stops = (
+        "+trainer.max_time=00:00:00:10",
+        "+trainer.overfit_batches=1",
+        "trainer.limit_val_batches=1",
+        "on_nan=skip",
+    )
+    early = ("+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping",)
+    recipes = ("model.steps=7", "seed=1", "data.views=2", "trainer.max_steps=5", "optimizer.lr=1", "callbacks=ema")
+    for change in (*recipes, *stops, *early):
         assert here != key(change), change
     weights = {}
     for name, content in (("a.pth", b"1"), ("b.pth", b"1"), ("c.pth", b"2")):

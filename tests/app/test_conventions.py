@@ -74,6 +74,7 @@ CONCLUDING = ("directions", "edit", "embed", "swap", "walk")
 def told(subject, folder, digit):
     """The subject in a folder whose run measured the transfer of the digit, or no transfer."""
     scores = {"digit/digit": {"value": digit, "error": 0.01}, "digit/reconstruction": 0.91, "digit/chance": 0.1}
+    scores["digit/images"] = 0.99
     if digit is not None:
         write({"metrics": {f"test/transfer/{key}": value for key, value in scores.items()}}, folder)
     return replace(subject, folder=folder, out=folder)
@@ -102,8 +103,10 @@ def test_what_is_not_learned_is_said(subjects, digit, so, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("numbers", "believed"),
-    [((0.51, 0.91, 0.1), True), ((0.5, 0.91, 0.1), False), ((0.05, 0.02, 0.3), True), ((0.2, 0.02, 0.3), False),
-     ((0.6, 0.95, 0.5), False), ((0.1, 0.1, 0.1), False), ((0.9, math.nan, 0.1), False)],
+    [((0.51, 0.91, 0.1, 0.99), True), ((0.5, 0.91, 0.1, 0.99), False), ((0.05, 0.02, 0.3, 0.0), True),
+     ((0.2, 0.02, 0.3, 0.0), False), ((0.6, 0.95, 0.5, 0.99), False), ((0.1, 0.1, 0.1, 0.99), False),
+     ((0.9, math.nan, 0.1, 0.99), False), ((0.05, 0.08, 0.1, 0.99), False), ((0.4, 0.4, 0.3, 0.0), False),
+     ((0.12, 0.12, 0.1, 0.99, 0.02), False)],
 )  # fmt: skip
 def test_a_factor_is_believed_from_half_way_between_chance_and_bound_on(numbers, believed):
     assert Learned(*numbers).believed is believed

@@ -360,7 +360,7 @@ def test_classes_are_no_formulas_and_no_image_is_cached(own_images, make, ask, t
 
 
 def test_a_factor_that_is_not_learned_is_named_first(make, ask, tmp_path):
-    scores = {"digit": 0.09, "reconstruction": 0.91, "chance": 0.1}
+    scores = {"digit": 0.09, "reconstruction": 0.91, "chance": 0.1, "images": 0.99}
     folder = make("autoencoder", SUP, {"metrics": {f"test/transfer/digit/{k}": v for k, v in scores.items()}}, "run")
     ask(f"run={folder}")
     text = read(folder / "report.html").text

@@ -1,5 +1,6 @@
 """Run folders from elsewhere: what was trained is taken, not how, and nothing is called but what is harmless."""
 
+import inspect
 import json
 import os
 import re
@@ -17,6 +18,9 @@ from iin_lightning.app import trust
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.paths import check_links, conf_folder
 from iin_lightning.app.runs import resume
+from iin_lightning.data.cifar10 import CIFAR10
+from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.mnist import MNIST
 from iin_lightning.encoders import Autoencoder
 from iin_lightning.errors import CheckpointError, ConfigError
 
@@ -142,6 +146,12 @@ def test_a_run_from_elsewhere_trains_what_its_own_machine_trained():
     assert {key: taken[key] for key in own if key not in trust.WHAT} == {
         key: own[key] for key in own if key not in trust.WHAT
     }
+
+
+@pytest.mark.parametrize("kind", [MNIST, ColorMNIST, CIFAR10])
+def test_only_who_says_so_downloads(kind):
+    """A configuration from elsewhere that names a folder and no download writes nothing there."""
+    assert inspect.signature(kind).parameters["download"].default is False
 
 
 def test_what_is_typed_is_trusted_and_no_more():

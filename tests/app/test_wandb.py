@@ -101,8 +101,8 @@ def test_histograms_tables_and_the_model_are_there(sweep, first):
     assert types["latents/color/kurtoses._type"] == "histogram"
     assert {types["tables/transfer._type"], types["tables/evaluation._type"]} == {"table-file"}
     table = next((sweep / "jobs" / "night" / "0" / "wandb").rglob("transfer_*.table.json"))
-    table = json.loads(table.read_text())
-    assert table["columns"] == ["swapped factor", "digit", "color", "digit/error", "color/error"]
+    table, read = json.loads(table.read_text()), ("digit", "color", "slant", "ink")
+    assert table["columns"] == ["swapped factor", *read, *(f"{name}/error" for name in read)]
     assert [row[0] for row in table["data"]] == ["residual", "digit", "color", "reconstruction", "images", "chance"]
     [model] = first.artifacts["model"]  # and Lightning adds none of checkpoints/
     assert {entry.path for entry in model.manifest.contents} == {

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from iin_lightning.data.base import LabelledBatch, Subset
 from iin_lightning.data.color_mnist import ColorMNIST
+from iin_lightning.data.disk import locked
 from iin_lightning.data.encoding import Encoded, Encoding
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.latent_files import load, load_or_build
@@ -481,3 +482,8 @@ def test_a_mapped_file_that_is_cut_off_is_an_error_and_not_the_end_of_the_proces
     os.truncate(tmp_path / file, 0)
     with pytest.raises(ResourceError, match=r"was cut off while it was read: it has 0 bytes instead of"):
         cache.draw(torch.tensor([2]), None)
+
+
+def test_whoever_may_write_in_a_shared_folder_may_lock_what_others_made(tmp_path):
+    with locked(tmp_path / "cache"):
+        assert (tmp_path / "cache.lock").stat().st_mode & 0o777 == 0o666

@@ -202,6 +202,16 @@ def test_values_of_another_range_are_said_and_a_window_reads_them(tmp_path, case
     torch.testing.assert_close(image[0, 0], expected, atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_pixels_that_are_no_numbers_do_not_hide_the_range_of_the_others(tmp_path, strange):
+    (tmp_path / "a").mkdir()
+    masked = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    masked[0, :4] = strange
+    for number in range(20):
+        Image.fromarray(masked).save(tmp_path / "a" / f"{number}.tiff")
+    assert any("say data.window=[0,1]" in text for text in ImageFolder(tmp_path, concept="c").warnings())
+
+
 @pytest.mark.parametrize(("window", "text"), [([5, 5], r"window=\[5, 5\] must be"), ([1], r"must be \[black,white\]")])
 def test_a_window_has_two_ends(window, text):
     with pytest.raises(ConfigError, match=text):

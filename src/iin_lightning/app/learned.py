@@ -1,7 +1,8 @@
 """Whether factors have learned their concepts: what every answer that concludes from a factor says beside it.
 
 A swapped factor carries its concept over, or T has not learned it. The rule: a factor's transfer is to be believed if
-it is at least half way from chance to its bound, which the reconstructions give.
+it is at least half way from chance to its bound, which the reconstructions give. Where these are no nearer to the images
+themselves than chance is, nothing can be read from them, and no factor is to be believed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,8 +11,10 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+from iin_lightning.app.console.typed import pasted
 from iin_lightning.app.results import measured, section, transfer_scores
-from iin_lightning.metrics.transfer import CHANCE, RECONSTRUCTION
+from iin_lightning.metrics.measured import Measured
+from iin_lightning.metrics.transfer import CHANCE, IMAGES, RECONSTRUCTION
 from iin_lightning.progress import Screen
 
 ENOUGH = 0.5
@@ -28,28 +31,35 @@ class Learned:
         transfer: score when its own factor is swapped.
         bound: score of reconstructions.
         chance: score of outputs that have nothing to do with what they should show.
+        images: score of the images themselves, which says on which side of chance better scores lie.
+        error: standard error of the bound.
 
     Example:
-        >>> print(Learned(0.09, 0.91, 0.1))
+        >>> print(Learned(0.09, 0.91, 0.1, images=0.99))
         transfer 0.09 of 0.91 (chance 0.1): not to be believed yet
-        >>> Learned(0.05, 0.02, 0.3).believed  # distances of colours
+        >>> Learned(0.05, 0.02, 0.3, images=0.0).believed  # distances of colours
         True
+        >>> Learned(0.05, 0.08, 0.1, images=0.99).believed  # reconstructions that show nothing
+        False
     """
 
     transfer: float = nan
     bound: float = nan
     chance: float = nan
+    images: float = nan
+    error: float = 0.0
 
     @property
     def known(self) -> bool:
-        """Whether all three are."""
-        return all(map(isfinite, (self.transfer, self.bound, self.chance)))
+        """Whether all numbers are."""
+        return all(map(isfinite, (self.transfer, self.bound, self.chance, self.images)))
 
     @property
     def believed(self) -> bool:
         """Whether conclusions from this factor are to be believed."""
-        way = self.bound - self.chance
-        return self.known and way != 0 and (self.transfer - self.chance) / way >= ENOUGH
+        better = 1 if self.images > self.chance else -1
+        way = better * (self.bound - self.chance)
+        return self.known and way > 2 * self.error and better * (self.transfer - self.chance) >= ENOUGH * way
 
     @property
     def record(self) -> dict[str, Any]:
@@ -74,11 +84,14 @@ def learned(outcome: Mapping[str, Any], concepts: Iterable[str]) -> dict[str, Le
     """
     evaluated = measured(section(section(outcome, "evaluation"), "transfer"))
     scores = evaluated or transfer_scores(section(outcome, "metrics"))
-    numbers = {name: score.value for name, score in scores.items()}
-    return {
-        name: Learned(*(numbers.get(f"{name}/{case}", nan) for case in (name, RECONSTRUCTION, CHANCE)))
-        for name in concepts
-    }
+    found = {}
+    for name in concepts:
+        transfer, bound, chance, images = (
+            scores.get(f"{name}/{case}", Measured(nan)) for case in (name, RECONSTRUCTION, CHANCE, IMAGES)
+        )
+        error = bound.error if isfinite(bound.error) else 0.0
+        found[name] = Learned(transfer.value, bound.value, chance.value, images.value, error)
+    return found
 
 
 def known(found: Mapping[str, Learned]) -> dict[str, Learned]:
@@ -96,7 +109,7 @@ def sentences(found: Mapping[str, Learned], run: Path) -> list[str]:
     said = [f"{name}: {one}" for name, one in sorted(found.items(), key=lambda entry: entry[1].believed)]
     unknown = [name for name, one in found.items() if not one.known]
     if len(unknown) == len(found):
-        said.append(f"To measure transfer: python -m iin_lightning.evaluate run={run} 'metric=[transfer]'")
+        said.append(f"To measure transfer: python -m iin_lightning.evaluate {pasted('run', run)} 'metric=[transfer]'")
     elif unknown:
         said.append(f"Nothing reads {', '.join(unknown)} from what the network gives; a probe does: 'metric=[leakage]'")
     return said

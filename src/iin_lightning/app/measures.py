@@ -15,7 +15,7 @@ from iin_lightning.app.analyses.readers import predicted_concept
 from iin_lightning.app.quality import BATCH_SIZE, choose_extractor, measure_quality
 from iin_lightning.app.ranks import is_main_process
 from iin_lightning.app.results import add, named
-from iin_lightning.app.subject import MEANS, SAMPLES, Subject, chances
+from iin_lightning.app.subject import MEANS, SAMPLES, Subject
 from iin_lightning.data.base import draw_labelled
 from iin_lightning.data.latents import fingerprint
 from iin_lightning.data.module import DataModule
@@ -71,7 +71,7 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
             f"transfer swaps concepts and reads them from what the network gives; that of {subject.folder} tells none "
             "of its factors' concepts: leave it out, and say 'metric=[leakage]'."
         )
-    metric = FactorTransfer(interpreter.factors, readings, data.concepts, chances(data)).to(subject.device)
+    metric = FactorTransfer(interpreter.factors, readings, data.concepts).to(subject.device)
     swaps = FixedSwaps(data.source("test"), BATCH_SIZE, FIXED)
     for target, source, images in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps)):
         arguments = (t.to(subject.device) for t in (*target, *source, images))

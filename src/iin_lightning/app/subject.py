@@ -26,7 +26,6 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.split import Split as CutNetwork
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.metrics.readings import chance
 from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import FIXED, generator
 
@@ -276,21 +275,6 @@ def concept_values(data: DataModule) -> dict[str, Tensor]:
         elif data.kinds[name] == "color" and (colors := _colors(source)) is not None:
             values[name] = colors
     return values
-
-
-def chances(data: DataModule) -> dict[str, float]:
-    """What stands beside factor transfer of each concept and trait as chance."""
-    return {name: chance(values) for name, values in (concept_values(data) | trait_values(data)).items()}
-
-
-def trait_values(data: DataModule) -> dict[str, Tensor]:
-    """The traits (n,) of test images."""
-    source = data.source("test")
-    parts = torch.arange(len(source)).split(500) if data.traits else ()
-    measured = [
-        [measure(images) for measure in data.traits.values()] for images in (source.draw(p, None) for p in parts)
-    ]
-    return dict(zip(data.traits, map(torch.cat, zip(*measured))))
 
 
 def load_model(folder: Path) -> nn.Module:

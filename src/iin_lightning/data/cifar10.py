@@ -107,7 +107,7 @@ class CIFAR10(FileModule):
     kinds: Mapping[str, str] = {"object": "class"}
     classes: Mapping[str, Sequence[str]] = {"object": CLASSES}
 
-    def __init__(self, root: str | Path, *, download: bool = True, split_seed: int = 0, **options: Any) -> None:
+    def __init__(self, root: str | Path, *, download: bool = False, split_seed: int = 0, **options: Any) -> None:
         super().__init__(size=IMAGE_SIZE, **{"cache": "ram", **options})
         self.root = Path(root).absolute()
         self.download = download

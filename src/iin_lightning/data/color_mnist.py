@@ -151,7 +151,7 @@ class ColorMNIST(DataModule):
         background: Background = "black",
         deformation: float = 0.0,
         preset: Preset = "default",
-        download: bool = True,
+        download: bool = False,
         val_fraction: float = 0.05,
         seed: int = 0,
         **loading: Any,

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -106,7 +106,10 @@ def locked(path: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(f"{path}.lock"))
+            lock = Path(f"{path}.lock")
+            held.enter_context(FileLock(lock))
+            with suppress(OSError):  # it is somebody else's, or this system knows no such rights
+                lock.chmod(0o666)  # for all who may write here, whatever rights they give to what they make
         except OSError:
             if os.access(path.parent, os.W_OK):
                 raise

@@ -206,6 +206,7 @@ def peek(path: Path | str) -> Peek:
         side = min(image.size)
         image.draft("RGB", (64, 64))  # a JPEG is decoded at an eighth of its size, which is much faster
         values = np.asarray(image if is_deep(image) else to_rgb(image))
+        values = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
         return Peek(side, is_deep(image), float(values.min()), float(values.max()))
 
     return _read(path, look)

@@ -200,10 +200,10 @@ class ImageFolder(FileModule):
         folder = Path(os.path.commonpath(list(map(os.path.dirname, files))))
         inside = {Path(file).relative_to(folder).parts[0] for file in files}
         if any(os.path.dirname(file) == str(folder) for file in files) or len(inside) < 2:
-            return f"Put each class into a folder of its own, or take no classes: data.root={folder} model=unsup."
+            return f"Put each class of {folder} into a folder of its own, or take no classes: model=unsup."
         if len(self._images) > 1:
             return f"The classes lie in {folder}: move them one folder up, those of the other splits, too."
-        return f"The classes lie in {folder}, so data.root is too high: say data.root={folder}."
+        return f"The classes lie in {folder}, so data.root is too high: let it name that folder."
 
     @cached_property
     def _unread(self) -> Counter[str]:

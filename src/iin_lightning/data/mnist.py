@@ -165,7 +165,7 @@ class MNIST(DataModule):
         *,
         channels: int = 1,
         preset: Preset = "default",
-        download: bool = True,
+        download: bool = False,
         val_fraction: float = 0.05,
         **loading: Any,
     ) -> None:

@@ -126,23 +126,6 @@ class TraitReading(nn.Module):
         return (self.measure(decoded) - self.measure(image)).abs()
 
 
-def chance(values: Tensor) -> float:
-    """The score of outputs that have nothing to do with what they should show, in the unit of the concept's reading.
-
-    Args:
-        values: of a concept over the images that are read: classes (n,), -1 unknown, of which always the most frequent
-            one is said; or colours (n, 3) or traits (n,), of which another image's is shown.
-
-    Example:
-        >>> chance(torch.tensor([0, 1, 1, 2])), round(chance(torch.tensor([[0.2, 0.2, 0.2], [0.6, 0.6, 0.6]])), 3)
-        (0.5, 0.4)
-    """
-    if values.is_floating_point():
-        return (values - values.roll(1, 0)).abs().mean().item()
-    known = values[values >= 0]
-    return known.bincount().max().item() / len(known) if len(known) else 1.0
-
-
 def readings_for(
     kinds: Mapping[str, str],
     judges: Mapping[str, nn.Module],

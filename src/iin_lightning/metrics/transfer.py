@@ -24,18 +24,17 @@ class FactorTransfer(nn.Module):
         factors: the factors that are swapped, one after the other.
         readings: concept or trait -> reading; see ``metrics.readings``.
         concepts: concept names in the order of the label columns.
-        chances: concept -> what stands beside it as chance; see ``metrics.readings.chance``.
 
     Returns (``compute``):
         ``{concept}/{swapped}``: the mean score when that factor was swapped, with its standard error over images;
-        ``{concept}/reconstruction`` and ``{concept}/images``: the bounds; ``{concept}/chance``. All in the reading's
-        unit.
+        ``{concept}/reconstruction`` and ``{concept}/images``: the bounds; ``{concept}/chance``: the transfer of a
+        reconstruction that has nothing to do with the source, which is another target's. All in the reading's unit.
 
     Example:
         >>> from iin_lightning.metrics.readings import ColorReading
         >>> metric = FactorTransfer(Factors({"residual": 1, "color": 1}, 2), {"color": ColorReading()}, ["color"])
         >>> metric.names
-        ['color/residual', 'color/color', 'color/reconstruction', 'color/images']
+        ['color/residual', 'color/color', 'color/reconstruction', 'color/images', 'color/chance']
     """
 
     def __init__(
@@ -43,14 +42,12 @@ class FactorTransfer(nn.Module):
         factors: Factors,
         readings: Mapping[str, nn.Module],
         concepts: Sequence[str],
-        chances: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.chances = {name: chance for name, chance in (chances or {}).items() if name in readings}
         self.factors = factors
         self.readings = nn.ModuleDict(readings)
         self.columns = {concept: concepts.index(concept) for concept in readings if concept in concepts}
-        self.cases = [*factors.names, RECONSTRUCTION, IMAGES]
+        self.cases = [*factors.names, RECONSTRUCTION, IMAGES, CHANCE]
         self.names = [f"{concept}/{case}" for concept in readings for case in self.cases]
         self.scores = Scores(self.names)
 
@@ -79,18 +76,19 @@ class FactorTransfer(nn.Module):
         outputs[RECONSTRUCTION] = interpreter.resume(z, rest)
         # A classifier's logits have no images beside them: its own prediction is both bounds.
         outputs[IMAGES] = target if interpreter.encoder.output == "image" else outputs[RECONSTRUCTION]
+        outputs[CHANCE] = outputs[RECONSTRUCTION].roll(1, 0)
         scores = []
         for concept, reading in self.readings.items():
             column = self.columns.get(concept, 0)  # a trait is in no label, and its reading looks at none
             own = concept if concept in self.columns else RESIDUAL
             for case in self.cases:
-                image, labels = (source, source_labels) if case == own else (target, target_labels)
+                image, labels = (source, source_labels) if case in (own, CHANCE) else (target, target_labels)
                 scores.append(reading(outputs[case], image, labels[:, column]).float())
         self.scores.update(torch.stack(scores, dim=1), images)
 
     def compute(self) -> dict[str, Measured]:
         """See the class."""
-        return self.scores.means() | {f"{name}/{CHANCE}": Measured(chance) for name, chance in self.chances.items()}
+        return self.scores.means()
 
     def reset(self) -> None:
         """Forget all batches."""

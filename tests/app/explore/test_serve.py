@@ -231,6 +231,9 @@ def test_uploads_have_a_limit_each_and_together(door, tmp_path):
     door.get("/?token=0123456789abcdef")
     assert door.post("/gradio_api/upload", content=b"x" * 61).status_code == 413
     assert door.post("/gradio_api/upload", content=iter([b"x"])).status_code == 411
+    both = {"Content-Length": "10", "Transfer-Encoding": "chunked"}  # of which a server reads the second
+    assert door.post("/gradio_api/upload", content=b"x" * 10, headers=both).status_code == 411
+    assert door.get("/gradio_api/upload").status_code == 200
     assert door.post("/gradio_api/upload", content=b"x" * 50).text == "welcome"
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "file").write_bytes(bytes(51))

@@ -82,11 +82,12 @@ class Door:
         if self.token and (answer := self._without_token(scope)) is not None:
             return answer
         length = headers.get("content-length", "")
-        if scope["method"] not in ("GET", "HEAD") and not length.isdecimal():
+        unsaid = scope["method"] not in ("GET", "HEAD") and not length.isdecimal()
+        if unsaid or "transfer-encoding" in headers:  # which would go before the length
             return PlainTextResponse("How long a request is must be said first.", 411)
         if length and int(length) > MOST_AT_ONCE:
             return PlainTextResponse(f"One file may have {in_units(MOST_BYTES)}.", 413)
-        if scope["path"].endswith("/upload") and self._lie() + self._coming + int(length) > MOST_TOGETHER:
+        if scope["path"].endswith("/upload") and self._lie() + self._coming + int(length or 0) > MOST_TOGETHER:
             said = (
                 f"All uploads together may have {in_units(MOST_TOGETHER)}: wait ten minutes, until old ones are gone."
             )

@@ -24,7 +24,6 @@ from iin_lightning.app.runs.checks import (
     n_outputs,
     warn_once,
 )
-from iin_lightning.app.subject import chances
 from iin_lightning.callbacks.pictures import autoencoder_figures, interpreter_figures
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule
@@ -248,7 +247,7 @@ def _transfer(
     readings = {name: reading for name, reading in readings.items() if name in (*factors.concepts, *data.traits)}
     if not readings:
         return []
-    return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts, chances(data))), SwapData(data))]
+    return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts)), SwapData(data))]
 
 
 STAGES: dict[str, Callable[[DictConfig, DataModule, Requirement], Stage]] = {

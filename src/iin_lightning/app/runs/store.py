@@ -24,17 +24,15 @@ from iin_lightning.errors import ConfigError
 from iin_lightning.serialization import STRUCTURE
 
 # What a model depends on, besides its data. Paths, loggers and workers change where it is made, not what it is.
-INGREDIENTS = ("model", "encoder", "optimizer", "scheduler", "seed")
-TRAINER_INGREDIENTS = (
-    "max_steps",
-    "max_epochs",
-    "precision",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "accumulate_grad_batches",
-    "limit_train_batches",
-    "deterministic",
+INGREDIENTS = ("model", "encoder", "optimizer", "scheduler", "seed", "on_nan")
+ELSEWHERE = (
+    *("_target_", "accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm", "benchmark"),
+    *("use_distributed_sampler", "enable_model_summary", "log_every_n_steps", "limit_test_batches"),
 )
+"""Of the trainer's settings those that say where, and what is shown of it."""
+
+SHOWN = ("progress", "rate", "histograms")
+"""Callbacks that only show."""
 SPLITS: tuple[Split, ...] = ("train", "val")
 """What a model is made of: training images, and those of validation, which tell the best weights."""
 
@@ -65,8 +63,8 @@ def recipe_key(config: DictConfig, data: DataModule) -> str:
     concept = None if config.model.stage == "autoencode" else class_concept(config, data)
     recipe["data"] = [data.fingerprint(split, concept) for split in SPLITS]
     recipe["drawn"] = [config.data.get("batch_size"), config.data.get("seed")]
-    recipe["ema"] = _content(OmegaConf.select(config, "callbacks.ema"))
-    recipe["trainer"] = {k: OmegaConf.select(config.trainer, k) for k in TRAINER_INGREDIENTS}
+    recipe["trainer"] = {k: v for k, v in _content(config.trainer).items() if k not in ELSEWHERE}
+    recipe["callbacks"] = {k: v for k, v in (_content(config.callbacks) or {}).items() if k not in SHOWN}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
 
