@@ -22,7 +22,7 @@ from iin_lightning.data.pairs_csv import PairsCSV
 from iin_lightning.data.transforms import check_images
 from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
 
-ROOT_TOO_HIGH = r"All \d+ training images have the same class.*data.root is too high: say data.root="
+ROOT_TOO_HIGH = r"All \d+ training images have the same class.*data.root is too high: let it name that folder"
 
 
 class Labelled(DataModule):
@@ -73,7 +73,7 @@ MEANINGLESS = {
     "one class, a folder of images": (
         lambda to: (fakes.write_flat_folder(to / "cats"), ImageFolder(to))[1],
         "class",
-        "take no classes: data.root=.*cats model=unsup",
+        "Put each class of .*cats into a folder of its own, or take no classes: model=unsup",
     ),
     "a constant attribute": (
         lambda to: CelebA(fakes.write_celeba(to), attributes=["Bald"], limit=1),

@@ -1,8 +1,8 @@
 """Whether factors have learned their concepts: what every answer that concludes from a factor says beside it.
 
 A swapped factor carries its concept over, or T has not learned it. The rule: a factor's transfer is to be believed if
-it is at least half way from chance to its bound, which the reconstructions give. Where these are no nearer to the images
-themselves than chance is, nothing can be read from them, and no factor is to be believed.
+it is at least half way from chance to its bound, which the reconstructions give. Where these are no nearer to the
+images than chance is, nothing can be read from them, and no factor is to be believed.
 """
 
 from collections.abc import Iterable, Mapping
