@@ -130,7 +130,11 @@ class ConceptPairs:
         """The examples of pairs of items, drawn in one call, and the mask that their labels say."""
         x, labels = draw_labelled(self.source, torch.cat([a, b]), noise)
         (x_a, x_b), (labels_a, labels_b) = x.chunk(2), labels.chunk(2)
-        return PairBatch(x_a, x_b, shared_mask(self.groups(labels_a), self.groups(labels_b)))
+        return PairBatch(x_a, x_b, self.shared(labels_a, labels_b))
+
+    def shared(self, labels_a: Tensor, labels_b: Tensor) -> Tensor:
+        """The mask, bool (B, K+1), the residual first, of labels (B, L) of all the source's concepts."""
+        return shared_mask(self.groups(labels_a), self.groups(labels_b))
 
 
 class Pairs(Dataset[PairBatch]):
