@@ -53,8 +53,8 @@ class Groups(Dataset[GroupBatch]):
         self._groups = FactorGroups(source, factors.concepts)
         columns = self._groups(source.labels).cpu().T
         rare = [column for column in columns if 0 < _met(column, batch_size) < TOGETHER - 1]
-        self._orders = [GroupedOrder(column, batch_size, seed, TOGETHER) for column in rare]
-        self._orders = self._orders or [EpochOrder(len(source), batch_size, seed)]
+        grouped = [GroupedOrder(column, batch_size, seed, TOGETHER) for column in rare]
+        self._orders: Sequence[EpochOrder] = grouped or [EpochOrder(len(source), batch_size, seed)]
 
     def indices(self, step: int) -> Tensor:
         """The items (B / world_size,) of a step on this rank."""

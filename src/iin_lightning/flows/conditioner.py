@@ -106,8 +106,8 @@ class ResidualConditioner(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.last = nn.Linear(hidden, 2 * out_dim)
         for layer in (self.last, *(cast(nn.Sequential, block)[-1] for block in self.blocks)):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Make s and t, each (B, out_dim), of x (B, in_dim)."""

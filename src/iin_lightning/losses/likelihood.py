@@ -225,7 +225,7 @@ class BatchLikelihood(PairLikelihood):
 
     batches = "groups"
 
-    def forward(self, translator: Translate, batch: GroupBatch | PairBatch) -> Tensor:  # type: ignore[override]
+    def forward(self, translator: Translate, batch: GroupBatch | PairBatch) -> Tensor:
         """Nats (B,) of latents, or of pairs of latents."""
         if isinstance(batch, PairBatch):
             return super().forward(translator, batch)
