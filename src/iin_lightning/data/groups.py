@@ -1,5 +1,7 @@
 """Training batches of single examples in which enough of them share each factor, for a likelihood of whole batches."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.utils.data import Dataset
 
