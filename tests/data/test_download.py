@@ -58,7 +58,7 @@ def test_jobs_that_start_together_download_once(data, tmp_path, monkeypatch):
 
     instead_of_torchvision(monkeypatch, data, slow)
     with ThreadPoolExecutor(3) as jobs:
-        for job in [jobs.submit(data(tmp_path / "new").prepare_data) for _ in range(3)]:
+        for job in [jobs.submit(data(tmp_path / "new", download=True).prepare_data) for _ in range(3)]:
             job.result()
     assert len(downloads) == 1
     assert len(data(tmp_path / "new", download=False).source("test")) == 20
@@ -75,7 +75,7 @@ def test_no_job_finds_half_of_a_download(data, tmp_path, monkeypatch):
 
     instead_of_torchvision(monkeypatch, data, interrupted)
     with pytest.raises(DataNotFoundError, match="timed out"):
-        data(tmp_path).prepare_data()
+        data(tmp_path, download=True).prepare_data()
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
@@ -98,18 +98,18 @@ def test_a_failed_download_says_why_and_lets_the_next_job_try(data, error, tmp_p
 
     instead_of_torchvision(monkeypatch, data, failing)
     with pytest.raises(DataNotFoundError, match=r"Downloading failed \(.*\)\. Put .* point paths\.data") as caught:
-        data(tmp_path).prepare_data()
+        data(tmp_path, download=True).prepare_data()
     assert str(error) in str(caught.value)
     assert caught.value.__cause__ is error
     assert_free(tmp_path, data)
     instead_of_torchvision(monkeypatch, data, lambda root, download: DOWNLOADED[data][1](root))
-    data(tmp_path).prepare_data()
+    data(tmp_path, download=True).prepare_data()
 
 
 def test_a_folder_that_cannot_be_written_is_a_failed_download(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataNotFoundError, match=r"Downloading failed \(.*file"):
-        MNIST(tmp_path / "file").prepare_data()
+        MNIST(tmp_path / "file", download=True).prepare_data()
 
 
 def _archive(path, *members):
@@ -142,7 +142,7 @@ def test_an_archive_is_read_and_never_unpacked(members, tmp_path, monkeypatch):
     instead_of_torchvision(
         monkeypatch, CIFAR10, lambda root, download: _archive(root / "cifar-10-python.tar.gz", *members)
     )
-    data = CIFAR10(tmp_path / "data")
+    data = CIFAR10(tmp_path / "data", download=True)
     data.prepare_data()
     with pytest.raises(DataNotFoundError, match=r"cifar-10-python.tar.gz has no test_batch"):
         data.source("test")
@@ -153,4 +153,4 @@ def test_an_archive_is_read_and_never_unpacked(members, tmp_path, monkeypatch):
 def test_files_of_another_layout_are_not_taken_for_a_download(tmp_path, monkeypatch):
     instead_of_torchvision(monkeypatch, MNIST, lambda root, download: (root / "mnist.npz").write_text(""))
     with pytest.raises(DataNotFoundError, match="It was downloaded, but"):
-        MNIST(tmp_path).prepare_data()
+        MNIST(tmp_path, download=True).prepare_data()

@@ -81,7 +81,7 @@ def test_colours_are_not_given_to_clothes(tmp_path):
 def test_a_folder_of_the_right_name_is_taken_after_flat_files_of_another(tmp_path, monkeypatch):
     root = write_flat(tmp_path, LABELS[MNIST], "").parent
     monkeypatch.setattr("torchvision.datasets.FashionMNIST", lambda root, download: fakes.write_fashion_mnist(root))
-    FashionMNIST(root).prepare_data()
+    FashionMNIST(root, download=True).prepare_data()
     assert FashionMNIST(root, download=False, val_fraction=0.2).source("train").labels[:3, 0].tolist() == [0, 1, 2]
     assert MNIST(root, download=False, val_fraction=0.2).source("train").labels[:3, 0].tolist() == [5, 0, 4]
 
