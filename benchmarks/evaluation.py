@@ -51,9 +51,9 @@ class Bytes(Dataset[Tensor]):
 
 
 def interpreter() -> Interpreter:
-    """conf/encoder/autoencoder.yaml under conf/flow/small.yaml, untrained: what it draws does not matter here."""
+    """conf/encoder/autoencoder.yaml under conf/flow/default.yaml, untrained: what it draws does not matter here."""
     network = Autoencoder(image_size=SIZE, latent_dim=LATENT_DIM, width=32, norm="batch")
-    translator = Translator(LATENT_DIM, n_blocks=12, hidden=96)
+    translator = Translator(LATENT_DIM)
     return Interpreter(network, translator, Factors({"residual": LATENT_DIM}, LATENT_DIM)).eval()
 
 

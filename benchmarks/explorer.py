@@ -53,9 +53,9 @@ def made_up(folder: Path) -> dict[str, list[str]]:
     for i in range(300):
         small = Image.fromarray(draw.integers(0, 256, (12, 10, 3), dtype=np.uint8))
         small.resize((178, 218)).save(photos / "faces" / f"{i}.jpg")
-    save(folder / "mnist", Autoencoder(32, 3, 64, width=32, norm="batch"), hidden=96)
+    save(folder / "mnist", Autoencoder(32, 3, 64, width=32, norm="batch"), hidden=128)
     save(folder / "celeba", Autoencoder(64, 3, 128, width=64, norm="batch"), hidden=512)
-    save(folder / "classifier", Classifier(10, 32, 3, 64, width=32, norm="batch"), hidden=96)
+    save(folder / "classifier", Classifier(10, 32, 3, 64, width=32, norm="batch"), hidden=128)
     return {
         "ColorMNIST, 32x32, 64 dimensions": [f"run={folder / 'mnist'}", "data=color_mnist_mini"],
         "CelebA, 64x64, 128 dimensions": [
@@ -71,7 +71,7 @@ def made_up(folder: Path) -> dict[str, list[str]]:
 def save(folder: Path, network: Autoencoder | Classifier, hidden: int) -> None:
     """A model with half its dimensions for a concept."""
     half = network.latent_dim // 2
-    translator = Translator(network.latent_dim, n_blocks=12, hidden=hidden)
+    translator = Translator(network.latent_dim, hidden=hidden)
     with torch.no_grad():
         translator(torch.randn(100, network.latent_dim))  # ActNorm looks at its first batch
     factors = Factors({"residual": half, "digit": half}, network.latent_dim)

@@ -1,6 +1,6 @@
 """What flow.reversible costs and saves: a training step with shallow and deep translators, plain and reversible.
 
-    python benchmarks/reversible.py                              # conf/flow/small.yaml: half a minute of one core
+    python benchmarks/reversible.py                              # conf/flow/default.yaml: half a minute of one core
     python benchmarks/reversible.py --hidden 512 --repeats 5     # the paper's width
 
 All take turns, so that what else the machine does troubles each alike; a time is the median of the repeats, of one core
@@ -189,7 +189,7 @@ def disagreement(training: Training, z: Tensor) -> float:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--dim", type=int, default=64, help="(default: %(default)s)")
-    parser.add_argument("--hidden", type=int, default=96, help="(default: %(default)s)")
+    parser.add_argument("--hidden", type=int, default=128, help="(default: %(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=15, help="(default: %(default)s)")
     options = parser.parse_args()
