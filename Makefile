@@ -59,7 +59,8 @@ ASSETS := src/iin_lightning/assets/models
 assets: $(VENV)/installed  ## train anew what the quickstart explains and what judges it, from a clean checkout
 	rm -rf $(ASSETS)
 	$(BIN)/python -m iin_lightning.train name=assets model.steps=1 paths.models=$(ASSETS) paths.outputs=outputs/assets
-	rm -rf $(ASSETS)/*.lock $(ASSETS)/*/*.lock $(ASSETS)/*/checkpoints $(ASSETS)/*/figures
+	rm -rf $(ASSETS)/*.lock $(ASSETS)/*/*.lock $(ASSETS)/*/checkpoints $(ASSETS)/*/figures $(ASSETS)/*/metrics.csv
+	sed -i '/"signature"/d' $(ASSETS)/*/model/model.json  # which is the user's own
 
 clean:  ## remove the environment and all caches; runs, models and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache dist cache site

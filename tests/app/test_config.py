@@ -1,5 +1,6 @@
 """Every yaml is a test by existing: it composes, and what it describes can be built."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,14 +12,16 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from tests.data import fakes
 
+from iin_lightning import serialization
 from iin_lightning.app.console.compose import compose_train
 from iin_lightning.app.console.hints import hint
 from iin_lightning.app.locate import choose_device
 from iin_lightning.app.paths import conf_folder, run_folder
 from iin_lightning.app.runs.beyond import questions
 from iin_lightning.app.runs.build import check_trainer
+from iin_lightning.app.runs.recipes import recipe
 from iin_lightning.app.runs.run import run
-from iin_lightning.app.runs.store import recipe_key
+from iin_lightning.app.runs.store import PACKAGED, ModelStore, recipe_key
 from iin_lightning.errors import ConfigError, IINError
 
 GROUPS = sorted(
@@ -152,6 +155,18 @@ def test_the_recipe_knows_images_and_labels_and_not_where_they_lie(tmp_path):
     image = next(moved.rglob("000003.jpg"))
     (moved / "celeba" / "img_align_celeba" / "000004.jpg").replace(image)
     assert first != key(*of, f"paths.data={moved}")
+
+
+def test_the_package_holds_what_the_defaults_explain_and_judge():
+    """Else a first run would train them without a word: make assets, and commit what it makes."""
+    config = compose_train()
+    data = instantiate(config.data)
+    for role, concept in (("encoder", None), ("judge", "digit")):
+        folder = PACKAGED / ModelStore(Path("models")).folder(recipe(config, role, concept), data).name
+        assert ModelStore.is_complete(folder), role
+        assert json.loads((folder / "provenance.json").read_text())["git"]["working_folder"]["commit"]
+        serialization.load(folder / "model")
+    assert len(list(PACKAGED.iterdir())) == 2
 
 
 @pytest.mark.parametrize(
