@@ -244,12 +244,12 @@ def groups_of(n, sizes):
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_what_chance_would_not_bring_together_stands_in_groups_which_stay_on_one_rank(world_size):
-    source = groups_of(4000, (1000, 40, 10))
+    source = groups_of(4000, (2000, 40, 16))
     factors = Factors({"residual": 1, "c0": 1, "c1": 1, "c2": 1}, latent_dim=4)
     streams = [Groups(source, factors, 64, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
     for step, concept in enumerate(
         (2, 3, 2, 3)
-    ):  # of classes of 40 a batch has 0.6 others, of those of 1,000 it has 16
+    ):  # of classes of 40 a batch has 0.6 others, of those of 2,000 it has 31
         for stream in streams:
             groups = stream[step].groups
             met = (groups[:, concept][:, None] == groups[:, concept]).sum(1) - 1
@@ -264,6 +264,26 @@ def test_an_epoch_of_groups_has_each_item_once():
     assert first.bincount(minlength=4000).tolist() == [1] * 4000
     second = torch.cat([stream.indices(step) for step in range(50, 100)])
     assert not torch.equal(first, second)
+
+
+def test_an_item_that_comes_twice_in_a_batch_is_in_no_group_the_second_time():
+    source = groups_of(20, (5,))
+    batch = Groups(source, Factors({"residual": 1, "c0": 1}, latent_dim=2), 48, 5)[0]
+    assert (batch.groups[:, 1] >= 0).sum() == 20
+    assert batch.groups[batch.groups[:, 1] >= 0, 1].bincount().tolist() == [5] * 4
+
+
+def test_who_stands_with_whom_is_drawn_anew_in_each_epoch():
+    source = groups_of(4000, (20,))
+    stream = Groups(source, Factors({"residual": 1, "c0": 1}, latent_dim=2), 80, 5)
+    together = []
+    for epoch in range(2):
+        rows = [stream.indices(step).view(8, -1).T.flatten() for step in range(50 * epoch, 50 * (epoch + 1))]
+        pairs = torch.cat([torch.stack([row[:-1], row[1:]], 1) for row in rows])
+        same = source.labels[pairs[:, 0], 0] == source.labels[pairs[:, 1], 0]
+        together.append({tuple(sorted(pair)) for pair in pairs[same].tolist()})
+        assert same.float().mean() > 0.8
+    assert len(together[0] & together[1]) < 0.3 * len(together[0])
 
 
 def test_a_class_with_few_items_meets_others_and_no_item_twice():

@@ -150,6 +150,14 @@ def test_group_nll_equals_one_normal_of_the_whole_batch(rho):
     torch.testing.assert_close(found.sum(), expected, rtol=1e-11, atol=0)
 
 
+def test_group_nll_is_as_exact_under_mixed_precision():
+    z, _, logdet, _ = latents()
+    groups = torch.arange(8).remainder(2)[:, None].expand(8, 3)
+    exact = group_nll(z.float(), logdet.float(), groups, FACTORS, rho=0.975)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(group_nll(z.float(), logdet.float(), groups, FACTORS, rho=0.975), exact)
+
+
 @pytest.mark.parametrize("case", MASKS)
 def test_groups_of_two_are_pairs(case):
     a, b, logdet_a, logdet_b = latents()

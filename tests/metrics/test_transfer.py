@@ -35,6 +35,11 @@ class Judge(nn.Module):
         return x[:, 0, 0, :3]
 
 
+class Always(nn.Module):
+    def forward(self, x):
+        return torch.tensor([0.0, 1.0, 0.0]).expand(len(x), 3)
+
+
 def images(digits, colors):
     x = torch.full((len(digits), 3, 1, 4), -1.0)
     x[torch.arange(len(digits)), 0, 0, digits] = -0.5
@@ -82,18 +87,22 @@ def test_perfect_factors_transfer_and_keep(batches):
     assert scores["color/digit"] == pytest.approx(0, abs=1e-6)
 
 
-def test_chance_is_what_an_unrelated_image_would_score(batches):
+@pytest.mark.parametrize("rare", [1, 6])
+def test_no_answer_that_does_not_look_at_the_source_is_better_than_chance(batches, rare):
     """Of sources, which differ from their targets: where glasses are rare, most sources of a swap wear them."""
-    labels = (torch.arange(12) < 1).long()
+    labels = (torch.arange(12) < rare).long()
     x, source = images(labels, batches[0][:, :, 0, 3] / 2 + 0.5), 1 - labels
-    interpreter = Interpreter(World(), Permutation(torch.arange(12)), FACTORS)
-    metric = FactorTransfer(FACTORS, {"digit": ClassReading(Judge())}, CONCEPTS)
     pairs = torch.stack([torch.arange(12), torch.arange(12)], 1)
     columns = [torch.stack([digits, digits], 1) for digits in (labels, source)]
-    metric.update(interpreter, x, columns[0], images(source, torch.ones(12, 3)), columns[1], pairs)
-    scores = {name: score.value for name, score in metric.compute().items()}
-    assert scores["digit/digit"] == 1
-    assert scores["digit/chance"] == pytest.approx(2 / 12)  # not 11/12, the share of the most frequent class
+    found = []
+    for answer in (Judge(), Always()):
+        metric = FactorTransfer(FACTORS, {"digit": ClassReading(answer)}, CONCEPTS)
+        interpreter = Interpreter(World(), Permutation(torch.arange(12)), FACTORS)
+        metric.update(interpreter, x, columns[0], images(source, torch.ones(12, 3)), columns[1], pairs)
+        found.append(metric.compute())
+    right, constant = found
+    assert str(right["digit/digit"]) == "1.000 ± 0.000"
+    assert constant["digit/digit"].value == right["digit/chance"].value == 0.5
 
 
 def test_a_trait_goes_with_the_residual(batches):
@@ -129,7 +138,11 @@ def test_concepts_in_the_wrong_factor_are_seen(batches):
 
 def test_the_batch_size_does_not_matter(batches):
     interpreter = Interpreter(World(), Permutation(torch.arange(12)), FACTORS)
-    assert score(interpreter, batches, size=5) == pytest.approx(score(interpreter, batches))
+    few, all_at_once = (score(interpreter, batches, size) for size in (5, 12))
+    unrelated = {"color/chance"}  # another target's reconstruction, that of the same batch
+    assert {name: few[name] for name in few.keys() - unrelated} == pytest.approx(
+        {name: all_at_once[name] for name in few.keys() - unrelated}
+    )
 
 
 def test_the_stroke_color_leaves_out_background_and_faint_edges():

@@ -17,6 +17,7 @@ READS = {
     torch.ops.aten._local_scalar_dense.default,
     torch.ops.aten.is_nonzero.default,
     torch.ops.aten.equal.default,
+    torch.ops.aten._linalg_check_errors.default,
     torch.ops.aten.lift_fresh.default,  # torch.tensor([...]), which on a GPU is a copy that is waited for
 }
 

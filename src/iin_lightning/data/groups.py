@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -20,8 +21,9 @@ class Groups(Dataset[GroupBatch]):
 
     A factor of few, large groups recurs in any batch by chance. Where in some factor an example of a random batch
     would meet fewer than 7 others of its group, batches are made of 8 examples each that share it, taking turns if
-    there are several such factors. In the order of each factor every item comes once an epoch, so that batches are of
-    the population that the data are of.
+    there are several such factors. In the order of each factor every item comes once before any comes twice, so that
+    batches are of the population that the data are of. An item that is in a batch for a second time is in no group: two
+    samples of one image are no two images of a class. Of several processes each has groups of its own rows alone.
 
     Args:
         source: where the items come from.
@@ -54,7 +56,7 @@ class Groups(Dataset[GroupBatch]):
         self.world_size = world_size
         self._groups = FactorGroups(source, factors.concepts)
         columns = self._groups(source.labels).cpu().T
-        rare = [column for column in columns if 0 < _met(column, batch_size) < TOGETHER - 1]
+        rare = [column for column in columns if 0 < _met(column, batch_size // world_size) < TOGETHER - 1]
         grouped = [GroupedOrder(column, batch_size, seed, TOGETHER) for column in rare]
         self._orders: Sequence[EpochOrder] = grouped or [EpochOrder(len(source), batch_size, seed)]
 
@@ -70,8 +72,18 @@ class Groups(Dataset[GroupBatch]):
         noise = Noise(
             self.seed, "noise", step, 0, rank=self.rank, world_size=self.world_size, device=self.source.device
         )
-        x, labels = draw_labelled(self.source, self.indices(step), noise)
-        return GroupBatch(x, self._groups(labels))
+        items = self.indices(step)
+        x, labels = draw_labelled(self.source, items, noise)
+        again = _repeated(items).to(self.source.device, non_blocking=True)
+        return GroupBatch(x, self._groups(labels).masked_fill(again[:, None], -1))
+
+
+def _repeated(items: Tensor) -> Tensor:
+    """Which of items (B,) have come before in them: bool (B,)."""
+    order = items.argsort(stable=True)
+    again = torch.zeros_like(items, dtype=torch.bool)
+    again[order[1:]] = items[order[1:]] == items[order[:-1]]
+    return again
 
 
 def _met(column: Tensor, batch: int) -> float:

@@ -56,13 +56,13 @@ class EpochOrder:
 class GroupedOrder(EpochOrder):
     """An `EpochOrder` in which items of one label stand together, a few at a time.
 
-    An epoch has each item once. Where a label has fewer items than ``size``, others stand beside them.
+    An epoch has each item once; who stands with whom is drawn anew in each.
 
     Args:
         labels: long (n,).
         batch_size: B.
         seed: see `EpochOrder`.
-        size: how many items of a label stand together, at least 1.
+        size: how many items of a label stand together, at least 1; fewer where no more are left of it.
 
     Example:
         >>> labels = torch.arange(4000) // 8
@@ -77,8 +77,12 @@ class GroupedOrder(EpochOrder):
 
     def _arrange(self, permutation: Tensor, key: torch.Generator) -> Tensor:
         by_label = permutation[self.labels[permutation].argsort(stable=True)]
-        parts = by_label.split(self.size)
-        return torch.cat([parts[place] for place in torch.randperm(len(parts), generator=key).tolist()])
+        _, counts = self.labels[by_label].unique_consecutive(return_counts=True)
+        first = (counts.cumsum(0) - counts).repeat_interleave(counts)  # where the label of each place begins
+        within = torch.arange(self.n) - first
+        part = (within % self.size == 0).cumsum(0) - 1
+        turn = torch.randperm(int(part[-1]) + 1, generator=key)
+        return by_label[turn[part].argsort(stable=True)]
 
 
 def shards(n: int, batch_size: int, rank: int = 0, world_size: int = 1) -> tuple[Tensor, ...]:

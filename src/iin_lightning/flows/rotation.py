@@ -52,8 +52,10 @@ class Rotation(Bijector):
 
     def _matrix(self) -> Tensor:
         upper = self.turn.triu(1)
+        upper = upper if upper.dtype == torch.float64 else upper.float()  # nothing smaller is solved
         skew, eye = upper - upper.T, torch.eye(len(upper), dtype=upper.dtype, device=upper.device)
-        return torch.linalg.solve(eye + skew, eye - skew)
+        # I + A is never singular, and to look for an error would make the host wait for a GPU.
+        return torch.linalg.solve_ex(eye + skew, eye - skew)[0].to(self.turn.dtype)
 
     def extra_repr(self) -> str:
         """Show the dimension."""

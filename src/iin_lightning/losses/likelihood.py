@@ -130,9 +130,11 @@ def group_nll(z_tilde: Tensor, logdet: Tensor, groups: Tensor, factors: Factors,
         # A B x B table of who is with whom: the same for ten classes and for thousands, and no count leaves the device.
         alone = torch.eye(len(group), dtype=torch.bool, device=group.device)
         together = (((group == group[:, None]) & (group >= 0)) | alone).to(part)
+        with torch.autocast(part.device.type, enabled=False):  # 1 / (1 - rho) would multiply what bf16 rounds off
+            sums = together @ part
         n = together.sum(1)
         common = 1 + (n - 1) * rho
-        square = (part.square().sum(1) - rho / common * (part * (together @ part)).sum(1)) / (1 - rho)
+        square = (part.square().sum(1) - rho / common * (part * sums).sum(1)) / (1 - rho)
         log_variance = ((n - 1) * math.log1p(-rho) + common.log()) / n
         nll = nll + 0.5 * (square + part.shape[1] * (log_variance + math.log(2 * math.pi)))
     return nll

@@ -97,6 +97,28 @@ def means(scores: Mapping[str, Tensor], images: Tensor) -> dict[str, Measured]:
     }
 
 
+def balanced(scores: Tensor, labels: Tensor) -> Tensor:
+    """Scores whose mean is the mean over classes, each counted equally, and whose deviations are those of that mean.
+
+    ``w_i (s_i - m_c) + m`` with m_c the mean of class c, m the mean of the K means, and ``w_i = n / (K n_c)``.
+
+    Args:
+        scores: (n,).
+        labels: (n,); a negative one is that of no class, whose score counts for nothing.
+
+    Example:
+        >>> balanced(torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([0, 0, 0, 1]))
+        tensor([0.5000, 0.5000, 0.5000, 0.5000])
+    """
+    names, place, counts = labels.unique(return_inverse=True, return_counts=True)
+    means_of = scores.new_zeros(len(names)).index_add_(0, place, scores) / counts
+    known = names >= 0
+    if not known.any():
+        return torch.full_like(scores, math.nan)
+    weights = torch.where(known, len(scores) / (known.sum() * counts), 0.0)
+    return weights[place] * (scores - means_of[place]) + means_of[known].mean()
+
+
 def average(numbers: Sequence[Measured]) -> Measured:
     """The mean of numbers, each of them a mean over some of the images.
 

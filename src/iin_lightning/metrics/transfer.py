@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from iin_lightning.factors import RESIDUAL, Factors
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.metrics.measured import Measured, Scores
+from iin_lightning.metrics.measured import Measured, Scores, balanced, means
+from iin_lightning.metrics.readings import ClassReading, PredictionReading
 
 IMAGES, RECONSTRUCTION, CHANCE = "images", "reconstruction", "chance"
+SOURCE, TARGET = "labels of sources", "labels of targets"
 
 
 class FactorTransfer(nn.Module):
@@ -27,8 +29,10 @@ class FactorTransfer(nn.Module):
 
     Returns (``compute``):
         ``{concept}/{swapped}``: the mean score when that factor was swapped, with its standard error over images;
-        ``{concept}/reconstruction`` and ``{concept}/images``: the bounds; ``{concept}/chance``: the transfer of a
-        reconstruction that has nothing to do with the source, which is another target's. All in the reading's unit.
+        ``{concept}/reconstruction`` and ``{concept}/images``: the bounds; ``{concept}/chance``. All in the reading's
+        unit. Of classes the mean is one over classes, in which each counts as much as any other: no answer that does not
+        look at the source is better than chance, 1/K. Of all else chance is the score of another target's
+        reconstruction.
 
     Example:
         >>> from iin_lightning.metrics.readings import ColorReading
@@ -49,7 +53,10 @@ class FactorTransfer(nn.Module):
         self.columns = {concept: concepts.index(concept) for concept in readings if concept in concepts}
         self.cases = [*factors.names, RECONSTRUCTION, IMAGES, CHANCE]
         self.names = [f"{concept}/{case}" for concept in readings for case in self.cases]
-        self.scores = Scores(self.names)
+        self.told = [
+            name for name, reading in readings.items() if isinstance(reading, (ClassReading, PredictionReading))
+        ]
+        self.scores = Scores([*self.names, *(f"{name}/{who}" for name in self.told for who in (SOURCE, TARGET))])
 
     @torch.no_grad()
     def update(
@@ -84,11 +91,24 @@ class FactorTransfer(nn.Module):
             for case in self.cases:
                 image, labels = (source, source_labels) if case in (own, CHANCE) else (target, target_labels)
                 scores.append(reading(outputs[case], image, labels[:, column]).float())
+        for concept in self.told:
+            scores += [labels[:, self.columns[concept]].float() for labels in (source_labels, target_labels)]
         self.scores.update(torch.stack(scores, dim=1), images)
 
     def compute(self) -> dict[str, Measured]:
         """See the class."""
-        return self.scores.means()
+        rows, images = (values.cpu() for values in self.scores.compute())
+        rows = rows.reshape(len(images), -1)
+        columns = dict(zip(self.scores.names, rows.unbind(1)))
+        for concept in self.told:
+            for case in self.cases:
+                wanted = columns[f"{concept}/{SOURCE if case == concept else TARGET}"]
+                columns[f"{concept}/{case}"] = balanced(columns[f"{concept}/{case}"], wanted)
+        found = means({name: columns[name] for name in self.names}, images.reshape(len(rows), -1))
+        for concept in self.told:
+            known = columns[f"{concept}/{SOURCE}"]
+            found[f"{concept}/{CHANCE}"] = Measured(1 / max(1, len(known[known >= 0].unique())))
+        return found
 
     def reset(self) -> None:
         """Forget all batches."""
