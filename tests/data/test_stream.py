@@ -242,19 +242,16 @@ def groups_of(n, sizes):
     return ImageTensor(torch.zeros(n, 1, 1, 1).byte(), labels, tuple(f"c{k}" for k in range(len(sizes))))
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_what_chance_would_not_bring_together_stands_in_groups_which_stay_on_one_rank(world_size):
-    source = groups_of(4000, (2000, 40, 16))
-    factors = Factors({"residual": 1, "c0": 1, "c1": 1, "c2": 1}, latent_dim=4)
-    streams = [Groups(source, factors, 64, 5, rank=rank, world_size=world_size) for rank in range(world_size)]
+def test_what_chance_would_not_bring_together_stands_in_groups():
+    source = groups_of(4000, (2000, 40, 10))
+    stream = Groups(source, Factors({"residual": 1, "c0": 1, "c1": 1, "c2": 1}, latent_dim=4), 64, 5)
     for step, concept in enumerate(
         (2, 3, 2, 3)
     ):  # of classes of 40 a batch has 0.6 others, of those of 2,000 it has 31
-        for stream in streams:
-            groups = stream[step].groups
-            met = (groups[:, concept][:, None] == groups[:, concept]).sum(1) - 1
-            assert met.float().mean() > 3
-            assert (groups[:, 0] == -1).all()
+        groups = stream[step].groups
+        met = (groups[:, concept][:, None] == groups[:, concept]).sum(1) - 1
+        assert met.float().mean() > 5
+        assert (groups[:, 0] == -1).all()
 
 
 def test_an_epoch_of_groups_has_each_item_once():
@@ -278,7 +275,7 @@ def test_who_stands_with_whom_is_drawn_anew_in_each_epoch():
     stream = Groups(source, Factors({"residual": 1, "c0": 1}, latent_dim=2), 80, 5)
     together = []
     for epoch in range(2):
-        rows = [stream.indices(step).view(8, -1).T.flatten() for step in range(50 * epoch, 50 * (epoch + 1))]
+        rows = [stream.indices(step) for step in range(50 * epoch, 50 * (epoch + 1))]
         pairs = torch.cat([torch.stack([row[:-1], row[1:]], 1) for row in rows])
         same = source.labels[pairs[:, 0], 0] == source.labels[pairs[:, 1], 0]
         together.append({tuple(sorted(pair)) for pair in pairs[same].tolist()})

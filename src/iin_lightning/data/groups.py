@@ -23,7 +23,7 @@ class Groups(Dataset[GroupBatch]):
     would meet fewer than 7 others of its group, batches are made of 8 examples each that share it, taking turns if
     there are several such factors. In the order of each factor every item comes once before any comes twice, so that
     batches are of the population that the data are of. An item that is in a batch for a second time is in no group: two
-    samples of one image are no two images of a class. Of several processes each has groups of its own rows alone.
+    samples of one image are no two images of a class.
 
     Args:
         source: where the items come from.
@@ -56,26 +56,26 @@ class Groups(Dataset[GroupBatch]):
         self.world_size = world_size
         self._groups = FactorGroups(source, factors.concepts)
         columns = self._groups(source.labels).cpu().T
-        rare = [column for column in columns if 0 < _met(column, batch_size // world_size) < TOGETHER - 1]
+        rare = [column for column in columns if 0 < _met(column, batch_size) < TOGETHER - 1]
         grouped = [GroupedOrder(column, batch_size, seed, TOGETHER) for column in rare]
         self._orders: Sequence[EpochOrder] = grouped or [EpochOrder(len(source), batch_size, seed)]
 
     def indices(self, step: int) -> Tensor:
         """The items (B / world_size,) of a step on this rank."""
-        turn, order = divmod(step, len(self._orders))
-        items = self._orders[order].step(turn)
-        if len(items) % TOGETHER == 0:
-            items = items.view(-1, TOGETHER).T.flatten()  # so that a group falls to one rank
-        return items[self.rank :: self.world_size]
+        return self._whole(step)[self.rank :: self.world_size]
 
     def __getitem__(self, step: int) -> GroupBatch:
         noise = Noise(
             self.seed, "noise", step, 0, rank=self.rank, world_size=self.world_size, device=self.source.device
         )
-        items = self.indices(step)
-        x, labels = draw_labelled(self.source, items, noise)
-        again = _repeated(items).to(self.source.device, non_blocking=True)
+        whole, own = self._whole(step), slice(self.rank, None, self.world_size)
+        x, labels = draw_labelled(self.source, whole[own], noise)
+        again = _repeated(whole)[own].to(self.source.device, non_blocking=True)
         return GroupBatch(x, self._groups(labels).masked_fill(again[:, None], -1))
+
+    def _whole(self, step: int) -> Tensor:
+        turn, order = divmod(step, len(self._orders))
+        return self._orders[order].step(turn)
 
 
 def _repeated(items: Tensor) -> Tensor:

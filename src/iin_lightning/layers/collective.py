@@ -1,4 +1,6 @@
-"""Sums over the processes of a distributed run; where there is one process, they are its own."""
+"""What the processes of a distributed run have together; where there is one process, it is its own."""
+
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -52,3 +54,36 @@ def mean_over_batch(x: Tensor) -> Tensor:
         return x.detach().mean()
     total, count = sum_over_ranks(torch.stack([x.sum(), x.new_tensor(len(x))]))
     return total / count
+
+
+def rank() -> int:
+    """The number of this process among those that train together."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """The rows of all processes, those of process 0 first, with gradient. Every process must call it, and go back.
+
+    Args:
+        x: (B, ...), of the same shape in each.
+
+    Returns:
+        (B * world size, ...). The gradient of a row is the sum of those that all processes have for it.
+
+    Example:
+        >>> gather_rows(torch.tensor([[1.0], [2.0]])).tolist()
+        [[1.0], [2.0]]
+    """
+    return _Gather.apply(x) if world_size() > 1 else x
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        rows = [torch.empty_like(x) for _ in range(world_size())]
+        dist.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return sum_over_ranks(grad).chunk(world_size())[rank()]

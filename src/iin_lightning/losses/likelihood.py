@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.factors import Factors, GroupBatch, PairBatch
+from iin_lightning.layers.collective import gather_rows, rank
 
 Translate = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What a loss needs of T: z (B, N) -> z̃ (B, N), log|det T'(z)| (B,)."""
@@ -208,7 +209,8 @@ class PairLikelihood(nn.Module):
 class BatchLikelihood(PairLikelihood):
     """The supervised loss: negative log-likelihood of whole batches, see `group_nll`; of pairs it is `PairLikelihood`.
 
-    Each example is compared with all others of its class in one pass, where pairs compare it with one.
+    Each example is compared with all others of its class in one pass, where pairs compare it with one; of several
+    processes with those of all.
 
     Args:
         factors: names and dimensions of z̃_0, ..., z̃_K.
@@ -237,7 +239,10 @@ class BatchLikelihood(PairLikelihood):
                 f"{self.factors} needs latents (B, {self.factors.latent_dim}) with groups (B, {len(self.factors)}), "
                 f"got {tuple(z.shape)} and {tuple(groups.shape)}."
             )
-        return group_nll(*translator(z), groups, self.factors, rho=self.rho)
+        z_tilde, logdet = translator(z)
+        everyone = gather_rows(z_tilde)
+        nll = group_nll(everyone, logdet.new_zeros(len(everyone)), gather_rows(groups), self.factors, rho=self.rho)
+        return nll.narrow(0, rank() * len(z), len(z)) - logdet
 
 
 def _check_rho(rho: float) -> None:

@@ -30,7 +30,7 @@ class FactorTransfer(nn.Module):
     Returns (``compute``):
         ``{concept}/{swapped}``: the mean score when that factor was swapped, with its standard error over images;
         ``{concept}/reconstruction`` and ``{concept}/images``: the bounds; ``{concept}/chance``. All in the reading's
-        unit. Of classes the mean is one over classes, in which each counts as much as any other: no answer that does not
+        unit. Of classes the mean is one over classes, which count equally: no answer that does not
         look at the source is better than chance, 1/K. Of all else chance is the score of another target's
         reconstruction.
 
