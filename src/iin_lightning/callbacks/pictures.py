@@ -36,7 +36,7 @@ def interpreter_figures(interpreter: Interpreter, images: Tensor) -> dict[str, F
     names = [*concepts, *(name for name in interpreter.factors if name not in concepts)]
     figures = {
         "reconstructions": reconstruction_figure(images, interpreter.reconstruct(images)),
-        "samples": sample_figure(interpreter.sample(72, torch.Generator().manual_seed(0))),
+        "samples": sample_figure(*_samples(interpreter, images, 72)),
     }
     if rows:
         walk = interpreter.interpolate(targets, images[rows : 2 * rows], steps=12)
@@ -45,6 +45,20 @@ def interpreter_figures(interpreter: Interpreter, images: Tensor) -> dict[str, F
         grids = {name: swap_grid(interpreter, targets, sources, name) for name in names}
         figures["swap"] = swap_figure(targets, sources, grids)
     return figures
+
+
+def _samples(interpreter: Interpreter, images: Tensor, count: int) -> tuple[Tensor, int, str]:
+    """Eq. 13; but a concept of few classes has few values, between which N(0, 1) would draw."""
+    generator = torch.Generator().manual_seed(0)
+    concepts = interpreter.factors.concepts
+    if not concepts:
+        return interpreter.sample(count, generator), 12, "samples"
+    z_tilde = torch.randn(count, interpreter.factors.latent_dim, generator=generator).to(interpreter.device)
+    parts, known = interpreter.factors.split(z_tilde), interpreter.factors_of(images)
+    for name in concepts:
+        parts[name] = known[name][torch.randint(len(images), (count,), generator=generator).to(interpreter.device)]
+    drawn = interpreter.decode(interpreter.untranslate(interpreter.factors.merge(parts)))
+    return drawn, 12, "samples of the residual"
 
 
 @torch.no_grad()
