@@ -138,11 +138,7 @@ def test_concepts_in_the_wrong_factor_are_seen(batches):
 
 def test_the_batch_size_does_not_matter(batches):
     interpreter = Interpreter(World(), Permutation(torch.arange(12)), FACTORS)
-    few, all_at_once = (score(interpreter, batches, size) for size in (5, 12))
-    unrelated = {"color/chance"}  # another target's reconstruction, that of the same batch
-    assert {name: few[name] for name in few.keys() - unrelated} == pytest.approx(
-        {name: all_at_once[name] for name in few.keys() - unrelated}
-    )
+    assert score(interpreter, batches, size=5) == pytest.approx(score(interpreter, batches))
 
 
 def test_the_stroke_color_leaves_out_background_and_faint_edges():

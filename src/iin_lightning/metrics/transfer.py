@@ -31,8 +31,8 @@ class FactorTransfer(nn.Module):
         ``{concept}/{swapped}``: the mean score when that factor was swapped, with its standard error over images;
         ``{concept}/reconstruction`` and ``{concept}/images``: the bounds; ``{concept}/chance``. All in the reading's
         unit. Of classes the mean is one over classes, which count equally: no answer that does not
-        look at the source is better than chance, 1/K. Of all else chance is the score of another target's
-        reconstruction.
+        look at the source is better than chance, 1/K. Of all else chance is how well the target's
+        reconstruction shows what is the source's.
 
     Example:
         >>> from iin_lightning.metrics.readings import ColorReading
@@ -83,7 +83,7 @@ class FactorTransfer(nn.Module):
         outputs[RECONSTRUCTION] = interpreter.resume(z, rest)
         # A classifier's logits have no images beside them: its own prediction is both bounds.
         outputs[IMAGES] = target if interpreter.encoder.output == "image" else outputs[RECONSTRUCTION]
-        outputs[CHANCE] = outputs[RECONSTRUCTION].roll(1, 0)
+        outputs[CHANCE] = outputs[RECONSTRUCTION]  # which has nothing to do with the source
         scores = []
         for concept, reading in self.readings.items():
             column = self.columns.get(concept, 0)  # a trait is in no label, and its reading looks at none
