@@ -67,7 +67,9 @@ def test_numbers_of_a_run_are_kept_with_their_provenance(runs, evaluate, tmp_pat
     # What training measured, measured anew.
     for name in ("digit/digit", "digit/color", "color/color", "digit/reconstruction"):
         assert found["transfer"][name] == pytest.approx(before["metrics"][f"test/transfer/{name}"], abs=1e-5)
-        assert found["transfer"][name]["error"] > 0
+        # A judge that always says the same is right for one class and wrong for all others, each time.
+        assert found["transfer"][name]["error"] >= 0
+    assert found["transfer"]["color/color"]["error"] > 0
     assert found["transfer"]["of"]["encoder"] == before["encoder"]
     sampled = {name: record for name, record in found["quality"].items() if name != "of"}
     floors = ("reconstructions", "reconstructions_of_others")
