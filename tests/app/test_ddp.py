@@ -101,8 +101,8 @@ def assert_same_numbers(together, alone):
     for name, steps in alone.items():
         # The losses of images are sums over thousands of pixels in float32: what is 1e-5 of 1 is 1e-5 of themselves.
         # An error of rounding is compared with what it rounds.
-        # Adam makes whole steps along gradients that are nothing but rounding, as that of the last rotation is where the
-        # factors have no names: no likelihood knows of it, but a walk turns with it.
+        # Adam makes whole steps along gradients that are nothing but rounding, as that of the last rotation is where
+        # the factors have no names: no likelihood knows of it, but a walk turns with it.
         floor = 1e-5 if "round_trip" in name else 0
         near = 0.05 if name.startswith("analysis/walk") else 1e-4
         assert list(together[name].values()) == pytest.approx(list(steps.values()), rel=near, abs=floor), name
