@@ -181,7 +181,7 @@ def test_every_room_is_in_the_reference(script):
     commands = set(script("configuration").COMMANDS)
     package = ROOT / "src" / "iin_lightning"
     for path in package.glob("*"):
-        if path.stem not in {*commands, "__init__", "__main__", "__pycache__", "app"}:
+        if path.stem not in {*commands, "__init__", "__main__", "__pycache__", "app", "assets"}:
             assert api.has(f"iin_lightning.{path.stem}"), path
     assert commands == {path.stem for path in package.glob("*.py") if "import command" in path.read_text()}
 
