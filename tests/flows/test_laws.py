@@ -36,7 +36,7 @@ BIJECTORS: dict[str, Callable[[int], Bijector]] = {
     "coupling_second": lambda n: AffineCoupling(n, "second", mlp(16, 0)),
     "permutation": lambda n: Permutation.random(n, generator()),
     "rotation": lambda n: Rotation(n, generator()),
-    "coupling_residual": lambda n: AffineCoupling(n, "first", partial(ResidualConditioner, hidden=16, depth=2), 2.0),
+    "coupling_residual": lambda n: AffineCoupling(n, "first", partial(ResidualConditioner, hidden=16, depth=2)),
     "block": lambda n: RotationBlock(n, 16, 1, generator()),
     "shuffle_block": lambda n: ShuffleBlock(n, 16, 2, generator()),
     "chain": lambda n: Chain([ActNorm(n), Inverse(AffineCoupling(n, "second", mlp(16, 1))), ActNorm(n)]),
@@ -215,7 +215,7 @@ def test_a_conditioner_starts_as_linear_layers_do():
 
 
 def test_residual_networks_start_at_the_identity():
-    coupling, x = AffineCoupling(5, "first", partial(ResidualConditioner, hidden=16, depth=1), 2.0), torch.randn(4, 5)
+    coupling, x = AffineCoupling(5, "first", partial(ResidualConditioner, hidden=16, depth=1)), torch.randn(4, 5)
     y, logdet = coupling(x)
     assert torch.equal(y, x)
     assert torch.equal(logdet, torch.zeros(4))

@@ -17,15 +17,14 @@ Networks = Callable[[int, int], nn.Module]
 class AffineCoupling(Bijector):
     """Transform one half x_b given the other half x_a, which passes unchanged.
 
-    ``y_b = x_b * exp(c tanh(s(x_a) / c)) + t(x_a)``, ``logdet = sum_i c tanh(s_i(x_a) / c)``. The tanh keeps every
-    scale within (exp(-c), exp(c)), so that the inverse never divides by something that training drove to zero. Under
-    `torch.autocast` the products inside s and t alone run in low precision, and those of the inverse never do.
+    ``y_b = x_b * exp(tanh s(x_a)) + t(x_a)``, ``logdet = sum_i tanh s_i(x_a)``. The tanh keeps every scale within
+    (1/e, e), so that the inverse never divides by something that training drove to zero. Under `torch.autocast` the
+    products inside s and t alone run in low precision, and those of the inverse never do.
 
     Args:
         dim: N >= 2; the first half has floor(N/2) dimensions, the second the rest.
         transformed: which half is x_b.
         networks: makes s and t, such as ``partial(Conditioner, hidden=512, depth=2)``.
-        bound: c > 0; the paper's code has 1.
 
     Raises:
         ShapeError: ``dim`` is below 2.
@@ -44,13 +43,13 @@ class AffineCoupling(Bijector):
         (True, torch.Size([3]))
     """
 
-    def __init__(self, dim: int, transformed: Half, networks: Networks, bound: float = 1.0) -> None:
+    def __init__(self, dim: int, transformed: Half, networks: Networks) -> None:
         super().__init__()
         if dim < 2:
             raise ShapeError(f"A coupling needs at least 2 dimensions to split, got dim={dim}.")
         if transformed not in get_args(Half):
             raise ConfigError(f"There is no half {transformed!r} to transform; {choices(transformed, get_args(Half))}.")
-        self.dim, self.transformed, self.bound = dim, transformed, bound
+        self.dim, self.transformed = dim, transformed
         self.sizes = [dim // 2, dim - dim // 2]
         out_dim, in_dim = self.sizes if transformed == "first" else self.sizes[::-1]
         self.conditioner = networks(in_dim, out_dim)
@@ -84,7 +83,7 @@ class AffineCoupling(Bijector):
 
     def _scale_and_shift(self, x_a: Tensor) -> tuple[Tensor, Tensor]:
         s, t = self.conditioner(x_a)
-        return self.bound * torch.tanh(s / self.bound), t
+        return torch.tanh(s), t
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         first, second = x.split(self.sizes, dim=1)
