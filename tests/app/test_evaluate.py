@@ -224,7 +224,7 @@ def test_two_processes_measure_what_one_does(runs, evaluate, tmp_path):
         launcher = ("torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m")
         process = evaluate(*asked, f"paths.cache={tmp_path}/{processes}", launcher=launcher if processes > 1 else ())
         assert process.returncode == 0, process.stdout + process.stderr
-        assert process.stdout.count("quality/frechet_classifier/reconstructions") == 1
+        assert process.stdout.count("quality/frechet_classifier/reconstructions ") == 1
         assert ("Training the judge" in process.stdout) == (processes == 2)
         found[processes] = json.loads((folder / "results.json").read_text())["evaluation"]
     two, one = found[2]["quality"], found[1]["quality"]

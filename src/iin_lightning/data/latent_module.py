@@ -169,9 +169,16 @@ class LatentData(StreamModule):
             z = posterior.mean + posterior.scale * noise.normal(posterior.mean.shape)
             if self.noise == 0:
                 return z
-            centre, spread = z.mean(0), z.std(0, correction=0)
+            centre = self._mean_over_ranks(z.mean(0))
+            spread = self._mean_over_ranks((z - centre).square().mean(0)).sqrt()
             wider = z + self.noise * spread * noise.normal(z.shape)
             return wider.lerp(centre, 1 - (1 + self.noise**2) ** -0.5)
+
+    def _mean_over_ranks(self, x: Tensor) -> Tensor:
+        if self.trainer is None:
+            return x
+        mean: Tensor = self.trainer.strategy.reduce(x, reduce_op="mean")  # type: ignore[assignment]
+        return mean
 
     def _posterior(self, split: Split) -> LatentCache:
         source = self.images.source(split)
