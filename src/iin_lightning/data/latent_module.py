@@ -177,7 +177,7 @@ class LatentData(StreamModule):
     def _mean_over_ranks(self, x: Tensor) -> Tensor:
         if self.trainer is None:
             return x
-        mean: Tensor = self.trainer.strategy.reduce(x, reduce_op="mean")  # type: ignore[assignment]
+        mean: Tensor = self.trainer.strategy.reduce(x, reduce_op="mean")
         return mean
 
     def _posterior(self, split: Split) -> LatentCache:
