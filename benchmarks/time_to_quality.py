@@ -12,7 +12,8 @@ every step and in two passes, Adam at 1.125e-4 as a loop over parameters, a bare
 while likelihoods and transfers are measured, and none counts the autoencoder or the classifier that reads the digits.
 
 The curves are written as CSV and PNG. The first look that is no worse than the baseline's last one counts as reaching
-it, so that the ratio is rather too small.
+it, so that the ratios, by likelihood and by transfer, are rather too small. Likelihoods are those of pairs, on which
+the baseline trains and ours by default does not (model.loss._target_=iin_lightning.losses.likelihood.PairLikelihood).
 """
 
 import csv
@@ -47,7 +48,7 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.dimensions import COLORS
 from iin_lightning.plots.style import save, style
 
-WANTED = 15.0
+WANTED = 25.0
 LOOKS = {"ours": 36, "baseline": 12}
 LOOKS_SHORT = {"ours": 6, "baseline": 2}
 SWAPS = 4  # batches of 500, but for the last look, which takes them all
@@ -220,24 +221,29 @@ def main() -> None:
             curves[name] = train(config, looks=looks[name])
     write(curves, options.out)
     ours, baseline = curves["ours"], curves["baseline"][-1]
-    reached = next((point for point in ours if point.nats <= baseline.nats), None)
-    ratio = None if reached is None else baseline.seconds / reached.seconds
-    table = Table(
-        title="Time to the baseline's likelihood", caption=", ".join(f"{k} {v}" for k, v in machine().items())
-    )
+    reached = {
+        "likelihood": next((point for point in ours if point.nats <= baseline.nats), None),
+        "transfer": next((point for point in ours if point.digit_transfer >= baseline.digit_transfer), None),
+    }
+    found = {
+        "baseline, at the end": baseline,
+        **{f"ours, at its {measure}": point for measure, point in reached.items()},
+        "ours, at the end": ours[-1],
+    }
+    table = Table(title="Time to the baseline's quality", caption=", ".join(f"{k} {v}" for k, v in machine().items()))
     for column in ("", "seconds", "steps", "nats/dim", "digit", "its bound"):
         table.add_column(column, justify="right" if column else "left")
-    for name, point in (("baseline, at the end", baseline), ("ours, there", reached), ("ours, at the end", ours[-1])):
+    for name, point in found.items():
         if point is not None:
             bounds = (f"{value:.3f}" for value in (point.nats, point.digit_transfer, point.digit_bound))
             table.add_row(name, f"{point.seconds:,.1f}", f"{point.steps:,}", *bounds)
     Console().print(table)
-    Console().print(
-        f"ratio {'none: ours did not get there' if ratio is None else f'{ratio:.1f}'}, wanted >= {WANTED:g}"
-    )
-    found = {"baseline": baseline, "ours, there": reached, "ours, at the end": ours[-1]}
+    ratios = {measure: point and baseline.seconds / point.seconds for measure, point in reached.items()}
+    for measure, ratio in ratios.items():
+        said = "none: ours did not get there" if ratio is None else f"{ratio:.1f}"
+        Console().print(f"ratio by {measure} {said}, wanted >= {WANTED:g}")
     points = {name: None if point is None else asdict(point) for name, point in found.items()}
-    record("time to quality", points | {"ratio": ratio, "wanted": WANTED, "ours": options.overrides}, options.short)
+    record("time to quality", points | {"ratios": ratios, "wanted": WANTED, "ours": options.overrides}, options.short)
 
 
 if __name__ == "__main__":
