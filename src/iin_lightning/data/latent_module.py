@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
@@ -47,8 +48,9 @@ class LatentData(StreamModule):
         cache_key: names the encoder and its weights; latents are reused under the same key and data only.
         encode_batch_size: images encoded at a time for the cache.
         noise: of training batches alone, in standard deviations of each dimension over the training set, or over the
-            batch where there is no cache; at least 0 (`LatentCache.noisy`). It keeps a translator from learning a few
-            thousand latents by heart, which are points in N dimensions. All other latents are clean.
+            batch of all processes where there is no cache; at least 0 (`LatentCache.noisy`). It keeps a translator
+            from learning a few thousand latents by heart, which are points in N dimensions. All other latents are
+            clean.
         device: where images are encoded if there is no trainer to say so.
         **loading: see ``StreamModule``.
 
@@ -169,16 +171,12 @@ class LatentData(StreamModule):
             z = posterior.mean + posterior.scale * noise.normal(posterior.mean.shape)
             if self.noise == 0:
                 return z
-            centre = self._mean_over_ranks(z.mean(0))
-            spread = self._mean_over_ranks((z - centre).square().mean(0)).sqrt()
+            assert self.trainer is not None
+            mean_over_ranks = partial(self.trainer.strategy.reduce, reduce_op="mean")
+            centre = mean_over_ranks(z.mean(0))
+            spread = mean_over_ranks((z - centre).square().mean(0)).sqrt()
             wider = z + self.noise * spread * noise.normal(z.shape)
             return wider.lerp(centre, 1 - (1 + self.noise**2) ** -0.5)
-
-    def _mean_over_ranks(self, x: Tensor) -> Tensor:
-        if self.trainer is None:
-            return x
-        mean: Tensor = self.trainer.strategy.reduce(x, reduce_op="mean")
-        return mean
 
     def _posterior(self, split: Split) -> LatentCache:
         source = self.images.source(split)
