@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torchvision.models import vgg16
 
-from iin_lightning.app.console.compose import compose_train
-from iin_lightning.app.runs.stages import autoencode
+from iin_lightning.cli.compose import compose_train
 from iin_lightning.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
-from iin_lightning.tasks.autoencode import Autoencode
+from iin_lightning.runs.stages import autoencode
+from iin_lightning.training.autoencode import Autoencode
 
 BATCHES = (25, 100)
 TAPS = (4, 9, 16, 23, 30)  # where LPIPS looks: behind the last layer of each of VGG's five parts

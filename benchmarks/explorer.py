@@ -31,9 +31,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from iin_lightning.app.explore.serve import SESSIONS
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.encoders.classifier import Classifier
+from iin_lightning.explorer.serve import SESSIONS
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter

@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 from torch.nn.utils import clip_grad_norm_
 
-from iin_lightning.app.console.compose import compose_train
+from iin_lightning.cli.compose import compose_train
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.stream import Singles
 from iin_lightning.losses.likelihood import MarginalLikelihood

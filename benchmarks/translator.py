@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from iin_lightning.app.console.compose import compose_train
+from iin_lightning.cli.compose import compose_train
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.stream import Pairs, Singles
 from iin_lightning.encoders.base import Encoder

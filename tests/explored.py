@@ -2,14 +2,14 @@
 
 import torch
 
-from iin_lightning.app.explore.explored import Explored
-from iin_lightning.app.subject import Subject
 from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.encoders.classifier import Classifier
+from iin_lightning.explorer.explored import Explored
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.questions.subject import Subject
 
 FACTORS = {"residual": 3, "digit": 3, "color": 2}
 

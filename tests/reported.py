@@ -10,16 +10,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from iin_lightning import serialization
-from iin_lightning.app.console.compose import compose_train
-from iin_lightning.app.paths import conf_folder, register_resolvers
-from iin_lightning.app.report import report
-from iin_lightning.app.runs.resume import write
+from iin_lightning.cli.compose import compose_train
+from iin_lightning.cli.paths import conf_folder, register_resolvers
 from iin_lightning.encoders import Autoencoder, Classifier, Split
 from iin_lightning.encoders.zoo import Torchvision
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.report import Report
+from iin_lightning.reporting.report import report
+from iin_lightning.runs.resume import write
 
 FEW = ("device=cpu", "response.steps=4", "response.walks=3", "response.draws=4")
 SUP, UNSUP = {"residual": 4, "digit": 3, "color": 1}, {"residual": 8}

@@ -12,8 +12,8 @@ import yaml
 
 HERE = "reference/configuration"
 COMMANDS = {  # the file and class in which a command's keys are declared
-    "train": ("app/schema.py", "Root"),
-    "evaluate": ("app/schema.py", "Evaluate"),
+    "train": ("cli/schema.py", "Root"),
+    "evaluate": ("cli/schema.py", "Evaluate"),
     "analyse": ("analyse.py", None),
     "explore": ("explore.py", None),
     "report": ("report.py", None),

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from iin_lightning import _say_that_it_stops
-from iin_lightning.app.streams import open_streams
+from iin_lightning.cli.streams import open_streams
 from iin_lightning.errors import choices
 
 COMMANDS = {

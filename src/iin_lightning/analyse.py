@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from iin_lightning.app.command import command
+from iin_lightning.command import command
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Analyse:
 
 def job(config: DictConfig) -> None:
     """Analyse; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.analyse import analyse  # noqa: PLC0415
+    from iin_lightning.runs.analyse import analyse  # noqa: PLC0415
 
     analyse(config)
 

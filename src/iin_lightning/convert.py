@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from iin_lightning.app.command import command
+from iin_lightning.command import command
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Convert:
 
 def job(config: DictConfig) -> None:
     """Convert; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.convert import convert  # noqa: PLC0415
+    from iin_lightning.convert_from.command import convert  # noqa: PLC0415
 
     convert(config)
 

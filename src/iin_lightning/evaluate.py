@@ -3,13 +3,13 @@
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from iin_lightning.app.command import command
-from iin_lightning.app.schema import Evaluate
+from iin_lightning.cli.schema import Evaluate
+from iin_lightning.command import command
 
 
 def job(config: DictConfig) -> None:
     """Evaluate; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.evaluate import evaluate  # noqa: PLC0415
+    from iin_lightning.runs.evaluate import evaluate  # noqa: PLC0415
 
     evaluate(config)
 

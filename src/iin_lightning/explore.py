@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from iin_lightning.app.command import command
+from iin_lightning.command import command
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Explore:
 
 def job(config: DictConfig) -> None:
     """Explore; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.explore.serve import explore  # noqa: PLC0415
+    from iin_lightning.explorer.serve import explore  # noqa: PLC0415
 
     explore(config)
 

@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from iin_lightning.app.command import command
+from iin_lightning.command import command
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Look:
 
 def job(config: DictConfig) -> None:
     """Look; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.look import look  # noqa: PLC0415
+    from iin_lightning.reporting.look import look  # noqa: PLC0415
 
     look(config)
 

@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
-from iin_lightning.app.command import command
+from iin_lightning.command import command
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Report:
 
 def job(config: DictConfig) -> None:
     """Report; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.report import report  # noqa: PLC0415
+    from iin_lightning.reporting.report import report  # noqa: PLC0415
 
     report(config)
 

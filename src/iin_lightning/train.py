@@ -2,12 +2,12 @@
 
 from omegaconf import DictConfig
 
-from iin_lightning.app.command import command
+from iin_lightning.command import command
 
 
 def job(config: DictConfig) -> float | None:
     """Train; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.app.runs.train import train  # noqa: PLC0415
+    from iin_lightning.runs.train import train  # noqa: PLC0415
 
     return train(config)
 

@@ -9,9 +9,7 @@ from PIL import Image
 from tests.data import fakes
 from torchvision.transforms.v2 import Grayscale
 
-from iin_lightning.app.console.compose import compose_train
-from iin_lightning.app.runs.build import build_factors
-from iin_lightning.app.runs.stages import classify
+from iin_lightning.cli.compose import compose_train
 from iin_lightning.data.celeba import CelebA
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.cifar10 import CIFAR10
@@ -21,6 +19,8 @@ from iin_lightning.data.module import DataModule
 from iin_lightning.data.pairs_csv import PairsCSV
 from iin_lightning.data.transforms import check_images
 from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
+from iin_lightning.runs.build import build_factors
+from iin_lightning.runs.stages import classify
 
 ROOT_TOO_HIGH = r"All \d+ training images have the same class.*data.root is too high: let it name that folder"
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from iin_lightning.checkpoints import autoencoder as convert_autoencoder
-from iin_lightning.checkpoints import classifier as convert_classifier
-from iin_lightning.checkpoints.encoder import names
+from iin_lightning.convert_from import autoencoder as convert_autoencoder
+from iin_lightning.convert_from import classifier as convert_classifier
+from iin_lightning.convert_from.encoder import names
 from iin_lightning.encoders import DiagonalGaussian, PatchDiscriminator
 from iin_lightning.losses.adversarial import (
     Adversarial,

@@ -1,6 +1,6 @@
 """The numbers of the authors' implementation, see tests/assets/golden/README.md.
 
-What differs in coordinates, not in function, says `iin_lightning.checkpoints.flow`, which converts them.
+What differs in coordinates, not in function, says `iin_lightning.convert_from.flow`, which converts them.
 """
 
 import math
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from iin_lightning.checkpoints import translator as convert_translator
-from iin_lightning.checkpoints.flow import gather, names
+from iin_lightning.convert_from import translator as convert_translator
+from iin_lightning.convert_from.flow import gather, names
 from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.flows import PaperTranslator
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, standard_normal_nll

@@ -1,0 +1,270 @@
+"""What can be trained: for each ``model.stage`` its task, its data, its pictures and what is left of it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import LightningDataModule, LightningModule
+from torch import Tensor, nn
+
+from iin_lightning import serialization
+from iin_lightning.data.latent_module import LatentData
+from iin_lightning.data.module import DataModule
+from iin_lightning.data.swap_module import SwapData
+from iin_lightning.encoders.base import Encoder
+from iin_lightning.encoders.behind import Behind
+from iin_lightning.encoders.split import Split
+from iin_lightning.errors import CheckpointError, ConfigError, choices
+from iin_lightning.factors import Factors
+from iin_lightning.interpreter import Interpreter
+from iin_lightning.metrics.readings import readings_for
+from iin_lightning.metrics.transfer import FactorTransfer
+from iin_lightning.runs.build import build_encoder, build_factors, check_learnable, class_concept
+from iin_lightning.runs.checks import (
+    check_encoder,
+    expect_output,
+    few_images,
+    input_warnings,
+    latent_warnings,
+    n_outputs,
+    warn_once,
+)
+from iin_lightning.training.autoencode import Autoencode
+from iin_lightning.training.base import Task
+from iin_lightning.training.classify import Classify
+from iin_lightning.training.evaluate import Evaluate
+from iin_lightning.training.interpret import Interpret
+from iin_lightning.training.pictures import autoencoder_figures, interpreter_figures
+
+log = logging.getLogger(__name__)
+
+Figures = Callable[[Tensor], Mapping[str, Figure]]
+Requirement = Callable[..., nn.Module]
+"""Gives a network that must have been trained before: ``("encoder")``, or ``("judge", concept)``."""
+
+
+@dataclass
+class Stage:
+    """One training and what comes of it.
+
+    Attributes:
+        task: what Lightning fits and tests.
+        data: with what.
+        save: writes the finished model into a folder.
+        draw: held-out images -> figures; None if there is nothing to see.
+        evaluations: further tasks, each tested on its own data.
+        provenance: plain values for ``results.json``.
+    """
+
+    task: Task
+    data: LightningDataModule
+    save: Callable[[Path], None]
+    draw: Figures | None = None
+    evaluations: list[tuple[LightningModule, LightningDataModule]] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def _save_network(network: nn.Module, folder: Path) -> None:
+    serialization.save(network, folder, {"network": serialization.describe(network)})
+
+
+def autoencode(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
+    """An autoencoder on images.
+
+    Raises:
+        ConfigError: the encoder is no autoencoder.
+    """
+    network = build_encoder(config, data)
+    expect_output(network, "image", "model=autoencoder", "encoder=autoencoder")
+    adversarial = config.model.adversarial
+    if adversarial is not None:
+        game = instantiate(adversarial)
+        adversarial = game(discriminator=game.keywords["discriminator"](channels=data.image_shape[0]))
+    task = Autoencode(
+        network,  # type: ignore[arg-type]
+        instantiate(config.model.loss),
+        instantiate(config.optimizer),
+        instantiate(config.scheduler),
+        adversarial=adversarial,
+        discriminator_lr_factor=config.model.discriminator_lr_factor,
+        seed=config.seed,
+        on_nan=config.on_nan,
+    )
+    return Stage(task, data, partial(_save_network, network), partial(autoencoder_figures, network))
+
+
+def classify(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
+    """A classifier on images.
+
+    Raises:
+        ConfigError: the encoder is no classifier, or the data have no classes.
+    """
+    concept = class_concept(config, data)
+    check_learnable(data, [concept])
+    network = build_encoder(config, data)
+    expect_output(network, "logits", "model=classifier", "encoder=classifier")
+    column = data.concepts.index(concept)
+    task = Classify(network, column, instantiate(config.optimizer), instantiate(config.scheduler), config.on_nan)
+    return Stage(task, data, partial(_save_network, network), provenance={"concept": concept})
+
+
+def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
+    """What lies behind the layer of a network that comes trained, as a classifier on cached latents.
+
+    A reduction has no part in it: all of the activation reaches the head, whatever the translator will see of it.
+
+    Raises:
+        ConfigError: the encoder is no classifier from outside, has another number of classes than the data, or nothing
+            to train behind its layer; or the data have no classes.
+    """
+    concept = class_concept(config, data)
+    check_learnable(data, [concept])
+    encoder = require("encoder") if config.first_stage.get("recipe") is None else None
+    if not isinstance(encoder, Split):
+        raise ConfigError(
+            "model=head trains the last layers of a network that comes trained: choose encoder=torchvision/<name>, "
+            "encoder=efficientnet_lite0 or encoder=module."
+        )
+    expect_output(encoder, "logits", "model=head", "a classifier")
+    wanted, found = len(data.classes[concept]), n_outputs(encoder, data)
+    if found != wanted:
+        raise ConfigError(
+            f"The network has {found} classes and {concept} has {wanted}: add encoder.network.n_classes=data, which "
+            "gives it a last layer for them."
+        )
+    for warning in input_warnings(config, encoder, data):
+        warn_once(warning)
+    size, channels = encoder.image_size, encoder.channels
+    whole = Split(encoder.network, encoder.layer, image_size=size, channels=channels, preprocess=encoder.preprocess)
+    behind = Behind(whole)
+    latents = _latents(config, data, whole)
+    latents.labelled = True
+    column = data.concepts.index(concept)
+    task = Classify(behind, column, instantiate(config.optimizer), instantiate(config.scheduler), config.on_nan)
+    provenance = {"concept": concept, "trained": behind.trained}
+    return Stage(task, latents, partial(_save_network, encoder), provenance=provenance)
+
+
+def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
+    """A translator on the latents of a frozen encoder.
+
+    Raises:
+        FactorError: the factors do not fit the latent or the data.
+        ShapeError, NonFiniteError: the encoder does not do what it says.
+    """
+    # All that can be wrong with the configuration is found before an encoder is trained for an hour.
+    stated = OmegaConf.select(config, "encoder.latent_dim") if config.first_stage.get("path") is None else None
+    if stated is not None:
+        build_factors(config, stated, data)
+    images = few_images(data)
+    encoder = require("encoder")
+    if not isinstance(encoder, Encoder):
+        raise CheckpointError(
+            f"The model folder holds a {type(encoder).__name__}, which encodes nothing: name another."
+        )
+    z = check_encoder(encoder, images)
+    for warning in (*input_warnings(config, encoder, data), *latent_warnings(z, config.model.latent_noise)):
+        warn_once(warning)
+    latents = _latents(config, data, encoder, noise=config.model.latent_noise)
+    encoder_id = latents.cache_key
+    factors = build_factors(config, encoder.latent_dim, data, partial(latents.latents, "train"))
+    interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
+    latents.encoder = interpreter.encoder  # frozen
+    loss = instantiate(config.model.loss)
+    if isinstance(loss, partial):  # it waits for the factors
+        loss = loss(factors=factors)
+    latents.factors = None if loss.batches == "singles" else factors
+    latents.grouped = loss.batches == "groups"
+    task = Interpret(
+        interpreter,
+        loss,
+        encoder_id,
+        instantiate(config.optimizer),
+        instantiate(config.scheduler),
+        compiled=config.model.compile,
+        on_nan=config.on_nan,
+    )
+    stage = Stage(
+        task,
+        latents,
+        interpreter.save_pretrained,
+        partial(interpreter_figures, interpreter) if encoder.output == "image" else None,
+        provenance={
+            "encoder": encoder_id,
+            "factors": dict(factors),
+            "latents": {"noise_in_training": latents.noise, "likelihoods_of": "clean posterior samples"},
+        },
+    )
+    if factors.concepts:
+        stage.evaluations += _transfer(config, data, interpreter, factors, require)
+    return stage
+
+
+def _latents(config: DictConfig, data: DataModule, encoder: Encoder, noise: float = 0.0) -> LatentData:
+    return LatentData(
+        data,
+        encoder,
+        cache=None if config.latents == "online" else Path(config.paths.cache) / "latents",
+        cache_key=serialization.fingerprint(encoder),
+        noise=noise,
+        batch_size=data.batch_size,
+        eval_batch_size=data.eval_batch_size,
+        num_workers=data.num_workers if config.latents == "online" else 0,
+        seed=config.seed,
+    )
+
+
+def _transfer(
+    config: DictConfig, data: DataModule, interpreter: Interpreter, factors: Factors, require: Requirement
+) -> list[tuple[LightningModule, LightningDataModule]]:
+    if interpreter.encoder.output == "image":
+        if config.judge.get("recipe") is None and config.judge.get("path") is None:
+            return []
+        judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
+        readings = readings_for(data.kinds, judges, data.traits)
+    elif interpreter.encoder.output == "values":
+        log.warning("Factor transfer is left out: the network gives values, which name no class.")
+        return []
+    else:
+        concept = class_concept(config, data) if data.classes else None
+        outputs, wanted = n_outputs(interpreter.encoder, data), len(data.classes.get(concept or "", ()))
+        if outputs != wanted:
+            log.warning(
+                "Factor transfer is left out: the network tells %d classes, which are not the %d of the data "
+                "(first_stage.recipe=head with encoder.network.n_classes=data trains a head that tells those; "
+                "numbers that are no classes are encoder.output=values).",
+                outputs,
+                wanted,
+            )
+            return []
+        readings = readings_for(data.kinds, {}, predicted=concept)
+    readings = {name: reading for name, reading in readings.items() if name in (*factors.concepts, *data.traits)}
+    if not readings:
+        return []
+    return [(Evaluate(interpreter, FactorTransfer(factors, readings, data.concepts)), SwapData(data))]
+
+
+STAGES: dict[str, Callable[[DictConfig, DataModule, Requirement], Stage]] = {
+    "autoencode": autoencode,
+    "classify": classify,
+    "head": head,
+    "interpret": interpret,
+}
+
+
+def build_stage(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
+    """The stage that ``model.stage`` names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    name = config.model.stage
+    if name not in STAGES:
+        raise ConfigError(f"There is no model.stage={name}; {choices(str(name), STAGES)}.")
+    return STAGES[name](config, data, require)
