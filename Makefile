@@ -8,7 +8,7 @@ INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '$(1)'
 CODE := conftest.py src tests benchmarks docs examples experiments  # not what a user writes beside it
 
 .DEFAULT_GOAL := help
-.PHONY: quickstart test test-system check bench docs docs-check assets clean help
+.PHONY: quickstart test test-commands test-system check bench docs docs-check assets clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,8 +32,11 @@ $(VENV)/installed-dev: pyproject.toml $(VENV)/installed
 quickstart: $(VENV)/installed  ## environment, install, the interpretation of an autoencoder of ColorMNIST, pictures
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
-test: $(VENV)/installed-dev  ## environment, install, all tests but those of test-system
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # else files of few, long tests come last
+test: $(VENV)/installed-dev  ## environment, install, laws, known answers, golden numbers, one run of each kind: four minutes
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder  # else files of few, long tests come last
+
+test-commands: $(VENV)/installed-dev  ## commands as a user types them: sweeps, faults, ranks, W&B offline
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m commands
 
 test-system: $(VENV)/installed-dev  ## servers, launchers, UMAP, pages in Chromium (Debian: apt install chromium chromium-driver)
 	@$(call INSTALL,.[embed])

@@ -41,13 +41,12 @@ def _write_mnist(folder: Path, suffix: str = "") -> None:
 
 
 def pytest_collection_modifyitems(config, items):
-    """What starts real servers, launchers or a browser is asked for by its mark; else it says why it is skipped."""
-    if "system" not in config.option.markexpr:
-        for item in items:
-            if item.get_closest_marker("system"):
-                item.add_marker(
-                    pytest.mark.skip(reason="needs more than Python: make test-system, or pytest -m system")
-                )
+    """What takes more than `make test` has is asked for by its mark; else it says why it is skipped."""
+    for mark, needs in (("commands", "starts commands"), ("system", "needs more than Python")):
+        if mark not in config.option.markexpr:
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=f"{needs}: make test-{mark}, or pytest -m {mark}"))
 
 
 @pytest.fixture(scope="session")
