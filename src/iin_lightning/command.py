@@ -23,8 +23,7 @@ from iin_lightning.cli.typed import from_home
 from iin_lightning.errors import IINError, StoppedByUser
 from iin_lightning.progress import printable
 from iin_lightning.runs import recipes
-from iin_lightning.sweeps.guard import Guard, SweepStopped
-from iin_lightning.sweeps.watch import Watch
+from iin_lightning.sweeps.guard import Guard, SweepStopped, Watch
 
 
 def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -49,7 +48,7 @@ def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
         code = _run(Guard(job), config_name)
     finally:
         if Watch.folder is not None:
-            from iin_lightning.sweeps.sweep import report  # noqa: PLC0415  draws: slow to import
+            from iin_lightning.sweeps.table import report  # noqa: PLC0415  imports torch
 
             code = report(Watch.folder, code)
     if code:

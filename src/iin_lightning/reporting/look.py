@@ -1,45 +1,45 @@
-"""The command ``look``: a data set's card on the screen, its images and pairs on a sheet; or a network's layers."""
+"""The command ``look``: a data set's card and sheet, or the layers at which a network can be cut."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
-from iin_lightning.cli.files import carried, show_files, show_next
+from iin_lightning.cli.files import carried, command_line, show_files, show_next
 from iin_lightning.cli.flags import user_folder
 from iin_lightning.cli.quiet import quiet
-from iin_lightning.data.base import ORIGIN, Source, draw_labelled
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.splits import SPLITS
-from iin_lightning.data.stream import ConceptPairs
+from iin_lightning.encoders.base import sides
+from iin_lightning.encoders.listing import Layer, layers
+from iin_lightning.encoders.pretrained import default_layer, preprocess_for
+from iin_lightning.encoders.taps import reading
+from iin_lightning.encoders.zoo import Outside
 from iin_lightning.errors import ConfigError, choices
-from iin_lightning.factors import RESIDUAL, Factors
-from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.style import save
 from iin_lightning.progress import Screen
-from iin_lightning.reporting.cards import data_rows, uncached
-from iin_lightning.reporting.layers import look_at_layers
-from iin_lightning.seeding import generator
+from iin_lightning.reporting.data_card import data_rows, sheet
+from iin_lightning.runs.build import AS_THE_DATA, class_concept
+from iin_lightning.runs.locate import uncached
 
-CANDIDATES = 64  # pairs drawn for each that is shown, so that rare kinds are seen, too
+WIDTH = 110  # of the table of layers: names are to be copied, so a narrow screen folds lines
 
 
 def look(config: DictConfig) -> Path | None:
-    """Print the card of the data and draw their sheet; or print the layers of a network from outside.
+    """Print the card of the data and draw their sheet; or print the layers of the network that ``encoder`` names.
 
     Returns:
-        Where the sheet is, if there is one.
+        The path of the sheet; None for layers.
 
     Raises:
-        ConfigError: a key is out of its range.
+        ConfigError: A key is out of its range.
     """
     quiet()
     if config.encoder is not None:
@@ -50,148 +50,98 @@ def look(config: DictConfig) -> Path | None:
     if config.images < 1 or config.pairs < 0:
         raise ConfigError(f"images={config.images} must be at least 1, and pairs={config.pairs} at least 0.")
     data: DataModule = instantiate(uncached(config.data))
-    source = data.source(config.split)
-    figure = sheet(source, data, config.split, config.images, config.pairs, config.seed)
+    figure = sheet(data.source(config.split), data, config.split, config.images, config.pairs, config.seed)
     path = save(figure, Path(config.out) / f"contact_{config.split}.png")
     console = Screen(highlight=False)
     console.print(Text(data.title, style="bold"))
-    console.print(card(data))
-    frequencies = getattr(data, "frequencies", None)
-    if frequencies is not None:
+    card = Table.grid(padding=(0, 2))
+    card.add_column(no_wrap=True)
+    card.add_column()
+    for name, value in data_rows(data):
+        card.add_row(Text(name), Text(value))
+    console.print(card)
+    if (frequencies := getattr(data, "frequencies", None)) is not None:
         console.print("\nAttributes of all training images")
-        console.print(_frequencies(frequencies(), data.concepts))
+        cells = [
+            Text(f"{share:6.1%} {name}", style="bold" if name in data.concepts else "")
+            for name, share in frequencies().items()
+        ]
+        console.print(Columns(cells, padding=(0, 2), column_first=True))
     show_files([("sheet", path)], console)
+    hydra = HydraConfig.get()
+    typed = [override for override in hydra.overrides.task if not override.startswith("data=")]
+    arguments = carried([f"data={hydra.runtime.choices['data']}", *typed], user_folder())
     models = ("autoencoder", "sup" if data.concepts else "unsup")
-    show_next((("train", *_arguments(), f"model={model}") for model in models), "Train with", console)
+    show_next((("train", *arguments, f"model={model}") for model in models), "Train with", console)
     return path
 
 
-def _arguments() -> list[str]:
-    """Those of the command line at hand that train needs to take the same data."""
-    hydra = HydraConfig.get()
-    typed = [one for one in hydra.overrides.task if not one.startswith("data=")]
-    return carried([f"data={hydra.runtime.choices['data']}", *typed], user_folder())
+def look_at_layers(config: DictConfig) -> None:
+    """Print the layers of a network, and how to train with it.
+
+    Weights are not read, except those of a user's own network, whose checkpoint may say how it was built.
+
+    Raises:
+        ConfigError: The encoder has no layers to choose from.
+    """
+    encoder = config.encoder
+    if "network" not in encoder:
+        raise ConfigError(
+            f"{encoder._target_.rpartition('.')[2]} is cut at its z of encoder.latent_dim numbers, so it has no layers "
+            "to choose from: look at encoder=torchvision/<name>, efficientnet_lite0 or module."
+        )
+    options: dict[str, int | None] = {} if "target" in encoder.network else {"weights": None}
+    if encoder.network.n_classes == AS_THE_DATA:
+        data = instantiate(config.data)
+        options["n_classes"] = len(data.classes[class_concept(config, data)])
+    network: Outside = instantiate(encoder.network, **options)
+    preprocess = preprocess_for(network, encoder.size, encoder.get("mean"), encoder.get("std"))
+    size = preprocess.size or instantiate(config.data).image_shape[1:]
+    image = torch.zeros(1, len(preprocess.mean), *sides(size))
+    with reading(image):
+        listed = layers(network.model, image)
+    output = encoder.get("output", "logits")
+    chosen = default_layer(network, output) if network.default_layer and output != "image" else None
+    name = OmegaConf.select(encoder, "network.name") or type(network.model).__name__
+    console = Screen(highlight=False, width=max(Screen().width, WIDTH))
+    title = f"{name}, layers in the order of call, of images {'x'.join(map(str, image.shape[1:]))}"
+    console.print(Text(title, style="bold"))
+    console.print(_layer_table(listed, chosen))
+    advice = (
+        "\nName a layer with encoder.layer=<layer>. Where it has many numbers, add encoder.reduce=pool (the mean over "
+        "positions) or encoder.reduce=pca:512. A bypassed layer, round which another branch goes, can be read and "
+        f"edited beside its image, but not reduced.\n\nTrain with\n  {_command(config, chosen)}"
+    )
+    console.print(Text(advice), soft_wrap=True)
 
 
-def card(data: DataModule) -> Table:
-    """What a user must know about a data set, see ``data_rows``, for the screen."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for name, value in data_rows(data):
-        table.add_row(Text(name), Text(value))
+def _layer_table(listed: Sequence[Layer], chosen: str | None) -> Table:
+    """Make a row for each layer: name, shape without the batch, N, and what to know of it."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("layer", "shape", "N", ""):
+        table.add_column(title, justify="right" if title == "N" else "left", no_wrap=True)
+    for layer in listed:
+        shape = "no tensor" if layer.shape is None else "x".join(map(str, layer.shape))
+        n = "" if layer.shape is None else f"{prod(layer.shape):,}"
+        table.add_row(Text(layer.name), shape, n, _note(layer, chosen), style="bold" if layer.name == chosen else None)
     return table
 
 
-def sheet(source: Source, data: DataModule, split: str, n_images: int, n_pairs: int, seed: int) -> Figure:
-    """Images, as many of each class, beside pairs, as many of each kind, with what they share by their labels.
-
-    Args:
-        source: the split.
-        data: says what its labels mean.
-        split: for the title.
-        n_images: at most so many.
-        n_pairs: at most so many; none where there are no concepts.
-        seed: of the choice.
-    """
-    named = [name for name in source.concepts if name in data.classes]
-    columns = [source.concepts.index(name) for name in named]
-    items = evenly(source.labels[:, columns], n_images, generator(seed, "look"))
-    images, labels = draw_labelled(source, items, None)
-    captions = [_classes(data, named, row) for row in labels[:, columns].tolist()]
-    panels = [Panel(f"Images of the {split} split", images[:, None], captions, columns=6)]
-    if _concepts(source) and n_pairs:
-        images, labels = draw_labelled(source, torch.cat(pairs_of_every_kind(source, n_pairs, seed)), None)
-        (x_a, x_b), (labels_a, labels_b) = images.chunk(2), labels.chunk(2)
-        shared = _pairs_of(source).shared(labels_a, labels_b)
-        captions = [
-            shared_caption(data.classes, _concepts(source), a, same, rest=rest)
-            for a, (rest, *same) in zip(labels_a.tolist(), shared.tolist())
-        ]
-        panels.append(Panel("Pairs and what both share", torch.stack([x_a, x_b], 1), captions, columns=3))
-    return contact_figure(panels)
+def _note(layer: Layer, chosen: str | None) -> str:
+    if layer.name == chosen:
+        return "the default"
+    if layer.shape is None:
+        return "no place to cut"
+    if layer.calls > 1:
+        return f"no place to cut: {layer.calls} calls"
+    return "" if layer.passes_all else "bypassed"
 
 
-def evenly(labels: Tensor, n: int, key: torch.Generator) -> Tensor:
-    """At most n items (m,), as many of each distinct row of labels (N, K) as possible, in the order of the rows.
-
-    Example:
-        >>> labels = torch.tensor([[0], [0], [0], [0], [1], [2], [2]])
-        >>> labels[evenly(labels, 5, torch.Generator()), 0].tolist()
-        [0, 0, 1, 2, 2]
-    """
-    order = torch.randperm(len(labels), generator=key)
-    _, row = labels.unique(dim=0, return_inverse=True) if labels.numel() else (None, torch.zeros(len(labels)).long())
-    order = order[row[order].argsort(stable=True)]
-    sizes = row.bincount()
-    turn = torch.arange(len(row)) - (sizes.cumsum(0) - sizes)[row[order]]  # of an item, within its row
-    # Of the rows that have no item in the last round, which ones is a matter of chance.
-    chosen = (turn + torch.rand(len(row), generator=key)).argsort()[:n].sort().values
-    return order[chosen]
-
-
-def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """At most n pairs of the kind that training draws, as many of each combination of shared concepts as possible.
-
-    Returns:
-        Items a (n,) and b (n,).
-    """
-    pairs = _pairs_of(source)
-    key = generator(seed, "look at pairs")
-    a = torch.randperm(len(source), generator=key)[: n * CANDIDATES]
-    b = pairs.partners(a, key)
-    shared = pairs.shared(source.labels[a], source.labels[b])
-    chosen = evenly(shared.long(), n, key).flip(0)
-    return a[chosen], b[chosen]
-
-
-def shared_caption(
-    classes: Mapping[str, Sequence[str]],
-    concepts: Iterable[str],
-    labels: Iterable[int],
-    shared: Iterable[bool],
-    *,
-    rest: bool = False,
-) -> str:
-    """What a pair shares, in words: the class of both, or that it is the same where it has no name.
-
-    Args:
-        classes: concept -> names of its classes.
-        concepts: K names.
-        labels: of either image.
-        shared: whether those of the other are the same.
-        rest: whether all that is no concept is shared, too, as of versions of one image.
-
-    Example:
-        >>> classes = {"smile": ("not smiling", "smiling")}
-        >>> shared_caption(classes, ["smile", "identity"], [0, 12], [True, True])
-        'not smiling, same identity'
-    """
-    both = [
-        classes[name][k] if name in classes else f"same {name}" for name, k, s in zip(concepts, labels, shared) if s
-    ]
-    return ", ".join([*both, "all else"] if rest else both) or "nothing"
-
-
-def _concepts(source: Source) -> tuple[str, ...]:
-    return tuple(name for name in source.concepts if name != ORIGIN)
-
-
-def _pairs_of(source: Source) -> ConceptPairs:
-    """Pairs of all concepts."""
-    concepts = _concepts(source)
-    return ConceptPairs(source, Factors(dict.fromkeys((RESIDUAL, *concepts), 1), len(concepts) + 1))
-
-
-def _classes(data: DataModule, concepts: Sequence[str], labels: Iterable[int]) -> str:
-    """The classes of an image in words; of several attributes those that it has, if there are any."""
-    words = [data.classes[name][label] for name, label in zip(concepts, labels)]
-    if len(words) > 1:
-        words = [word for word, name in zip(words, concepts) if word != f"not {data.classes[name][-1]}"] or words
-    return ", ".join(words)
-
-
-def _frequencies(shares: Mapping[str, float], asked: Iterable[str]) -> Columns:
-    """All attributes that the data have, those that are concepts of this configuration in bold."""
-    cells = [Text(f"{share:6.1%} {name}", style="bold" if name in asked else "") for name, share in shares.items()]
-    return Columns(cells, padding=(0, 2), column_first=True)
+def _command(config: DictConfig, chosen: str | None) -> str:
+    """Return the command that trains with this network."""
+    hydra = HydraConfig.get()
+    typed = [override for override in hydra.overrides.task if not override.startswith(("data=", "encoder="))]
+    data = carried([f"data={hydra.runtime.choices['data']}", *typed], user_folder())
+    own = [override for override in typed if override.lstrip("+~").startswith("encoder.")]
+    layer = "" if chosen is not None or config.encoder.layer is not None else " encoder.layer=<layer>"
+    return command_line("train", *data, f"encoder={hydra.runtime.choices['encoder']}", *own, "model=sup") + layer

@@ -1,57 +1,43 @@
-"""A page of tables and pictures as one HTML file that needs nothing beside it, and is small enough to be sent."""
+"""A page of tables and pictures as one HTML file that needs nothing beside it."""
 
+import io
 import re
-from bisect import bisect_left
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from PIL import Image
 
-from iin_lightning.data.disk import in_units
-from iin_lightning.errors import ConfigError
+from iin_lightning.data.framing import BrokenImageError
 from iin_lightning.metrics.measured import Measured
-from iin_lightning.reporting.pictures import Picture, smaller
+from iin_lightning.plots.style import STYLE, style
 from iin_lightning.serialization import write_whole
 
-LIMIT = 5_000_000
-"""Bytes of a page: more is refused by mail programs and slow over a line."""
-
-STEPS = (1.0, 0.75, 0.55, 0.4, 0.3, 0.2)
-"""Widths of pictures that are tried, in parts of their own, all in fewer colours."""
-
 TEMPLATE = "report.html.j2"
+WIDEST = 1400  # pixels of a picture: a page of a paper at the resolution of our figures
+INCH = 135  # pixels of a screen, so that the letters of a figure are as large as those of the page
 
 
-class Link(NamedTuple):
-    """A file that lies beside the page, or below its folder."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside a page: ``text`` says what is to be seen, ``size`` is in pixels of a screen."""
 
+    title: str
     text: str
-    file: str
-
-
-class Interval(NamedTuple):
-    """A number between its bounds."""
-
-    value: float
-    low: float
-    high: float
+    uri: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain values.
-
-    Attributes:
-        head: titles of the columns.
-        rows: a cell a column; the first names the row.
-        title: above; "" for none.
-        text: what the numbers are of; "" for nothing.
-    """
+    """Rows of plain values; the first cell names the row. An empty title or text is left out."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -60,21 +46,13 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Whether a column holds nothing but numbers, which then stand below one another."""
-        return [all(_is_number(row[i]) for row in self.rows) for i in range(len(self.rows[0]) if self.rows else 0)]
+        """Whether a column holds only numbers, which then stand below one another."""
+        return [all(map(_is_number, column)) for column in zip(*self.rows)]
 
 
 @dataclass
 class Section:
-    """A part of the page, with an entry in the list of contents.
-
-    Attributes:
-        title: of it.
-        text: what the reader sees here.
-        pictures: first.
-        tables: after them.
-        quote: a text as it stands in a file, folded away; "" for none.
-    """
+    """A part of the page with an entry in the contents; ``quote`` is the text of a file, folded away."""
 
     title: str
     text: str = ""
@@ -88,66 +66,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """All of it.
-
-    Attributes:
-        title: of the page.
-        lead: what is shown, in a sentence or two.
-        tiles: (number, what it is), the few that matter.
-        sections: empty ones are left out.
-        foot: where the page comes from.
-        note: what was done to make it fit.
-    """
+    """A report: ``tiles`` are the few numbers that matter, each with what it is; empty sections are left out."""
 
     title: str
     lead: str
     tiles: Sequence[tuple[str, str]]
     sections: Sequence[Section]
-    foot: str
-    note: str = ""
+    foot: str = ""
 
 
 def write(page: Page, path: Path) -> int:
-    """Write a page.
-
-    Returns:
-        How many bytes it has.
-
-    Raises:
-        ConfigError: it cannot be made small enough, or not be written there.
-    """
-    html = render_within(page, LIMIT)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, html)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): name another file, out=<file>.") from error
-    return len(html.encode())
-
-
-def render_within(page: Page, limit: int) -> str:
-    """The HTML of a page, with pictures as large as so many bytes allow.
-
-    Raises:
-        ConfigError: its tables alone are more.
-    """
-    html = render(page)
-    for part in STEPS:
-        if len(html.encode()) < limit:
-            return html
-        html = render(_shrunk(page, part, limit))
-    if len(html.encode()) >= limit:
-        html = render(_without_last(_shrunk(page, STEPS[-1], limit), limit))
-    if len(html.encode()) >= limit:
-        raise ConfigError(
-            f"The tables alone make a page of {in_units(len(html.encode()))}, and {in_units(limit)} are allowed: "
-            "report fewer runs at once, or move large analyses out of results.json."
-        )
-    return html
-
-
-def render(page: Page) -> str:
-    """The HTML of a page; all texts in it are escaped."""
+    """Write a page, in which all texts are escaped, and return its size in bytes."""
     environment = Environment(
         loader=PackageLoader("iin_lightning.reporting", "."),
         autoescape=True,
@@ -157,74 +86,78 @@ def render(page: Page) -> str:
     )
     environment.filters["cell"] = cell
     shown = replace(page, sections=[section for section in page.sections if section])
-    return environment.get_template(TEMPLATE).render(page=shown)
+    html = environment.get_template(TEMPLATE).render(page=shown)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, html)
+    return len(html.encode())
+
+
+def link(text: str, file: str) -> Markup:
+    """Return a link to a file beside the page, or below its folder; quoted, as a name may hold a colon."""
+    return Markup('<a href="{}">{}</a>').format(quote(file), cell(text))
 
 
 def cell(value: Any) -> Markup:
-    """A value for a reader; behind a rounded number stands all of it.
+    """Return a value for a reader; a rounded number carries all of its digits.
 
     Example:
         >>> print(cell(0.123456), cell("<b>"), cell(None), cell(True), cell([1, 0.25]))
         <data value="0.123456">0.1235</data> &lt;b&gt; not finite yes 1, 0.25
     """
     if value is None or isinstance(value, bool):
-        return Markup({None: "not finite", True: "yes", False: "no"}[value])  # null: as results.json writes NaN
-    if isinstance(value, Interval):
-        return Markup("{} <wbr>({}\u00a0to\u00a0{})").format(*map(cell, value))
-    if isinstance(value, Link):
-        # Quoted, a name with a colon is a file, too.
-        return Markup('<a href="{}">{}</a>').format(quote(value.file), cell(value.text))
+        return Markup({None: "not finite", True: "yes", False: "no"}[value])  # results.json writes null for NaN
+    if isinstance(value, Markup):
+        return value
     if isinstance(value, list | tuple):
         return Markup(", ").join(map(cell, value))
+    if isinstance(value, Measured) and not isnan(value.error):
+        parts = zip((value.value, value.error), f"{value}".split(" ± "))
+        return Markup(" <wbr>± ").join(_exact(number, shown) for number, shown in parts)
     if isinstance(value, int | float | Measured):
-        return _rounded(value)
-    # Long names may be broken after a part of them, hashes anywhere; \0 is in no HTML.
-    broken = re.sub(
-        r"([^\W_]{24})(?=[^\W_])|(?<=[_/])", lambda match: f"{match[1] or ''}\0", str(value).replace("\0", "")
-    )
-    return Markup(escape(broken).replace("\0", Markup("<wbr>")))
+        number = value.value if isinstance(value, Measured) else value
+        short = f"{number}" if isinstance(number, int) else f"{number:.4g}"
+        return escape(short) if float(short) == number else _exact(number, short)
+    # A long name may break after each part, a hash anywhere; \0 occurs in no HTML.
+    text = f"{value}".replace("\0", "")
+    text = re.sub(r"([^\W_]{24})(?=[^\W_])|(?<=[_/])", lambda match: f"{match[1] or ''}\0", text)
+    return Markup(escape(text).replace("\0", Markup("<wbr>")))
 
 
-def _rounded(value: float | Measured) -> Markup:
-    if isinstance(value, Measured):
-        shown = [_behind(*part) for part in zip((value.value, value.error), f"{value}".split(" ± "))]
-        return _rounded(value.value) if isnan(value.error) else Markup(" <wbr>± ").join(shown)
-    short = f"{value}" if isinstance(value, int) else f"{value:.4g}"
-    return escape(short) if float(short) == value else _behind(value, short)
-
-
-def _behind(value: float, shown: str) -> Markup:
+def _exact(value: float, shown: str) -> Markup:
     return Markup('<data value="{}">{}</data>').format(value, shown)
 
 
 def _is_number(value: Any) -> bool:
-    """Or nothing, where there is none."""
-    numbers = int | float | Interval | Measured
-    return value in (None, "") or (isinstance(value, numbers) and not isinstance(value, bool))
+    """Whether a cell is a number or empty."""
+    return value in (None, "") or (isinstance(value, int | float | Measured) and not isinstance(value, bool))
 
 
-def _shrunk(page: Page, part: float, limit: int) -> Page:
-    sections = [
-        replace(section, pictures=[smaller(picture, part) for picture in section.pictures]) for section in page.sections
-    ]
-    size = "" if part == 1 else f" and {part:.0%} of their width"
-    note = f"Pictures are shown in fewer colours{size}, so that this page stays below {in_units(limit)}."
-    return replace(page, sections=sections, note=note)
+def drawn(figure: Figure, title: str, text: str) -> Picture:
+    """Return a figure as a picture."""
+    with io.BytesIO() as file, style():
+        figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.04)
+        return read(file, title, text)
 
 
-def _without_last(page: Page, limit: int) -> Page:
-    """With as many of the pictures as there is room for, the first ones."""
-    count = sum(len(section.pictures) for section in page.sections)
-    too_many = bisect_left(range(count), limit, key=lambda kept: len(render(_first(page, kept)).encode()))
-    return _first(page, max(too_many - 1, 0))
+def read(file: Path | io.BytesIO, title: str, text: str) -> Picture:
+    """Read a PNG and write it anew, so that only its pixels enter the page.
 
-
-def _first(page: Page, kept: int) -> Page:
-    """With so many of its pictures."""
-    sections, left = [], kept
-    for section in page.sections:
-        sections.append(replace(section, pictures=section.pictures[:left]))
-        left = max(left - len(section.pictures), 0)
-    gone = sum(len(section.pictures) for section in page.sections) - kept
-    note = f"{page.note} {gone} picture{'s have' if gone > 1 else ' has'} no room at all: see the folder of the run."
-    return replace(page, sections=sections, note=note)
+    Raises:
+        BrokenImageError: The file is no PNG, damaged, or so large that it may be an attack.
+    """
+    try:
+        with Image.open(file, formats=["PNG"]) as image:  # for another format PIL might call other programs
+            flat = image.convert("RGBA")
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes lead PIL's decoders to nearly every exception
+        raise BrokenImageError(f"{type(error).__name__}: {error}") from error
+    shown = Image.new("RGB", flat.size, "white")
+    shown.paste(flat, mask=flat)
+    if shown.width > WIDEST:
+        shown = shown.resize((WIDEST, max(1, round(shown.height * WIDEST / shown.width))), Image.Resampling.LANCZOS)
+    with io.BytesIO() as small:
+        shown.save(small, format="png", optimize=True)
+        width, height = (max(1, round(side * INCH / STYLE["savefig.dpi"])) for side in shown.size)
+        uri = f"data:image/png;base64,{b64encode(small.getvalue()).decode()}"
+    return Picture(title, text, uri, (width, height))

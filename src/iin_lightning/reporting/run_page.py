@@ -4,7 +4,6 @@ import csv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
@@ -20,46 +19,34 @@ from iin_lightning.errors import CheckpointError, IINError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.plots.curves import curves_figure
-from iin_lightning.progress import Bar
+from iin_lightning.progress import track
 from iin_lightning.questions import results
-from iin_lightning.questions.answer import Answer
+from iin_lightning.questions.answer import Answer, ask
 from iin_lightning.questions.learned import learned
 from iin_lightning.questions.results import measured, section
 from iin_lightning.questions.subject import Subject
-from iin_lightning.reporting import facts, numbers
-from iin_lightning.reporting.cards import data_rows, terms_rows
-from iin_lightning.reporting.drawing import (
-    CAPTIONS,
-    response,
-    standard_figures,
-    thumbnails,
-    walks,
-)
-from iin_lightning.reporting.page import Page, Section, Table
-from iin_lightning.reporting.pictures import Picture, read, vector
+from iin_lightning.reporting import tables
+from iin_lightning.reporting.data_card import data_rows, terms_rows
+from iin_lightning.reporting.drawing import CAPTIONS, FIGURES, HELD_OUT, WALK, drawings
+from iin_lightning.reporting.page import Page, Picture, Section, Table, drawn, read
 from iin_lightning.runs import provenance
 from iin_lightning.runs.resume import CONFIG, CONFIG_RESUMED
 from iin_lightning.serialization import model_folder
 
-CURVES = ("train", "val")
-RESPONSE = "walk"
-"""The analysis of which the response of classifiers is."""
+RESPONSE = "walk"  # the analysis that says how a classifier responds to walks
+RESPONDS = (
+    "What the classifier says while one factor walks at random and the others stay, and how much of its output each "
+    "factor explains: a factor to which it is invariant changes nothing."
+)
+BELIEF = (
+    "What follows about these factors says nothing of the network, or not yet: a factor has learned its concept when "
+    "its transfer is at least half way from chance to the bound, which reconstructions set."
+)
 
 
 @dataclass
-class Found:
-    """What is known of a run.
-
-    Attributes:
-        folder: of the run, or of a bare model.
-        network: its model.
-        subject: the model with its data, if these could be read.
-        why: the sentence that says why they could not.
-        outcome: what ``results.json`` holds.
-        drawn: pictures that were made now, by what they show.
-        failed: what could not be drawn or read, and why.
-        answers: of analyses that were asked now.
-    """
+class Run:
+    """What is known of a run: ``why`` says why its data cannot be read, ``failed`` what else is not shown."""
 
     folder: Path
     network: nn.Module
@@ -67,223 +54,185 @@ class Found:
     why: str
     outcome: dict[str, Any]
     drawn: dict[str, list[Picture]] = field(default_factory=dict)
+    answer: Answer | None = None
     failed: list[str] = field(default_factory=list)
-    answers: dict[str, Answer] = field(default_factory=dict)
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Concepts that have a factor of their own."""
+        return tuple(self.network.factors.concepts) if isinstance(self.network, Interpreter) else ()
 
 
-def run_page(found: Found, analysis: Callable[[Subject], Answer], seed: int) -> Page:
-    """Draw what is missing and lay all out.
-
-    Args:
-        found: of the run; what is drawn goes into it.
-        analysis: how classifiers are walked, where no answer is there.
-        seed: of the held-out images.
-
-    Raises:
-        CheckpointError: ``provenance.json`` is damaged.
-    """
-    _draw(found, analysis, seed)
+def run_page(run: Run, analysis: Callable[[Subject], Answer], seed: int) -> Page:
+    """Draw what is missing and lay all out; ``analysis`` asks how a classifier responds."""
+    if run.subject is not None:
+        _draw(run, run.subject, analysis, seed)
     not_shown = Section("Not shown")
-    name, data = str(found.outcome.get("name") or found.folder.resolve().name), found.subject and found.subject.data
-    title = data.title.rstrip(".") if data else None
+    name, data = str(run.outcome.get("name") or run.folder.resolve().name), run.subject and run.subject.data
     sections = [
-        _beliefs(found),
-        Section(CAPTIONS["swap"][0], "", _figure(found, "swap")),
-        Section("Walks", "", found.drawn.get("walks", [])),
-        _response(found),
-        *(Section(title, "", _figure(found, name)) for name, (title, _) in CAPTIONS.items() if name != "swap"),
-        Section("Held-out images", found.why, found.drawn.get("thumbnails", [])),
-        Section("Other pictures", "", list(_others(found))),
-        not_shown,
-        *_analyses(found),
-        Section("Metrics", "", tables=numbers.test_tables(found.outcome, data.kinds if data else {})),
-        Section("Evaluation", "", tables=numbers.evaluation_tables(found.outcome)),
-        _curves(found),
-        Section("Model", "", tables=[Table([], facts.model_rows(found.network, model_folder(found.folder)))]),
-        _data(found),
-        _provenance(found),
-        _configuration(found),
+        _beliefs(run),
+        Section(CAPTIONS["swap"][0], "", _figure(run, "swap")),
+        Section("Walks", "", run.drawn.get(WALK, [])),
+        _response(run),
+        *(Section(title, "", _figure(run, name)) for name, (title, _) in CAPTIONS.items() if name != "swap"),
+        Section("Held-out images", run.why, run.drawn.get(HELD_OUT, [])),
+        *_pictures_and_analyses(run, not_shown),
+        Section("Metrics", "", tables=tables.test_tables(run.outcome, data.kinds if data else {})),
+        Section("Evaluation", "", tables=tables.evaluation_tables(run.outcome)),
+        _curves(run),
+        Section("Model", "", tables=[Table([], tables.model_rows(run.network, model_folder(run.folder)))]),
+        _data(run),
+        _provenance(run),
+        _configuration(run),
     ]
-    not_shown.text = " ".join(found.failed)  # which all others may have added to
-    foot = f"Made by {provenance.PACKAGE} {version(provenance.PACKAGE)} from {found.folder.resolve().name}."
-    return Page(name, facts.lead(found.network, title), _tiles(found), sections, foot)
+    not_shown.text = " ".join(run.failed)  # to which all other sections may have added
+    foot = f"Made by {provenance.PACKAGE} {version(provenance.PACKAGE)} from {run.folder.resolve().name}."
+    return Page(name, tables.lead(run.network, data.title if data else None), _tiles(run), sections, foot)
 
 
-def _draw(found: Found, analysis: Callable[[Subject], Answer], seed: int) -> None:
-    subject = found.subject
-    if subject is None:
-        return
-    figures = {path.stem for path in (found.folder / "figures").glob("*.png")}
-    asked = [("figures", question) for question in standard_figures(subject, figures, seed)]
-    asked += [("walks", question) for question in walks(subject, seed)]
-    known = RESPONSE in section(found.outcome, "analysis")
-    if isinstance(found.network, Interpreter) and subject.encoder.output == "logits" and not known:
-        asked.append(("response", response(subject, analysis, partial(found.answers.__setitem__, RESPONSE))))
-    asked.append(("thumbnails", thumbnails(subject, seed)))
-    with Bar() as bar:
-        task = bar.add_task("Drawing", total=len(asked))
-        for group, question in asked:
-            bar.update(task, description=f"Drawing: {question.says}")
-            try:
-                found.drawn.setdefault(group, []).extend(question.draw())
-            except IINError as error:
-                found.failed.append(f"{question.says.capitalize()}: {error}")
-            bar.advance(task)
+def _draw(run: Run, subject: Subject, analysis: Callable[[Subject], Answer], seed: int) -> None:
+    def respond() -> list[Picture]:
+        run.answer = ask(subject, analysis)
+        titles = {title: f"Response to walks in each factor{title and f', {title}'}" for title in run.answer.figures}
+        return [drawn(figure, titles[title], RESPONDS) for title, figure in run.answer.figures.items()]
+
+    steps = list(drawings(subject, {file.stem for file in (run.folder / "figures").glob("*.png")}, seed))
+    answered = RESPONSE in section(run.outcome, "analysis")
+    if isinstance(run.network, Interpreter) and subject.encoder.output == "logits" and not answered:
+        steps.append((RESPONSE, respond))
+    for kind, draw in track(steps, "Drawing"):
+        try:
+            run.drawn.setdefault(kind, []).extend(draw())
+        except IINError as error:
+            run.failed.append(f"{kind.capitalize()}: {error}")
 
 
-def _beliefs(found: Found) -> Section:
-    """What is to be kept in mind of all that is concluded from factors."""
-    concepts = found.network.factors.concepts if isinstance(found.network, Interpreter) else ()
-    factors = learned(found.outcome, concepts)
-    if all(one.believed for one in factors.values()):
-        return Section("Not to be believed yet")
-    text = (
-        "What follows about these factors says nothing of the network, or not yet: a factor has learned its concept "
-        "when its transfer is at least half way from chance to the bound, which reconstructions set."
-    )
-    return Section("Not to be believed yet", text, tables=[Table([], [[name, str(factors[name])] for name in factors])])
+def _beliefs(run: Run) -> Section:
+    """Name the factors from which nothing is to be concluded."""
+    factors, title = learned(run.outcome, run.concepts), "Not to be believed yet"
+    if all(factor.believed for factor in factors.values()):
+        return Section(title)
+    return Section(title, BELIEF, tables=[Table([], [[name, str(factor)] for name, factor in factors.items()])])
 
 
-def _figure(found: Found, name: str) -> list[Picture]:
-    """A picture that runs draw: of the run's folder, or drawn now."""
-    title, text = CAPTIONS[name]
-    file = found.folder / "figures" / f"{name}.png"
+def _figure(run: Run, name: str) -> list[Picture]:
+    """Return a figure that runs draw: from the run's folder, or drawn now."""
+    file = run.folder / "figures" / f"{name}.png"
     if file.is_file():
-        return list(_read(found, [file], lambda _: (title, text)))
-    return [picture for picture in found.drawn.get("figures", []) if picture.title == title]
+        return list(_read(run, [file], *CAPTIONS[name]))
+    return [picture for picture in run.drawn.get(FIGURES, []) if picture.title == CAPTIONS[name][0]]
 
 
-def _response(found: Found) -> Section:
-    tables = [t for a in found.answers.values() for t in numbers.analysis_tables(results.storable(dict(a.numbers)))]
-    return Section("Response", "", found.drawn.get("response", []), tables)
+def _response(run: Run) -> Section:
+    found = tables.analysis_tables(results.storable(dict(run.answer.numbers))) if run.answer else []
+    return Section("Response", "", run.drawn.get(RESPONSE, []), found)
 
 
-def _analyses(found: Found) -> Iterator[Section]:
-    """A section an analysis, with the pictures whose files are named after it."""
-    for name, said in section(found.outcome, "analysis").items():
-        files = [file for file, owner in _owners(found).items() if owner == name]
-        pictures = list(_read(found, files, lambda file: (file.stem, f"Drawn by the analysis {name}.")))  # noqa: B023
-        yield Section(f"Analysis: {name}", "", pictures, numbers.analysis_tables(said))
-
-
-def _owners(found: Found) -> dict[Path, str]:
-    """Picture of an analysis -> the name of its answer, the longest that fits; "" where none does."""
-    names = section(found.outcome, "analysis")
-    files = sorted((found.folder / "analysis").glob("*.png"))
-    return {
-        file: max((n for n in names if file.stem == n or file.stem.startswith(f"{n}_")), key=len, default="")
+def _pictures_and_analyses(run: Run, not_shown: Section) -> Iterator[Section]:
+    """Yield all other pictures, then a section for each analysis with the pictures that are named after it."""
+    answers, files = section(run.outcome, "analysis"), sorted((run.folder / "analysis").glob("*.png"))
+    owner = {
+        file: max((name for name in answers if f"{file.stem}_".startswith(f"{name}_")), key=len, default=None)
         for file in files
     }
+    others = [file for file in sorted((run.folder / "figures").glob("*.png")) if file.stem not in CAPTIONS]
+    others += [file for file in files if owner[file] is None]
+    yield Section("Other pictures", "", list(_read(run, others, text="From the folder of the run.")))
+    yield not_shown
+    for name, numbers in answers.items():
+        own = [file for file in files if owner[file] == name]
+        pictures = list(_read(run, own, text=f"Drawn by the analysis {name}."))
+        yield Section(f"Analysis: {name}", "", pictures, tables.analysis_tables(numbers))
 
 
-def _others(found: Found) -> Iterator[Picture]:
-    files = [file for file in sorted((found.folder / "figures").glob("*.png")) if file.stem not in CAPTIONS]
-    files += [file for file, owner in _owners(found).items() if not owner]
-    yield from _read(found, files, lambda file: (file.stem, f"From {file.parent.name}/."))
-
-
-def _read(found: Found, files: Iterable[Path], caption: Callable[[Path], tuple[str, str]]) -> Iterator[Picture]:
+def _read(run: Run, files: Iterable[Path], title: str | None = None, text: str = "") -> Iterator[Picture]:
     for file in files:
         try:
-            yield read(file, *caption(file))
+            yield read(file, title or file.stem, text)
         except BrokenImageError as error:
-            found.failed.append(f"{file.name} is no picture that can be read ({error}).")
+            run.failed.append(f"{file.name} is no picture that can be read ({error}).")
 
 
-def _curves(found: Found) -> Section:
-    """What ``metrics.csv``, and those of earlier parts of a run that went on, say of training and validation."""
+def _curves(run: Run) -> Section:
+    """Draw training and validation, from ``metrics.csv`` and those of earlier parts of a run that went on."""
     curves: dict[str, dict[str, dict[float, float]]] = {}
-    for file in sorted(found.folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime):
+    for file in sorted(run.folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime):
         try:
             for number, split, step, value in _points(file):
                 curves.setdefault(number, {}).setdefault(split, {})[step] = value
-        except (OSError, csv.Error) as error:
-            found.failed.append(f"{file.name} cannot be read to its end ({error}).")
+        except csv.Error as error:
+            run.failed.append(f"{file.name} cannot be read to its end ({error}).")
     if not curves:
         return Section("Training")
-    lines_of = {
+    lines = {
         number: {split or "training": sorted(points.items()) for split, points in splits.items()}
         for number, splits in curves.items()
     }
-    title, text = "Training curves", f"Over the steps: {', '.join(lines_of)}, as metrics.csv has them."
-    return Section("Training", "", [vector(curves_figure(lines_of), title, text)])
+    text = f"Over the steps: {', '.join(lines)}, as metrics.csv has them."
+    return Section("Training", "", [drawn(curves_figure(lines), "Training curves", text)])
 
 
 def _points(file: Path) -> Iterator[tuple[str, str, float, float]]:
-    """Number, split, step and value of each cell that belongs to a curve."""
+    """Yield number, split, step and value of each cell that belongs to a curve."""
     with file.open(encoding="utf-8", newline="", errors="replace") as lines:
         for row in csv.DictReader(lines):
             for name, value in row.items():
                 split, _, number = (name or "").rpartition("/")
-                if split not in CURVES and name != "lr":
-                    continue
-                with suppress(TypeError, ValueError):  # an empty cell, no step, or a line that was cut off
-                    yield number, split, float(row.get("step") or ""), float(value)
+                if split in ("train", "val") or name == "lr":
+                    with suppress(TypeError, ValueError):  # an empty cell, no step, or a line that was cut off
+                        yield number, split, float(row.get("step") or ""), float(value)
 
 
-def _data(found: Found) -> Section:
-    if found.subject is None:
-        return Section("Data", found.why)
-    data = found.subject.data
+def _data(run: Run) -> Section:
+    if run.subject is None:
+        return Section("Data", run.why)
+    data = run.subject.data
     try:
-        rows = data_rows(data)
+        return Section("Data", data.title, tables=[Table([], data_rows(data))])
     except IINError as error:
         return Section("Data", f"{data.title} {error}", tables=[Table([], terms_rows(data))])
-    return Section("Data", data.title, tables=[Table([], rows)])
 
 
-def _provenance(found: Found) -> Section:
-    rows = [[name, value] for name, value in numbers.other_rows(found.outcome)]
-    file = found.folder / provenance.FILE
-    rows += map(list, facts.provenance_rows(mask(provenance.read(file)))) if file.is_file() else []
+def _provenance(run: Run) -> Section:
+    rows, file = tables.other_rows(run.outcome), run.folder / provenance.FILE
+    rows += tables.provenance_rows(mask(provenance.read(file))) if file.is_file() else []
     return Section("Where it comes from", "", tables=[Table([], rows)] if rows else [])
 
 
-def _configuration(found: Found) -> Section:
-    """The configuration that the run ended with, without secrets; not resolved, as it may name the environment."""
+def _configuration(run: Run) -> Section:
+    """Quote the configuration that the run ended with, without secrets; unresolved, as it may name the environment."""
     for name in (CONFIG_RESUMED, CONFIG):
-        file = found.folder / name
-        if not file.is_file():
-            continue
-        try:
-            said = mask(OmegaConf.to_container(trust.load(file)[0], resolve=False))
-            return Section("Configuration", f"All of {name}.", quote=OmegaConf.to_yaml(OmegaConf.create(said)))
-        except CheckpointError as error:
-            found.failed.append(mask(str(error)))
+        if (file := run.folder / name).is_file():
+            try:
+                said = mask(OmegaConf.to_container(trust.load(file)[0], resolve=False))
+                return Section("Configuration", f"All of {name}.", quote=OmegaConf.to_yaml(OmegaConf.create(said)))
+            except CheckpointError as error:
+                run.failed.append(mask(str(error)))
     return Section("Configuration")
 
 
-def _tiles(found: Found) -> list[tuple[str, str]]:
-    """The few numbers that say whether the model is any good."""
-    metrics, tiles = measured(section(found.outcome, "metrics")), []
-    network = found.network
+def _tiles(run: Run) -> list[tuple[str, str]]:
+    """Return the few numbers that say whether the model is any good."""
+    metrics, network = measured(section(run.outcome, "metrics")), run.network
     if isinstance(network, Interpreter):
         dims = network.factors
-        tiles.append((f"{dims.latent_dim}", f"dimensions in {len(dims)} factor{'s' * (len(dims) > 1)}"))
-        kinds = found.subject.data.kinds if found.subject else {}
-        for concept in network.factors.concepts:
-            share = metrics.get(f"{results.TRANSFER}{concept}/{concept}")
-            if share is not None and kinds.get(concept) == "class":
-                bound = learned(found.outcome, [concept])[concept].bound
-                most = f", of {bound:.1%} that can be read" if isfinite(bound) else ""
-                tiles.append((_percent(share), f"of swaps carry the {concept} over{most}"))
-        if "test/nll" in metrics:
-            tiles.append((f"{metrics['test/nll']}", "nats per dimension, test"))
+        tiles = [(f"{dims.latent_dim}", f"dimensions in {len(dims)} factor{'s' * (len(dims) > 1)}")]
     else:
-        tiles.append((f"{getattr(network, 'latent_dim', '?')}", "latent dimensions"))
+        tiles = [(f"{getattr(network, 'latent_dim', '?')}", "latent dimensions")]
+    kinds = run.subject.data.kinds if run.subject else {}
+    for concept, factor in learned(run.outcome, run.concepts).items():
+        share = metrics.get(f"{results.TRANSFER}{concept}/{concept}")
+        if share is not None and kinds.get(concept) == "class":
+            most = f", of {factor.bound:.1%} that can be read" if isfinite(factor.bound) else ""
+            tiles.append((_percent(share), f"of swaps carry the {concept} over{most}"))
+    if "test/nll" in metrics and isinstance(network, Interpreter):
+        tiles.append((f"{metrics['test/nll']}", "nats per dimension, test"))
     if "test/accuracy" in metrics:
         tiles.append((_percent(metrics["test/accuracy"]), "of test images read right"))
-    steps, seconds = found.outcome.get("steps"), found.outcome.get("seconds")
-    if isinstance(steps, int) and isinstance(seconds, int | float):
-        tiles.append((f"{steps:,}", f"steps, in {_duration(seconds)}"))
+    if steps := run.outcome.get("steps"):
+        tiles.append((f"{steps:,}", "training steps"))
     return tiles
 
 
 def _percent(share: Measured) -> str:
     return f"{share.value:.1%}" + (f" ± {share.error:.1%}" if isfinite(share.error) else "")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from glob import escape, glob
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError
 from iin_lightning.progress import Screen
 from iin_lightning.questions.results import FILE
 from iin_lightning.questions.subject import Subject, load_model
-from iin_lightning.reporting.cards import uncached
 from iin_lightning.runs.resume import CONFIG, read
 from iin_lightning.runs.run import require
 from iin_lightning.serialization import STRUCTURE
@@ -52,6 +52,21 @@ def load_subject(
             raise DataNotFoundError(f"images=[{path}] is not there: name your image files, 'images=[a.png,b.png]'.")
     data = instantiate(chosen if caches else uncached(chosen))
     return Subject(folder, network, data, recipe, Path(config.paths.cache), require, paths, out)
+
+
+def uncached(data: DictConfig) -> DictConfig:
+    """Return a data configuration without caches, which would decode all images where few are looked at.
+
+    Example:
+        >>> uncached(DictConfig({"cache": "ram", "base": {"cache": "disk", "limit": 9}}))
+        {'cache': 'none', 'base': {'cache': 'none', 'limit': 9}}
+    """
+    data = deepcopy(data)
+    if "cache" in data:
+        data.cache = "none"
+    if "base" in data:
+        data.base = uncached(data.base)
+    return data
 
 
 def choose_device(name: str) -> torch.device:

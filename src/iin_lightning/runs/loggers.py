@@ -24,31 +24,25 @@ from iin_lightning.training.interpret import Interpret
 from iin_lightning.trusted import UNSIGNED, is_own, sign
 
 RUN = "wandb_run.json"
-"""Of a run folder: which W&B run is its own."""
+"""The file of a run folder that names its W&B run."""
 
 STEP = "trainer/global_step"
 LOSSES = (Task.monitor, Interpret.monitor)
-"""What a run table shows the least of, beside the last."""
+"""Losses of which W&B's run table shows the least value beside the last."""
 
-MOST = 128  # letters in the name of a W&B run
+LONGEST = 128  # letters in the name of a W&B run
 
 
 class Wandb(WandbLogger):
-    """A W&B run that belongs to a run folder: opened there a second time, it is the same one and goes on.
+    """Lightning's logger for the W&B run of a run folder; opened there again, the same W&B run goes on.
 
-    Lightning's logger with its names and steps, and with what it lacks: the run is closed by ``finish``, as failed if
-    it did; the configuration has no secrets; ``log_model`` uploads the finished model and not what lies in
-    ``checkpoints/``. A second opening changes neither name nor group nor tags, which may have been changed by hand.
+    The run is closed by ``finish``, as failed if it did; the configuration has no secrets; ``log_model`` uploads the
+    finished model. In a sweep the default group is the sweep, and the name says what the job varies. A second opening
+    changes neither name nor group nor tags, which may have been changed by hand. Other options are those of Lightning's
+    logger and of ``wandb.init``: entity, mode, notes, offline.
 
-    Args:
-        save_dir: the run folder.
-        project: of W&B; for a folder whose run is known it is that run's.
-        name: of the W&B run; in a sweep with what the job varies.
-        group: of W&B runs; None stands for the sweep, where there is one.
-        job_type: of the W&B run.
-        tags: of the W&B run.
-        log_model: upload the finished model folder as an artifact.
-        options: of Lightning's logger and of ``wandb.init``: entity, mode, notes, offline.
+    Raises:
+        ConfigError: ``log_model`` is neither true nor false.
     """
 
     def __init__(
@@ -72,25 +66,22 @@ class Wandb(WandbLogger):
         else:
             sweep = _sweep()
             options |= {"project": project, "group": group or sweep.get("group"), "job_type": job_type}
-            options |= {"name": " ".join(filter(None, (name, sweep.get("job"))))[:MOST] or None, "tags": list(tags)}
+            options |= {"name": " ".join(filter(None, (name, sweep.get("job"))))[:LONGEST] or None, "tags": list(tags)}
         super().__init__(save_dir=save_dir, **options)
         self._wandb_init.pop("anonymous", None)  # W&B warns of it, whatever it is
 
     def open(self, config: DictConfig | None = None) -> None:
-        """Start the W&B run, or go on with it, in the first process alone.
-
-        Args:
-            config: of the run, which W&B shows.
+        """Start the W&B run, or go on with it, in the first process only; W&B shows the configuration.
 
         Raises:
-            ConfigError: W&B cannot be reached, or does not know who this is.
+            ConfigError: W&B cannot be reached, or does not know the user.
         """
         with wandb_errors():
             run = self.experiment
         if not run.disabled:
             known = {"signature": UNSIGNED, "id": run.id, "project": run.project, "entity": run.entity or None}
             write_whole(self.file, sign(json.dumps(known) + "\n"))
-        # All else has its last value in the run table; Lightning makes the step the axis of everything.
+        # All other numbers have their last value in the run table; Lightning makes the step the axis of everything.
         for name in LOSSES:
             run.define_metric(name, step_metric=STEP, step_sync=True, summary="min,last")
         run.define_metric("epoch", hidden=True)  # there is only one
@@ -104,9 +95,9 @@ class Wandb(WandbLogger):
 
 
 def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
-    """All loggers of the group, writing into the run folder. What is built must be finished.
+    """Build all loggers of the group, which write into the run folder and must be finished.
 
-    Lightning's CSV logger begins a new file; what a stopped run has logged is kept as ``metrics.<n>.csv``.
+    Lightning's CSV logger begins a new file; that of a stopped run is kept as ``metrics.<n>.csv``.
     """
     metrics = folder / "metrics.csv"
     if metrics.exists() and is_main_process():
@@ -123,27 +114,23 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
 
 
 def finish(loggers: Sequence[Logger], failed: bool = False) -> None:
-    """Close the runs of W&B, which knows one at a time: else the next job of a sweep would write into this one's."""
+    """Close the runs of W&B, which knows one at a time: otherwise the next job of a sweep would write into this run."""
     for logger in loggers:
         if isinstance(logger, Wandb):
             logger.finish(failed)
 
 
 def log_numbers(loggers: Sequence[Logger], numbers: Mapping[str, float], step: int | None = None) -> None:
-    """Hand numbers to all loggers, and have them written at once."""
+    """Give numbers to all loggers, and have them written at once."""
     for logger in loggers:
         logger.log_metrics(dict(numbers), step=step)
         logger.save()
 
 
 def log_table(
-    loggers: Sequence[Logger],
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    step: int | None = None,
+    loggers: Sequence[Logger], name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int | None = None
 ) -> None:
-    """Hand a table to W&B, if a run is logged there, as ``tables/name``."""
+    """Log a table to W&B, if the run is logged there, as ``tables/name``."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb  # noqa: PLC0415
@@ -153,14 +140,13 @@ def log_table(
 
 
 def log_outcome(loggers: Sequence[Logger], outcome: Mapping[str, Any], folder: Path) -> None:
-    """Hand to W&B what a finished run has: its factor transfer as a table, and the model, if that is asked for."""
+    """Log a finished run to W&B: its factor transfer as a table, and the model, if ``log_model`` asks for it."""
     if transfer := results.transfer_scores(outcome["metrics"]):
         (swapped, *concepts), rows = results.transfer_rows({name: score.value for name, score in transfer.items()})
         errors = results.transfer_rows({name: score.error for name, score in transfer.items()})[1]
         columns = [swapped, *concepts, *(f"{concept}/error" for concept in concepts)]
-        log_table(
-            loggers, "transfer", columns, [row + error[1:] for row, error in zip(rows, errors)], step=outcome["steps"]
-        )
+        rows = [row + error[1:] for row, error in zip(rows, errors)]
+        log_table(loggers, "transfer", columns, rows, step=outcome["steps"])
     for logger in loggers:
         if isinstance(logger, Wandb) and logger.log_finished:
             import wandb  # noqa: PLC0415
@@ -172,7 +158,7 @@ def log_outcome(loggers: Sequence[Logger], outcome: Mapping[str, Any], folder: P
 
 
 def _known(file: Path) -> dict[str, str | None]:
-    """The W&B run of a folder; nothing where there is none, or where another user has opened it."""
+    """Return the W&B run of a folder; {} if it has none, or another user has opened it."""
     if not file.is_file():
         return {}
     try:
@@ -182,21 +168,21 @@ def _known(file: Path) -> dict[str, str | None]:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{file} is damaged ({error}): put a copy of it back, or move it away; the run then goes on as another one "
-            "of W&B."
+            f"{file} is damaged ({error}): put a copy of it back, or move it away; the run then goes on as another W&B "
+            "run."
         ) from error
 
 
 def _sweep() -> dict[str, str]:
-    """Of a job in a sweep: the group of all, and what this one varies; nothing elsewhere."""
+    """Return the group of a sweep, and the name of this job, which says what it varies; {} outside of sweeps."""
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return {}
     hydra = HydraConfig.get()
     folder, parse = Path(hydra.sweep.dir), OverridesParser.create().parse_overrides
     job = str(hydra.job.num)
     if (file := folder / "multirun.yaml").is_file():  # not of every sweeper; it has the command line of the sweep
-        said = parse(list(OmegaConf.load(file).hydra.overrides.task))
-        varied = {override.key_or_group for override in said if override.is_sweep_override()}
+        typed = parse(list(OmegaConf.load(file).hydra.overrides.task))
+        varied = {override.key_or_group for override in typed if override.is_sweep_override()}
         own = [override for override in parse(list(hydra.overrides.task)) if override.key_or_group in varied]
         job = " ".join(mask([str(override.input_line) for override in own]))
     return {"group": folder.name, "job": job}
@@ -204,11 +190,7 @@ def _sweep() -> dict[str, str]:
 
 @contextmanager
 def wandb_errors() -> Iterator[None]:
-    """Say what can be done where W&B cannot be reached, or does not know who this is.
-
-    Raises:
-        ConfigError: instead of what W&B raises.
-    """
+    """Raise a ConfigError that says what to do where W&B cannot be reached, or does not know the user."""
     import wandb  # noqa: PLC0415  # takes a second, and only some runs want it
 
     try:

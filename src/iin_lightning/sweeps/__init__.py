@@ -1,1 +1,1 @@
-"""Sweeps: jobs whose failure is their own, a single run among them, and the table that many end in."""
+"""Sweeps: each job fails alone, and every sweep ends in a table."""

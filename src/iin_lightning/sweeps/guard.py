@@ -1,4 +1,4 @@
-"""A job whose failure is its own: a single run says it after Hydra has ended, a sweep notes it and goes on."""
+"""What runs a job: alone, its failure ends the command; in a sweep it is noted, and the other jobs go on."""
 
 import json
 import logging
@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from iin_lightning.cli.paths import register_resolvers
@@ -21,19 +25,16 @@ from iin_lightning.cli.streams import open_streams
 from iin_lightning.cli.typed import expand_home
 from iin_lightning.errors import STOP_SIGNALS, StoppedByUser
 from iin_lightning.progress import printable
-from iin_lightning.sweeps.watch import STOPPED, Watch
 
 FAILURE = "failure.json"
+STOPPED = "stopped"
+"""A file in the folder of a sweep whose workers are asked to stop: none of them begins another job."""
 
 log = logging.getLogger(__name__)
 
 
 class SweepStopped(BaseException):
-    """Ends a sweep; no Exception, because Hydra would take that for the failure of one job and begin the next.
-
-    Args:
-        reason: why, and how to go on.
-    """
+    """Ends a sweep; no Exception, because Hydra would take that for the failure of a job and begin the next."""
 
     def __init__(self, reason: StoppedByUser) -> None:
         super().__init__(reason)
@@ -41,37 +42,72 @@ class SweepStopped(BaseException):
 
 
 class StoppedJob:
-    """What a job returns that was stopped in another process: a search that wants its number ends here.
-
-    Args:
-        reason: as of ``SweepStopped``.
-    """
+    """The result of a job that was stopped in another process: a search that asks for its number ends."""
 
     def __init__(self, reason: StoppedByUser) -> None:
         self.reason = reason
 
     def __float__(self) -> float:
-        """There is none."""
         raise SweepStopped(self.reason)
 
 
+class Watch(Callback):
+    """Hydra's callback at the start of a sweep; Hydra calls none at an end with an error.
+
+    Attributes:
+        folder: Of the sweep that this process has started.
+        study: Whether a search chooses the jobs.
+        signal: Which stopped the sweep, where its jobs run in other processes of this machine.
+    """
+
+    folder: ClassVar[Path | None] = None
+    study: ClassVar[bool] = False
+    signal: ClassVar[int | None] = None
+
+    @staticmethod
+    def is_on() -> bool:
+        """Say whether the job at hand belongs to a sweep that is watched."""
+        hydra = HydraConfig.get()
+        watched = any(callback._target_.endswith(Watch.__name__) for callback in hydra.callbacks.values())
+        return hydra.mode == RunMode.MULTIRUN and watched
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember where the sweep is, and let its workers finish their work when it is stopped."""
+        hydra = config.hydra
+        Watch.folder, Watch.study = Path(hydra.sweep.dir), "optuna" in hydra.sweeper._target_
+        (Watch.folder / STOPPED).unlink(missing_ok=True)
+        if Watch.study:
+            Path(config.paths.outputs, "sweeps").mkdir(parents=True, exist_ok=True)  # the data base lies there
+        if "joblib" in hydra.launcher._target_:
+            for number in STOP_SIGNALS:
+                signal.signal(number, _wait_for_jobs)
+
+
+def _wait_for_jobs(number: int, frame: FrameType | None) -> None:
+    """Let the jobs at work end, which have got the signal, too; joblib would end their processes."""
+    if Watch.signal is not None:
+        raise KeyboardInterrupt
+    Watch.signal = number
+    print("\nStopping: the jobs at work write their state. Ctrl-C again stops at once.", file=sys.stderr)
+    assert Watch.folder is not None
+    Watch.folder.mkdir(parents=True, exist_ok=True)
+    (Watch.folder / STOPPED).touch()
+
+
 class Guard:
-    """What Hydra runs in place of a job.
+    """What Hydra runs in place of a job; launchers send it to other processes, so it holds only the job.
 
-    It is sent to other processes by the launchers of sweeps, so it holds nothing but the job.
-
-    Args:
-        job: takes the composed configuration; what it returns is minimised by a search.
+    The job takes the composed configuration; a search minimises what it returns.
     """
 
     def __init__(self, job: Callable[[DictConfig], float | None]) -> None:
         self.job = job
         self.__wrapped__ = job  # Hydra names runs after the module of this
         self.error: Exception | None = None
-        """What a run that is no job of a sweep has ended with."""
+        """The error of a run that is no job of a sweep."""
 
     def __call__(self, config: DictConfig) -> float | StoppedJob | None:
-        """Do the job; None if it failed."""
+        """Do the job; return None if it failed."""
         register_resolvers()  # this may be a new process
         open_streams()
         if Watch.is_on():
@@ -89,8 +125,8 @@ class Guard:
         try:
             return self.job(config)
         except Exception as error:
-            if (sentence(error) is None) and (said := refused(error, config)) is not None:
-                raise said from error
+            if sentence(error) is None and (cure := refused(error, config)) is not None:
+                raise cure from error
             raise
 
     def _in_sweep(self, config: DictConfig) -> float | StoppedJob | None:
@@ -107,31 +143,27 @@ class Guard:
             with _signals() if "joblib" in launcher else nullcontext():
                 value = self._do(config)
         except (StoppedByUser, KeyboardInterrupt) as stop:
-            stopped_by = stop if isinstance(stop, StoppedByUser) else StoppedByUser("Stopped.")
+            reason = stop if isinstance(stop, StoppedByUser) else StoppedByUser("Stopped.")
             if launcher.endswith("BasicLauncher"):
-                raise SweepStopped(stopped_by) from stop
-            print(printable(f"\nJob {hydra.job.num}: {stopped_by}"), file=sys.stderr)
+                raise SweepStopped(reason) from stop
+            print(printable(f"\nJob {hydra.job.num}: {reason}"), file=sys.stderr)
             if "joblib" in launcher:  # elsewhere each job has a machine of its own, which may have been taken away
                 stopped.touch()
-            return StoppedJob(stopped_by)
+            return StoppedJob(reason)
         except Exception as error:
-            reason = _note(error, folder, list(hydra.overrides.task))
-            print(printable(f"\nJob {hydra.job.num} failed: {reason}"), file=sys.stderr)
+            why = _note(error, folder, list(hydra.overrides.task))
+            print(printable(f"\nJob {hydra.job.num} failed: {why}"), file=sys.stderr)
             return None
         return value if value is not None and math.isfinite(value) else None
 
 
 def _note(error: Exception, folder: Path, overrides: list[str]) -> str:
     """Write why a job failed: the reason for the table of the sweep, all of it into the log."""
-    cured = sentence(error)
-    log.info("The job failed: %s", mask(str(cured) if cured else "".join(traceback.format_exception(error))))
-    reason: str = mask(str(cured) if cured else f"{type(error).__name__}: {error}")
-    note = {
-        "error": type(error).__name__,
-        "reason": reason,
-        "when": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "overrides": overrides,
-    }
+    cure = sentence(error)
+    log.info("The job failed: %s", mask(str(cure) if cure else "".join(traceback.format_exception(error))))
+    reason: str = mask(str(cure) if cure else f"{type(error).__name__}: {error}")
+    when = datetime.now().astimezone().isoformat(timespec="seconds")
+    note = {"error": type(error).__name__, "reason": reason, "when": when, "overrides": overrides}
     try:
         # Of several processes the first to fail knows why; the others only that it is gone.
         with (folder / FAILURE).open("x", encoding="utf-8") as file:
