@@ -14,6 +14,7 @@ from iin_lightning.runs.loggers import RUN, Wandb
 
 # Of wandb_workspaces.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")
+commands = pytest.mark.commands
 
 ENVIRONMENT, REMOTE = "planted0", "planted1"
 
@@ -57,6 +58,7 @@ def first(sweep):
     return found
 
 
+@commands
 def test_each_job_of_a_sweep_is_a_run_of_its_own_in_the_group_of_the_sweep_closed_as_it_ended(sweep, first):
     [second] = stored(sweep / "jobs" / "night" / "1")
     assert first.run.display_name == "color_mnist_sup model.lr=0.006"
@@ -67,6 +69,7 @@ def test_each_job_of_a_sweep_is_a_run_of_its_own_in_the_group_of_the_sweep_close
     assert (first.exit_code, second.exit_code) == (0, 1)  # which W&B shows as finished and failed
 
 
+@commands
 def test_what_is_trained_first_has_runs_of_its_own_that_are_closed_before(sweep, first):
     found = [one for folder in (sweep / "models").iterdir() if folder.is_dir() for one in stored(folder)]
     assert sorted(one.run.job_type for one in found) == ["autoencode", "classify"]
@@ -76,7 +79,8 @@ def test_what_is_trained_first_has_runs_of_its_own_that_are_closed_before(sweep,
     assert not first.names & {"train/loss", "train/accuracy"}
 
 
-def test_all_is_logged_under_its_name_and_step(first):
+@commands
+def test_all_is_logged_under_its_name_and_step_and_losses_keep_their_least(first):
     assert first.steps("train/nll") == [1, 3, 5]
     assert first.steps("val/nll") == [5]
     assert first.steps("test/nll") == first.steps("evaluation/likelihood/nll") == [6]
@@ -87,15 +91,13 @@ def test_all_is_logged_under_its_name_and_step(first):
     groups = {name.partition("/")[0] for name in first.names if not name.startswith(("_", "lr"))}
     known = {"train", "val", "test", "figures", "evaluation", "analysis", "gradients", "latents", "tables"}
     assert groups == known | {"trainer", "epoch"}
-
-
-def test_the_step_is_the_axis_and_losses_keep_their_least(first):
     assert first.metrics["*"].step_metric == "trainer/global_step"
     least = first.metrics["val/nll"]
     assert (least.step_metric, least.summary.min, least.summary.last) == ("trainer/global_step", True, True)
     assert first.metrics["epoch"].options.hidden
 
 
+@commands
 def test_histograms_tables_and_the_model_are_there(sweep, first):
     types = {name: row[name] for row in first.history for name in row if name.endswith("._type")}
     assert types["latents/color/kurtoses._type"] == "histogram"
@@ -111,6 +113,7 @@ def test_histograms_tables_and_the_model_are_there(sweep, first):
     assert json.loads(model.metadata)["factors"] == {"residual": 4, "digit": 2, "color": 2}
 
 
+@commands
 def test_no_secret_is_in_what_w_and_b_stores(sweep, first):
     assert first.config["paths"]["outputs"] == "${oc.env:PLACE}"
     assert first.config["evaluation"]["weights"] == "https://me:${oc.env:PLACE}@host.org/weights"
@@ -121,6 +124,7 @@ def test_no_secret_is_in_what_w_and_b_stores(sweep, first):
         assert not file.is_file() or REMOTE.encode() not in file.read_bytes(), file
 
 
+@commands
 def test_a_resumed_run_is_the_same_one(sweep, first, command):
     folder = sweep / "jobs" / "night" / "0"
     command(f"resume={folder}", "model.steps=9", "name=${oc.env:HOME}", folder=sweep)
@@ -135,6 +139,7 @@ def test_a_resumed_run_is_the_same_one(sweep, first, command):
     assert after.config["model"]["steps"] == 9
 
 
+@commands
 def test_an_analysis_goes_into_the_run_of_its_folder(sweep, first, run_command):
     asked = ("run=jobs/night/0", "analysis=dimensions", "name=again", "logger=wandb")
     process = run_command("iin_lightning.analyse", *asked, cwd=sweep)
@@ -146,46 +151,35 @@ def test_an_analysis_goes_into_the_run_of_its_folder(sweep, first, run_command):
     assert not after.config  # that of the training remains
 
 
-def test_only_a_model_can_be_asked_for(command, tiny, tmp_path):
-    process = command(
-        *tiny("+judge"), "model=autoencoder", "logger=wandb", "logger.wandb.log_model=all",
-        f"hydra.run.dir={tmp_path}/run", ok=False,
-    )  # fmt: skip
-    assert process.returncode == 2
-    assert "log_model=all is neither true" in process.stderr
+def test_only_a_model_can_be_asked_for(tmp_path):
+    with pytest.raises(ConfigError, match="log_model=all is neither true"):
+        Wandb(str(tmp_path), "project", log_model="all")
 
 
-def panels(workspace):
-    return [panel for section in workspace.sections for panel in section.panels]
-
-
-def test_the_panels_of_a_workspace_show_what_is_logged(sweep):
+@commands
+def test_the_panels_of_a_workspace_show_what_is_logged_and_the_axes_of_sweeps_are_known(sweep, first):
     pytest.importorskip("wandb_workspaces")
     folder = sweep / "jobs" / "night" / "0"
     workspace = layout(logged(folder), "project", "team", "title")
+    panels = [panel for section in workspace.sections for panel in section.panels]
     names = {name.removesuffix("._type") for opening in stored(folder) for name in opening.names}
-    wanted, kinds = set(), {type(panel).__name__ for panel in panels(workspace)}
-    for panel in panels(workspace):
+    wanted = set()
+    for panel in panels:
         for kind in ("y", "metrics", "media_keys"):
             wanted |= {getattr(name, "name", name) for name in getattr(panel, kind, ())}
         wanted |= {panel.table_name} if hasattr(panel, "table_name") else set()
     assert wanted <= names, wanted - names
     assert {"val/nll", "test/transfer/digit/digit", "evaluation/leakage/digit/own", "figures/swap"} <= wanted
     assert {"tables/transfer", "latents/digit/std"} <= wanted
-    assert {"ParallelCoordinatesPlot", "ParameterImportancePlot", "MediaBrowser", "LinePlot", "BarPlot"} <= kinds
-
-
-def test_the_axes_of_sweeps_are_keys_and_results_of_a_run(sweep, first):
-    pytest.importorskip("wandb_workspaces")
-    workspace = layout(logged(sweep / "jobs" / "night" / "0"), "project", "team", "title")
-    [axes] = [panel for panel in panels(workspace) if type(panel).__name__ == "ParallelCoordinatesPlot"]
+    kinds = {type(panel).__name__: panel for panel in panels}
+    assert {"ParallelCoordinatesPlot", "ParameterImportancePlot", "MediaBrowser", "LinePlot", "BarPlot"} <= set(kinds)
     config = OmegaConf.create(first.config)
     assert all(OmegaConf.select(config, key) is not None for key in SWEPT)
-    assert [column.metric.name for column in axes.columns] == [
-        *SWEPT, "val/nll.min", "evaluation/likelihood/nll", "test/nll",
-    ]  # fmt: skip
+    outcomes = ["val/nll.min", "evaluation/likelihood/nll", "test/nll"]
+    assert [column.metric.name for column in kinds["ParallelCoordinatesPlot"].columns] == [*SWEPT, *outcomes]
 
 
+@commands
 def test_a_workspace_is_written_as_a_file_without_network(sweep, run_command):
     pytest.importorskip("wandb_workspaces")
     process = run_command(
@@ -196,20 +190,12 @@ def test_a_workspace_is_written_as_a_file_without_network(sweep, run_command):
     assert "Swap grids and pictures" in json.dumps(view)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("to=wandb",), "wandb login"),
-        (("to=wandbs",), "did you mean wandb?"),
-        (("to=wandb", "out=here.json"), "run=<run folder>"),
-        (("to=wandb", "run=nowhere", "out=here.json"), "run=nowhere is no finished run"),
-    ],
-)
-def test_a_report_that_cannot_be_made_says_what_to_do(arguments, said, run_command, tmp_path):
+@commands
+def test_without_a_login_a_workspace_says_how_to_log_in(run_command, tmp_path):
     pytest.importorskip("wandb_workspaces")
-    process = run_command("iin_lightning.report", *arguments, cwd=tmp_path)
+    process = run_command("iin_lightning.report", "to=wandb", cwd=tmp_path)
     assert process.returncode == 2
-    assert said in process.stderr
+    assert "wandb login" in process.stderr
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -239,10 +225,13 @@ def test_secrets_are_masked_and_nothing_else(came, left):
     assert mask(came) == left
 
 
-@pytest.mark.parametrize("several", [[], ["-m", "seed=0,1"]])
-@pytest.mark.parametrize("argument", ["+logger.wandb.settings.api_key=planted", "data.root=https://me:planted@host/x"])
-def test_a_secret_that_is_typed_is_refused_and_nothing_is_written(argument, several, run_command, tmp_path):
-    process = run_command("iin_lightning.train", *several, "logger=wandb", argument, cwd=tmp_path)
+@commands
+@pytest.mark.parametrize(
+    "arguments",
+    [["+logger.wandb.settings.api_key=planted"], ["-m", "seed=0,1", "data.root=https://me:planted@host/x"]],
+)
+def test_a_secret_that_is_typed_is_refused_and_nothing_is_written(arguments, run_command, tmp_path):
+    process = run_command("iin_lightning.train", "logger=wandb", *arguments, cwd=tmp_path)
     assert process.returncode == 2
     assert "holds a secret" in process.stderr
     assert "${oc.env:NAME}" in process.stderr

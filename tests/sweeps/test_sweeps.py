@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 
 from iin_lightning.cli.hints import hint
 from iin_lightning.errors import MissingExtraError, Preempted, StoppedByUser
+from iin_lightning.progress import Screen
 from iin_lightning.sweeps.guard import FAILURE, Guard, StoppedJob, SweepStopped
-from iin_lightning.sweeps.jobs import Job, gather, groups, varied
-from iin_lightning.sweeps.sweep import report, write
+from iin_lightning.sweeps.table import Job, gather, groups, report, show, varied, write
 
 
 def rows(folder):
@@ -34,7 +34,7 @@ def in_sweep(tmp_path):
     def begin(launcher="hydra._internal.core_plugins.basic_launcher.BasicLauncher"):
         folder = tmp_path / "3"
         folder.mkdir()
-        watch = {"sweep": {"_target_": "iin_lightning.sweeps.watch.Watch"}}
+        watch = {"sweep": {"_target_": "iin_lightning.sweeps.guard.Watch"}}
         hydra = {
             "mode": RunMode.MULTIRUN,
             "callbacks": watch,
@@ -101,24 +101,26 @@ def test_in_another_process_it_ends_a_search_once_the_others_are_done(in_sweep):
 
 
 SEEDS = [
-    Job("0", {"lr": "0.1", "seed": "0"}, "done", objective=1.0, numbers={"test/nll": 2.0}),
-    Job("1", {"lr": "0.1", "seed": "1"}, "done", objective=3.0, numbers={"test/nll": 4.0}),
-    Job("2", {"lr": "0.2", "seed": "0"}, "failed", "no a|b", numbers={"test/nll": 5.0}),
-    Job("3", {"lr": "0.2", "seed": "1"}, "failed", "no a|b"),
+    Job("0", {"lr": "0.1", "seed": "0"}, "done", numbers={"val/nll": 1.0, "test/nll": 2.0}),
+    Job("1", {"lr": "0.1", "seed": "1"}, "done", numbers={"val/nll": 3.0, "test/nll": 4.0}),
+    Job("2", {"lr": "0.2", "seed": "0"}, "failed", "no room", numbers={"test/nll": 5.0}),
+    Job("3", {"lr": "0.2", "seed": "1"}, "failed", "no room"),
 ]
 
 
-def test_jobs_that_differ_in_their_seed_are_averaged(tmp_path):
+def test_jobs_that_differ_in_their_seed_are_averaged(tmp_path, capsys):
     assert varied(SEEDS) == ["lr", "seed"]
     assert {key: [job.number for job in jobs] for key, jobs in groups(SEEDS).items()} == {
         ("0.1",): ["0", "1"],
         ("0.2",): ["2"],
     }
-    write(SEEDS, "val/nll", tmp_path)
-    text = (tmp_path / "sweep.md").read_text()
-    assert "| 0.1 | 2 | 2 ± 1.4 | 3 ± 1.4 |" in text
-    assert "| 0.2 | 1 |  | 5 |" in text, "numbers of a job that failed later are not lost"
-    assert r"no a\|b" in text
+    show(SEEDS, "val/nll", Screen(width=200))
+    printed = capsys.readouterr().out
+    assert re.search(r"│ 0.1 +│ 2 +│ 2 ± 1.4 +│ 3 ± 1.4 +│", printed), printed
+    assert re.search(r"│ 0.2 +│ 1 +│ +│ 5 +│", printed), "numbers of a job that failed later are not lost"
+    assert "failed: job 2, 3: no room" in printed
+    assert "lowest val/nll: 1, job 0 (lr=0.1 seed=0)" in printed
+    write(SEEDS, tmp_path)
     assert [row["test/nll"] for row in rows(tmp_path)] == ["2.0", "4.0", "5.0", ""]
 
 
@@ -127,17 +129,9 @@ def test_what_cannot_be_written_is_on_the_screen(tmp_path, capsys):
     (tmp_path / "0" / FAILURE).write_text(json.dumps({"reason": "no room", "overrides": ["seed=0"]}))
     (tmp_path / "sweep.csv").mkdir()
     assert report(tmp_path, 0) == 2
-    said = capsys.readouterr().out
-    assert "failed: job 0: no room" in said
-    assert "The table could not be written" in said
-
-
-def test_a_picture_is_drawn_of_numbers_alone(tmp_path):
-    def jobs(values):
-        return [Job(str(i), {"flow.n_blocks": value}, "done", objective=1.0) for i, value in enumerate(values)]
-
-    assert (tmp_path / "sweep.png") in write(jobs(["2", "4"]), "val/nll", tmp_path)
-    assert len(write(jobs(["small", "paper"]), "val/nll", tmp_path)) == 2
+    printed = capsys.readouterr().out
+    assert "failed: job 0: no room" in printed
+    assert "The table could not be written" in printed
 
 
 def test_what_folders_tell(tmp_path, capsys):
@@ -148,23 +142,19 @@ def test_what_folders_tell(tmp_path, capsys):
             text = content if isinstance(content, str) else json.dumps(content)
             (tmp_path / number / f"{name}.json").write_text(text)
 
-    said = {"overrides": ["+model.lr=1e-3"]}
+    started = {"overrides": ["+model.lr=1e-3"]}
     quality = {"frechet/samples": {"value": 7.0, "count": 9}}
     result = {"metrics": {"test/nll": 1.5}, "validation": {"val/nll": 1.0}, "evaluation": {"quality": quality}}
-    tell("10", provenance=said, results=result | {"finished": "now", "seconds": 3})
-    tell("9", provenance=said, failure={"reason": "no room"}, results=result)
-    tell("2", provenance=said, results="{")
+    tell("10", provenance=started, results=result | {"finished": "now", "seconds": 3})
+    tell("9", provenance=started, failure={"reason": "no room"}, results=result)
+    tell("2", provenance=started, results="{")
     tell("11")
     (tmp_path / "wandb").mkdir()
     jobs, objective = gather(tmp_path)
-    assert [(job.number, job.status) for job in jobs] == [
-        ("2", "unfinished"),
-        ("9", "failed"),
-        ("10", "done"),
-        ("11", "not begun"),
-    ]
+    known = [("2", "unfinished"), ("9", "failed"), ("10", "done"), ("11", "not begun")]
+    assert [(job.number, job.status) for job in jobs] == known
     assert objective == "val/nll"
-    assert jobs[2].numbers == {"test/nll": 1.5, "quality/frechet/samples": 7.0}
+    assert jobs[2].numbers == {"val/nll": 1.0, "test/nll": 1.5, "quality/frechet/samples": 7.0}
     assert report(tmp_path, 0) == 2
     printed = capsys.readouterr().out
     assert "failed: job 9: no room" in printed
@@ -176,6 +166,7 @@ def test_a_plugin_that_is_missing_is_named():
     assert 'pip install "iin-lightning[sweeps]"' in text
 
 
+@pytest.mark.commands
 def test_a_sweep_does_what_is_missing(command, tiny, workplace, tmp_path):
     arguments = ["-m", *tiny(), "model=unsup", "seed=0,1", "+first_stage.seed=0", f"hydra.sweep.dir={tmp_path}/sweep"]
     arguments += [f"paths.data={tmp_path}/data", "data.download=false"]
@@ -197,6 +188,7 @@ def test_a_sweep_does_what_is_missing(command, tiny, workplace, tmp_path):
     assert all(path.stat().st_mtime_ns == when for path, when in written.items()), "finished jobs are not done again"
 
 
+@pytest.mark.commands
 def test_workers_share_what_is_trained_first(command, tiny, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     process = command(
@@ -213,7 +205,6 @@ def test_workers_share_what_is_trained_first(command, tiny, tmp_path):
     assert len(list(first_stage.glob("metrics*.csv"))) == 1, "a second training would keep those of the first"
     assert len(list((tmp_path / "cache" / "latents").glob("train-*.lock"))) == 1
     assert len(list((tmp_path / "sweep").glob("?/wandb/offline-run-*"))) == 4
-    assert (tmp_path / "sweep" / "sweep.png").is_file()
 
 
 @pytest.mark.system
@@ -241,6 +232,7 @@ def test_ctrl_c_lets_workers_write_their_state(environment, tiny, workplace, tmp
     assert "1 not begun. The same command with" in text
 
 
+@pytest.mark.commands
 def test_a_search_goes_on_with_its_study(command, tiny, tmp_path):
     optuna = pytest.importorskip("optuna")
     arguments = ["-m", "sweep=optuna", *tiny("flow.n_blocks"), "model=unsup", "flow.n_blocks=choice(0,1)"]
@@ -258,6 +250,7 @@ def test_a_search_goes_on_with_its_study(command, tiny, tmp_path):
     assert study.best_trial.params == {"flow.n_blocks": 1}
 
 
+@pytest.mark.commands
 def test_a_search_whose_jobs_all_fail_says_why(command, tiny, tmp_path):
     pytest.importorskip("optuna")
     arguments = ["-m", "sweep=optuna", *tiny("flow.n_blocks"), "model=unsup", "flow.n_blocks=choice(0,-1)"]
