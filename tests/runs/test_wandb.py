@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 from tests.wandb_records import stored
 
 from iin_lightning.cli.secrets import mask, plain, refuse_within
-from iin_lightning.errors import CheckpointError, ConfigError, MissingExtraError
+from iin_lightning.errors import ConfigError, MissingExtraError
 from iin_lightning.reporting.workspace import SWEPT, layout, logged
-from iin_lightning.runs.loggers import RUN, Wandb
+from iin_lightning.runs.loggers import Wandb
 
 # Of wandb_workspaces.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style")
@@ -170,7 +170,7 @@ def test_the_panels_of_a_workspace_show_what_is_logged_and_the_axes_of_sweeps_ar
         wanted |= {panel.table_name} if hasattr(panel, "table_name") else set()
     assert wanted <= names, wanted - names
     assert {"val/nll", "test/transfer/digit/digit", "evaluation/leakage/digit/own", "figures/swap"} <= wanted
-    assert {"tables/transfer", "latents/digit/std"} <= wanted
+    assert "tables/transfer" in wanted
     kinds = {type(panel).__name__: panel for panel in panels}
     assert {"ParallelCoordinatesPlot", "ParameterImportancePlot", "MediaBrowser", "LinePlot", "BarPlot"} <= set(kinds)
     config = OmegaConf.create(first.config)
@@ -243,12 +243,6 @@ def test_a_secret_in_a_yaml_file_is_refused_by_its_key():
     with pytest.raises(ConfigError, match=r"^a\.1\.token=\*\*\* holds a secret"):
         refuse_within(OmegaConf.create({"seed": 1, "a": [0, {"token": "abc"}]}))
     refuse_within(OmegaConf.create({"a": {"token": "${oc.env:NAME}", "other": "???"}}))
-
-
-def test_a_damaged_note_of_a_run_is_named(tmp_path):
-    (tmp_path / RUN).write_text('{"id": ')
-    with pytest.raises(CheckpointError, match=r"wandb_run\.json is damaged"):
-        Wandb(str(tmp_path), "project")
 
 
 def test_a_value_from_the_environment_is_not_read_whoever_refers_to_it(monkeypatch):

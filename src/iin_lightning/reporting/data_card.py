@@ -81,8 +81,8 @@ def sheet(source: Source, data: DataModule, split: str, n_images: int, n_pairs: 
         (x_a, x_b), (labels_a, labels_b) = images.chunk(2), labels.chunk(2)
         shared = _pairs_of(source).shared(labels_a, labels_b)
         captions = [
-            shared_caption(data.classes, concepts, a, same, rest=rest)
-            for a, (rest, *same) in zip(labels_a.tolist(), shared.tolist())
+            shared_caption(data.classes, dict(zip(concepts, of_a)), same)
+            for of_a, same in zip(labels_a.tolist(), shared.tolist())
         ]
         panels.append(Panel("Pairs and what both share", torch.stack([x_a, x_b], 1), captions, columns=3))
     return contact_figure(panels)
@@ -117,26 +117,16 @@ def pairs_of_every_kind(source: Source, n: int, seed: int) -> tuple[Tensor, Tens
     return a[chosen], b[chosen]
 
 
-def shared_caption(
-    classes: Mapping[str, Sequence[str]],
-    concepts: Iterable[str],
-    labels: Iterable[int],
-    shared: Iterable[bool],
-    *,
-    rest: bool = False,
-) -> str:
-    """Say what a pair shares: the class of both, or that it is the same where classes have no names.
-
-    With ``rest`` the residual is shared, too, as between versions of an image.
+def shared_caption(classes: Mapping[str, Sequence[str]], labels: Mapping[str, int], shared: Sequence[bool]) -> str:
+    """Say what a pair shares of the residual and each labelled concept: its class, or "same" where it has no names.
 
     Example:
-        >>> classes = {"smile": ("not smiling", "smiling")}
-        >>> shared_caption(classes, ["smile", "identity"], [0, 12], [True, True])
-        'not smiling, same identity'
+        >>> classes, labels = {"smile": ("not smiling", "smiling")}, {"smile": 0, "identity": 12}
+        >>> shared_caption(classes, labels, [False, True, True]), shared_caption(classes, labels, [True, False, True])
+        ('not smiling, same identity', 'same identity, all else')
     """
-    both = [
-        classes[name][k] if name in classes else f"same {name}" for name, k, s in zip(concepts, labels, shared) if s
-    ]
+    rest, *same = shared
+    both = [classes[name][k] if name in classes else f"same {name}" for (name, k), s in zip(labels.items(), same) if s]
     return ", ".join([*both, "all else"] if rest else both) or "nothing"
 
 

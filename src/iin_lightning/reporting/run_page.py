@@ -54,7 +54,7 @@ class Run:
     why: str
     outcome: dict[str, Any]
     drawn: dict[str, list[Picture]] = field(default_factory=dict)
-    answer: Answer | None = None
+    response: dict[str, Any] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
     @property
@@ -73,7 +73,7 @@ def run_page(run: Run, analysis: Callable[[Subject], Answer], seed: int) -> Page
         _beliefs(run),
         Section(CAPTIONS["swap"][0], "", _figure(run, "swap")),
         Section("Walks", "", run.drawn.get(WALK, [])),
-        _response(run),
+        Section("Response", "", run.drawn.get(RESPONSE, []), tables.analysis_tables(run.response)),
         *(Section(title, "", _figure(run, name)) for name, (title, _) in CAPTIONS.items() if name != "swap"),
         Section("Held-out images", run.why, run.drawn.get(HELD_OUT, [])),
         *_pictures_and_analyses(run, not_shown),
@@ -92,9 +92,10 @@ def run_page(run: Run, analysis: Callable[[Subject], Answer], seed: int) -> Page
 
 def _draw(run: Run, subject: Subject, analysis: Callable[[Subject], Answer], seed: int) -> None:
     def respond() -> list[Picture]:
-        run.answer = ask(subject, analysis)
-        titles = {title: f"Response to walks in each factor{title and f', {title}'}" for title in run.answer.figures}
-        return [drawn(figure, titles[title], RESPONDS) for title, figure in run.answer.figures.items()]
+        answer = ask(subject, analysis)
+        run.response = results.storable(dict(answer.numbers))
+        title = "Response to walks in each factor"
+        return [drawn(figure, f"{title}, {of}" if of else title, RESPONDS) for of, figure in answer.figures.items()]
 
     steps = list(drawings(subject, {file.stem for file in (run.folder / "figures").glob("*.png")}, seed))
     answered = RESPONSE in section(run.outcome, "analysis")
@@ -119,38 +120,33 @@ def _figure(run: Run, name: str) -> list[Picture]:
     """Return a figure that runs draw: from the run's folder, or drawn now."""
     file = run.folder / "figures" / f"{name}.png"
     if file.is_file():
-        return list(_read(run, [file], *CAPTIONS[name]))
+        return _read(run, [file], *CAPTIONS[name])
     return [picture for picture in run.drawn.get(FIGURES, []) if picture.title == CAPTIONS[name][0]]
-
-
-def _response(run: Run) -> Section:
-    found = tables.analysis_tables(results.storable(dict(run.answer.numbers))) if run.answer else []
-    return Section("Response", "", run.drawn.get(RESPONSE, []), found)
 
 
 def _pictures_and_analyses(run: Run, not_shown: Section) -> Iterator[Section]:
     """Yield all other pictures, then a section for each analysis with the pictures that are named after it."""
-    answers, files = section(run.outcome, "analysis"), sorted((run.folder / "analysis").glob("*.png"))
-    owner = {
-        file: max((name for name in answers if f"{file.stem}_".startswith(f"{name}_")), key=len, default=None)
-        for file in files
-    }
+    answers = section(run.outcome, "analysis")
     others = [file for file in sorted((run.folder / "figures").glob("*.png")) if file.stem not in CAPTIONS]
-    others += [file for file in files if owner[file] is None]
-    yield Section("Other pictures", "", list(_read(run, others, text="From the folder of the run.")))
+    own: dict[str, list[Path]] = {name: [] for name in answers}
+    for file in sorted((run.folder / "analysis").glob("*.png")):
+        names = [name for name in answers if f"{file.stem}_".startswith(f"{name}_")]
+        (own[max(names, key=len)] if names else others).append(file)
+    yield Section("Other pictures", "", _read(run, others, text="From the folder of the run."))
     yield not_shown
     for name, numbers in answers.items():
-        own = [file for file in files if owner[file] == name]
-        pictures = list(_read(run, own, text=f"Drawn by the analysis {name}."))
+        pictures = _read(run, own[name], text=f"Drawn by the analysis {name}.")
         yield Section(f"Analysis: {name}", "", pictures, tables.analysis_tables(numbers))
 
 
-def _read(run: Run, files: Iterable[Path], title: str | None = None, text: str = "") -> Iterator[Picture]:
+def _read(run: Run, files: Iterable[Path], title: str | None = None, text: str = "") -> list[Picture]:
+    pictures = []
     for file in files:
         try:
-            yield read(file, title or file.stem, text)
+            pictures.append(read(file, title or file.stem, text))
         except BrokenImageError as error:
             run.failed.append(f"{file.name} is no picture that can be read ({error}).")
+    return pictures
 
 
 def _curves(run: Run) -> Section:
@@ -164,10 +160,7 @@ def _curves(run: Run) -> Section:
             run.failed.append(f"{file.name} cannot be read to its end ({error}).")
     if not curves:
         return Section("Training")
-    lines = {
-        number: {split or "training": sorted(points.items()) for split, points in splits.items()}
-        for number, splits in curves.items()
-    }
+    lines = {number: {k: sorted(points.items()) for k, points in of.items()} for number, of in curves.items()}
     text = f"Over the steps: {', '.join(lines)}, as metrics.csv has them."
     return Section("Training", "", [drawn(curves_figure(lines), "Training curves", text)])
 
@@ -180,7 +173,7 @@ def _points(file: Path) -> Iterator[tuple[str, str, float, float]]:
                 split, _, number = (name or "").rpartition("/")
                 if split in ("train", "val") or name == "lr":
                     with suppress(TypeError, ValueError):  # an empty cell, no step, or a line that was cut off
-                        yield number, split, float(row.get("step") or ""), float(value)
+                        yield number, split or "training", float(row.get("step") or ""), float(value)
 
 
 def _data(run: Run) -> Section:

@@ -16,6 +16,7 @@ from iin_lightning.progress import Screen
 from iin_lightning.runs.locate import find_runs
 from iin_lightning.runs.loggers import LOSSES, STEP, wandb_errors
 
+TRANSFER = "tables/transfer"
 LATEST = 50  # runs of a project that are asked for names
 SWEPT = ("seed", "model.lr", "model.batch_size", "encoder.latent_dim", "flow.n_blocks", "flow.hidden", "model.loss.rho")
 """Keys that sweeps vary most often: the first axes of the parallel coordinates."""
@@ -64,7 +65,7 @@ def logged(folder: Path) -> set[str]:
             names |= set(next(csv.reader(lines), []))
     for group in ("figures", "analysis"):
         names |= {f"{group}/{path.stem}" for path in (folder / group).glob("*.png")}
-    return names | ({"tables/transfer"} if any(name.startswith("test/transfer/") for name in names) else set())
+    return names | ({TRANSFER} if any(name.startswith("test/transfer/") for name in names) else set())
 
 
 def layout(names: Iterable[str], project: str, entity: str, title: str) -> Any:
@@ -83,13 +84,12 @@ def layout(names: Iterable[str], project: str, entity: str, title: str) -> Any:
         "Likelihoods": [*make.curves(), *make.bars("test/"), *make.bars_below("likelihood", "gaussianity")],
         "Transfer and leakage": [
             *make.bars_below("test/transfer/", "transfer", "leakage", "disentanglement"),
-            *make.table("tables/transfer"),
+            *([panels.WeavePanelSummaryTable(table_name=TRANSFER)] if TRANSFER in make.names else []),
         ],
         "Sample quality (FID)": [*make.bars_below("quality")],
         "Swap grids and pictures": [*make.pictures("figures/")],
         "Analyses": [*make.pictures("analysis/"), *make.bars_below("analysis/")],
         "Sweeps": [*make.sweeps()],
-        "Gradients and factors": [*make.bundles()],
     }
     return ws.Workspace(
         name=title,
@@ -129,11 +129,6 @@ class _Panels:
             for part in sorted(parts - {"analysis/"}):
                 yield from self.bars(part)
 
-    def table(self, name: str) -> Iterator[Any]:
-        """Yield a panel with the rows of a table."""
-        if name in self.names:
-            yield self.panels.WeavePanelSummaryTable(table_name=name)
-
     def pictures(self, group: str) -> Iterator[Any]:
         """Yield a panel for each picture, swap grids first, with several runs side by side."""
         found = [name for name in self.names if name.startswith(group) and name.count("/") == 1]
@@ -154,11 +149,3 @@ class _Panels:
         for name in losses:
             yield self.panels.LinePlot(title=f"{name}: mean and deviation over each sweep", y=[name], **spread)
         yield self.panels.RunComparer(diff_only="split")
-
-    def bundles(self) -> Iterator[Any]:
-        """Yield panels with the numbers of ``callbacks.histograms``; W&B makes sections for its histograms."""
-        groups = {"gradient norms": ("gradients/", "/norm")}
-        groups |= {f"factors: {end} off N(0, 1)": ("latents/", f"/{end}") for end in ("mean", "std", "kurtosis")}
-        for title, (group, end) in groups.items():
-            if lines := [name for name in self.names if name.startswith(group) and name.endswith(end)]:
-                yield self.panels.LinePlot(title=title, x=STEP, y=lines, log_y=True)

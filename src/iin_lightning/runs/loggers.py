@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from iin_lightning.bounded import read_json, read_text
 from iin_lightning.cli.secrets import mask, plain
 from iin_lightning.distributed import is_main_process
-from iin_lightning.errors import CheckpointError, ConfigError
+from iin_lightning.errors import ConfigError
 from iin_lightning.questions import results
 from iin_lightning.serialization import write_whole
 from iin_lightning.training.base import Task
@@ -159,18 +159,10 @@ def log_outcome(loggers: Sequence[Logger], outcome: Mapping[str, Any], folder: P
 
 def _known(file: Path) -> dict[str, str | None]:
     """Return the W&B run of a folder; {} if it has none, or another user has opened it."""
-    if not file.is_file():
+    if not file.is_file() or not is_own(read_text(file)):
         return {}
-    try:
-        known = dict(read_json(file))
-        return {key: known[key] for key in ("id", "project", "entity")} if is_own(read_text(file)) else {}
-    except CheckpointError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} is damaged ({error}): put a copy of it back, or move it away; the run then goes on as another W&B "
-            "run."
-        ) from error
+    known = dict(read_json(file))
+    return {key: known[key] for key in ("id", "project", "entity")}
 
 
 def _sweep() -> dict[str, str]:
