@@ -14,25 +14,25 @@ class Look:
     """All keys of the command."""
 
     data: Any = MISSING
-    """Which images, and which concepts they carry: a LightningDataModule."""
+    """Images and the concepts that they carry: a LightningDataModule."""
     encoder: Any = None
-    """A network from outside, whose layers are listed instead of the data's card: torchvision/resnet50."""
+    """A network whose layers are listed instead of the data's card: torchvision/resnet50."""
     first_stage: Any = field(default_factory=dict)
-    """What a network's configuration says of how it is trained; nothing here."""
+    """How the configuration of a network says that it is trained; not used here."""
     paths: Any = MISSING
     """Folders: data, outputs."""
     model: Any = MISSING
-    """What a data set's recipe refers to."""
+    """Keys to which the recipe of a data set refers."""
     split: str = "train"
-    """Where the images of the sheet come from: train, val or test."""
+    """Split of the images on the sheet: train, val or test."""
     images: int = 24
-    """On the sheet."""
+    """Number of images on the sheet."""
     pairs: int = 12
-    """On the sheet."""
+    """Number of pairs on the sheet."""
     out: str = "${paths.outputs}/look/${hydra:runtime.choices.data}"
-    """The folder of the sheet."""
+    """Folder of the sheet."""
     seed: int = 0
-    """Of what is on the sheet, and of ColorMNIST's colours; the splits do not depend on it."""
+    """Seed of the choice of images and of ColorMNIST's colours; the splits do not depend on it."""
 
 
 def job(config: DictConfig) -> None:

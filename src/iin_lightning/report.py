@@ -1,4 +1,4 @@
-"""Lay results out for others: ``python -m iin_lightning.report run=<run folder>`` writes one HTML file."""
+"""Lay out results for others: ``python -m iin_lightning.report run=<run folder>`` writes one HTML file."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,33 +14,33 @@ class Report:
     """All keys of the command."""
 
     run: Any = None
-    """A run folder, a model folder, a list of them, or a pattern such as outputs/sweeps/*/*. Of to=wandb: whose numbers
-    get panels; by default all that the latest runs of the project have logged."""
+    """A run folder, a model folder, a list of them, or a pattern such as outputs/sweeps/*/*. With to=wandb: the runs
+    whose numbers get panels; by default the latest runs of the project."""
     to: str = "html"
-    """html: a page that holds all; wandb: a workspace of a W&B project."""
+    """html: a page for each run; wandb: a workspace of a W&B project."""
     out: str | None = None
-    """The file; by default report.html in the folder of the run. Of several runs: that which compares them, by default
-    in the folder that holds them all. Of to=wandb: the layout as JSON, instead of W&B; no network is needed."""
+    """File of the page; by default report.html in the folder of the run. Of several runs: file of the page that
+    compares them, by default in the folder above them. With to=wandb: file of the layout as JSON, without network."""
     data: Any = None
-    """Of html: other images than those of the run's own configuration; a bare model folder needs it."""
+    """html: other images than those of the run's own configuration; a bare model folder needs it."""
     response: Any = MISSING
-    """Of html: how classifiers are walked (response.walks=50)."""
+    """html: how classifiers are walked (response.walks=50)."""
     seed: int = 0
-    """Of html: of the held-out images that are shown."""
+    """html: seed of the held-out images that are shown."""
     device: str = "auto"
-    """Of html: where to compute: auto, cpu, cuda."""
+    """html: device that computes: auto, cpu, cuda."""
     trust: list[str] = field(default_factory=list)
-    """Of html: packages that another's model or configuration may name: [net]."""
+    """html: packages that another's model or configuration may name: [net]."""
     project: str = "iin-lightning"
-    """Of W&B, where runs are logged (logger.wandb.project)."""
+    """W&B project in which runs are logged (logger.wandb.project)."""
     entity: str | None = None
-    """User or team of W&B; by default the one who is logged in."""
+    """User or team of W&B; by default the user who is logged in."""
     name: str = "Interpretation"
-    """Of the workspace of W&B."""
+    """Name of the workspace of W&B."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
     model: Any = MISSING
-    """What a data set's recipe refers to."""
+    """Keys to which the recipe of a data set refers."""
 
 
 def job(config: DictConfig) -> None:

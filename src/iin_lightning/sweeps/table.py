@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,28 +28,14 @@ SEED = "seed"
 SHORT = 18  # letters that are not broken: a mean and its deviation
 COLUMNS = 5  # of numbers on the screen; sweep.csv has all
 # Numbers to look up in sweep.csv rather than to compare at a glance.
-DETAILS = (
-    "transfer/",
-    "round_trip_error",
-    "of_factor/",
-    "leakage/",
-    "/reconstructions",
-    "samples from ",
-    "likelihood/",
-)
+DETAILS = re.compile("transfer/|round_trip_error|of_factor/|leakage/|/reconstructions|samples from |likelihood/")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep.
+    """A job of a sweep: what was typed, "done", "failed", "unfinished" or "not begun", and what was measured.
 
-    Attributes:
-        number: In the sweep; the name of its folder.
-        overrides: Key -> value, as typed.
-        status: "done", "failed", "unfinished", or "not begun" where the sweep was stopped before.
-        reason: Of a failure.
-        seconds: How long it took.
-        numbers: What a search minimises, then all metrics and evaluations.
+    Its number is the name of its folder; its first measured number is what a search minimises.
     """
 
     number: str
@@ -94,7 +81,8 @@ def gather(folder: Path) -> tuple[list[Job], str]:
     jobs, objective = [], "objective"
     for path in sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else math.inf, path.name)):
         started, failure, found = (_read(path / name) for name in files[:3])
-        overrides = dict(_split(text) for text in started.get("overrides") or failure.get("overrides", []))
+        typed = (text.partition("=") for text in started.get("overrides") or failure.get("overrides", []))
+        overrides = {key.lstrip("+~"): value for key, _, value in typed}
         validation = found.get("validation", {})
         objective = next(iter(validation), objective)
         numbers = {name: value for name, value in results.values(validation).items() if name == objective}
@@ -112,11 +100,6 @@ def _read(file: Path) -> dict[str, Any]:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):  # not there, or half written when the machine stopped
         return {}
-
-
-def _split(override: str) -> tuple[str, str]:
-    key, _, value = override.partition("=")
-    return key.lstrip("+~"), value
 
 
 def varied(jobs: Sequence[Job]) -> list[str]:
@@ -158,11 +141,7 @@ def write(jobs: Sequence[Job], folder: Path) -> Path:
 def show(jobs: Sequence[Job], objective: str, console: Screen) -> None:
     """Print the rows of the jobs, the means over seeds, why jobs failed, and the best job."""
     keys = varied(jobs)
-    names = [
-        name
-        for name in dict.fromkeys(name for job in jobs for name in job.numbers)
-        if not any(detail in name for detail in DETAILS)
-    ][:COLUMNS]
+    names = list(dict.fromkeys(name for job in jobs for name in job.numbers if not DETAILS.search(name)))[:COLUMNS]
     rows = []
     for job in jobs:
         cells = [f"{job.numbers[name]:.4g}" if name in job.numbers else "" for name in names]
