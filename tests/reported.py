@@ -7,9 +7,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
 from iin_lightning import serialization
+from iin_lightning.cli import networks
 from iin_lightning.cli.compose import compose_train
 from iin_lightning.cli.paths import conf_folder, register_resolvers
 from iin_lightning.encoders import Autoencoder, Classifier, Split
@@ -25,18 +25,24 @@ FEW = ("device=cpu", "response.steps=4", "response.walks=3", "response.draws=4")
 SUP, UNSUP = {"residual": 4, "digit": 3, "color": 1}, {"residual": 8}
 
 
-def ask(cache, *overrides):
-    """Compose and report in this process."""
+def composed(name, schema, *overrides):
+    """Compose the configuration of a command as in a process of its own."""
     register_resolvers()
-    ConfigStore.instance().store("iin_lightning_report", Report)
+    networks.register()
+    ConfigStore.instance().store(f"iin_lightning_{name}", schema)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        config = compose("report", [*FEW, f"paths.cache={cache}", *overrides], return_hydra_config=True)
+        config = compose(name, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(config)
-    report(config)
+    return config
+
+
+def ask(cache, *overrides):
+    """Report in this process."""
+    report(composed("report", Report, *FEW, f"paths.cache={cache}", *overrides))
 
 
 def network(kind):
-    """Of random weights, for images of 32 pixels."""
+    """Make a network of random weights for images of 32 pixels."""
     torch.manual_seed(0)
     sizes = {"image_size": 32, "latent_dim": 8, "width": 4, "norm": "batch"}
     if kind == "torchvision":
@@ -48,15 +54,7 @@ def network(kind):
 
 
 def make(folder, kind, dims=None, outcome=None, data=("data=color_mnist",)):
-    """A run folder: its model, its configuration, and what it found.
-
-    Args:
-        folder: where.
-        kind: of the network.
-        dims: of the factors of an interpreter; None: there is none.
-        outcome: for ``results.json``; None: there is none.
-        data: overrides that choose the data.
-    """
+    """Make a run folder of a kind of network, with factors (or none), results (or none) and chosen data."""
     encoder = network(kind)
     if dims is None:
         serialization.save(encoder, folder / "model", {"network": serialization.describe(encoder)})
@@ -66,16 +64,11 @@ def make(folder, kind, dims=None, outcome=None, data=("data=color_mnist",)):
         translator.initialize(torch.randn(64, size, generator=torch.Generator().manual_seed(3)))
         Interpreter(encoder, translator, Factors(dims, size)).save_pretrained(folder / "model")
     config = compose_train(*data)
-    OmegaConf.set_struct(config, False)
-    _forbid_downloads(config.data)
+    part = config.data
+    while isinstance(part, Mapping):  # data that change other data
+        part.update({"download": False} if "download" in part else {})
+        part = part.get("base")
     write(folder / "config.yaml", config)
     if outcome is not None:
         (folder / "results.json").write_text(json.dumps(outcome))
     return folder
-
-
-def _forbid_downloads(data):
-    if "download" in data:
-        data.download = False
-    if isinstance(data.get("base"), Mapping):
-        _forbid_downloads(data.base)

@@ -30,17 +30,7 @@ def records(file: Path) -> Iterator[Record]:
 
 
 class Stored:
-    """One opening of a W&B run.
-
-    Attributes:
-        run: its name, group, job type, tags, id.
-        config: what was logged as such.
-        history: what was logged, each with its step.
-        metrics: definitions by name.
-        artifacts: by type, ours and those of tables.
-        exit_code: None if the run was never closed.
-        text: all of it, to look for what must not be there.
-    """
+    """One opening of a W&B run: its record, configuration, history, artifacts by type, and all of it as text."""
 
     def __init__(self, file: Path) -> None:
         self.config: dict[str, Any] = {}
