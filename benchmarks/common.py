@@ -1,7 +1,4 @@
-"""What the benchmarks share: runs that take turns, ratios within a repeat, and ``results.json``.
-
-Nothing here is a benchmark; the others import it.
-"""
+"""Shared code of the benchmarks: runs that take turns, ratios within a repeat, and ``results.json``."""
 
 import argparse
 import json
@@ -27,15 +24,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """A finding.
-
-    Attributes:
-        name: what was measured.
-        ratio: theirs over ours, or a share.
-        wanted: the least that the ratio should be; None where nothing was promised.
-        ours: median milliseconds.
-        theirs: and the baseline's.
-    """
+    """A finding: theirs over ours (or a share), the least that was promised, and median milliseconds of both."""
 
     name: str
     ratio: float
@@ -45,7 +34,7 @@ class Row:
 
 
 def seconds(run: Run, count: int = 1) -> float:
-    """How long a run takes, the mean of several in a row."""
+    """Return how long a run takes, the mean of several in a row."""
     start = time.perf_counter()
     for _ in range(count):
         run()
@@ -55,12 +44,9 @@ def seconds(run: Run, count: int = 1) -> float:
 
 
 def take_turns(runs: Mapping[str, Run], repeats: int, count: int = 1) -> dict[str, list[float]]:
-    """The seconds of runs that take turns, so that what else the machine does troubles each alike.
+    """Return the seconds of runs that take turns, so that other work of the machine disturbs each alike.
 
-    Args:
-        runs: name -> run; each is done once before the clock is started.
-        repeats: how often all have a turn; every other time in the opposite order.
-        count: how often a run is done in its turn.
+    Each run is done once before the clock starts, and ``count`` times in its turn; the order changes each time.
     """
     for run in runs.values():
         run()
@@ -72,23 +58,23 @@ def take_turns(runs: Mapping[str, Run], repeats: int, count: int = 1) -> dict[st
 
 
 def ratio(values: Sequence[float], of: Sequence[float]) -> float:
-    """The median of the ratios within a repeat."""
+    """Return the median of the ratios within a repeat."""
     return median(value / other for value, other in zip(values, of))
 
 
 def compare(name: str, ours: Run, theirs: Run, repeats: int, count: int, wanted: float | None = None) -> Row:
-    """Let our run and the baseline's take turns."""
+    """Let our run and that of the baseline take turns."""
     return row(name, take_turns({"ours": ours, "theirs": theirs}, repeats, count), wanted)
 
 
 def row(name: str, taken: Mapping[str, Sequence[float]], wanted: float | None = None) -> Row:
-    """The finding of what ``take_turns`` gave for "ours" and "theirs"."""
+    """Return the finding of the seconds that ``take_turns`` gave for "ours" and "theirs"."""
     ours, theirs = taken["ours"], taken["theirs"]
     return Row(name, ratio(theirs, ours), wanted, 1e3 * median(ours), 1e3 * median(theirs))
 
 
 def table(title: str, rows: Sequence[Row]) -> Table:
-    """All findings of a benchmark, and the machine below."""
+    """Return a table of all findings of a benchmark, with the machine below."""
     found = Table(title=title, caption=", ".join(f"{key} {value}" for key, value in machine().items()))
     for column in ("", "ours, ms", "theirs, ms", "ratio", "wanted"):
         found.add_column(column, justify="right" if column else "left")
@@ -100,8 +86,8 @@ def table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def machine() -> dict[str, str | int | float]:
-    """What the times belong to; a load above the number of threads says that they were disturbed."""
-    info = Path("/proc/cpuinfo")  # where there is none, platform says what it can
+    """Describe the machine; a load above the number of threads says that the times were disturbed."""
+    info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -114,23 +100,16 @@ def machine() -> dict[str, str | int | float]:
 
 
 def commit() -> str:
-    """The version of the code, with a + where files were changed since."""
+    """Return the version of the code, with a + if files have changed since."""
     says = ("git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty=+")
     return subprocess.run(says, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def record(benchmark: str, findings: Mapping[str, object] | Sequence[Row], short: bool) -> None:
-    """Put findings into ``results.json`` under the benchmark's name; those of a short form do not replace a long one's.
-
-    Args:
-        benchmark: its name.
-        findings: plain values, or rows.
-        short: whether it was the short form.
-    """
+    """Put findings into ``results.json`` under the benchmark's name; a short form has an entry of its own."""
     if not isinstance(findings, Mapping):
-        findings = {
-            each.name: {key: value for key, value in asdict(each).items() if key != "name"} for each in findings
-        }
+        findings = {row["name"]: row for row in map(asdict, findings)}
+        findings = {name: {key: value for key, value in row.items() if key != "name"} for name, row in findings.items()}
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     results[f"{benchmark}, short" if short else benchmark] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -142,7 +121,7 @@ def record(benchmark: str, findings: Mapping[str, object] | Sequence[Row], short
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """A parser with ``--short``."""
+    """Return a parser with ``--short``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a rougher measurement within a minute")
     return parser
