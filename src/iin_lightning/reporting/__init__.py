@@ -1,1 +1,1 @@
-"""Reports: pages for people who were not there."""
+"""What people look at: data before a training, pages and workspaces about its results."""

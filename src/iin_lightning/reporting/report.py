@@ -85,7 +85,7 @@ def to_html(config: DictConfig) -> None:
                 raise
             failed[folder] = str(error)
     if len(entries) > 1:
-        # Above all of them, so that no page of a run lies there.
+        # Above all runs, where no run has its own page.
         top = Path(os.path.commonpath([folder.resolve().parent for folder in folders]))
         file = out or top / FILE
         _write(comparison(entries, top, file.parent, failed), file)

@@ -1,4 +1,4 @@
-"""The page of one run: what lies in its folder, and what is drawn of its model now."""
+"""The page of a run: what lies in its folder, and what is drawn of its model now."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
@@ -197,8 +197,8 @@ def _configuration(run: Run) -> Section:
     for name in (CONFIG_RESUMED, CONFIG):
         if (file := run.folder / name).is_file():
             try:
-                said = mask(OmegaConf.to_container(trust.load(file)[0], resolve=False))
-                return Section("Configuration", f"All of {name}.", quote=OmegaConf.to_yaml(OmegaConf.create(said)))
+                content = mask(OmegaConf.to_container(trust.load(file)[0], resolve=False))
+                return Section("Configuration", f"All of {name}.", quote=OmegaConf.to_yaml(OmegaConf.create(content)))
             except CheckpointError as error:
                 run.failed.append(mask(str(error)))
     return Section("Configuration")

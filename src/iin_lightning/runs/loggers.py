@@ -84,7 +84,7 @@ class Wandb(WandbLogger):
         # All other numbers have their last value in the run table; Lightning makes the step the axis of everything.
         for name in LOSSES:
             run.define_metric(name, step_metric=STEP, step_sync=True, summary="min,last")
-        run.define_metric("epoch", hidden=True)  # there is only one
+        run.define_metric("epoch", hidden=True)
         if config is not None:
             self.log_hyperparams(plain(config))
 
@@ -114,7 +114,7 @@ def build_loggers(config: DictConfig, folder: Path) -> list[Logger]:
 
 
 def finish(loggers: Sequence[Logger], failed: bool = False) -> None:
-    """Close the runs of W&B, which knows one at a time: otherwise the next job of a sweep would write into this run."""
+    """Close the runs of W&B: while a run is open, the next job of a sweep would write into it."""
     for logger in loggers:
         if isinstance(logger, Wandb):
             logger.finish(failed)

@@ -64,10 +64,10 @@ def report(folder: Path, code: int) -> int:
     counts = Counter(job.status for job in jobs)
     failed, left = counts["failed"], counts["unfinished"] + counts["not begun"]
     if jobs and (failed or left or code):
-        said = ", ".join(f"{number} {status}" for status, number in counts.items())
+        ends = ", ".join(f"{number} {status}" for status, number in counts.items())
         again = "" if Watch.study else f" with {pasted('hydra.sweep.dir', folder)}"
         does = "goes on with the same study" if Watch.study else "does what is missing"
-        console.print(f"{said}. The same command{again} {does}.", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"{ends}. The same command{again} {does}.", soft_wrap=True, highlight=False, markup=False)
     if Watch.signal is not None:
         return StoppedByUser.exit_code if Watch.signal == signal.SIGINT else Preempted.exit_code
     return code or (IINError.exit_code if failed else Preempted.exit_code if left else 0)
@@ -80,18 +80,18 @@ def gather(folder: Path) -> tuple[list[Job], str]:
     folders = {path.parent for name in files for path in folder.glob(f"*/{name}")}
     jobs, objective = [], "objective"
     for path in sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else math.inf, path.name)):
-        started, failure, found = (_read(path / name) for name in files[:3])
+        started, failure, outcome = (_read(path / name) for name in files[:3])
         typed = (text.partition("=") for text in started.get("overrides") or failure.get("overrides", []))
         overrides = {key.lstrip("+~"): value for key, _, value in typed}
-        validation = found.get("validation", {})
+        validation = outcome.get("validation", {})
         objective = next(iter(validation), objective)
         numbers = {name: value for name, value in results.values(validation).items() if name == objective}
-        numbers |= results.values(found.get("metrics", {}))
-        for name, measured in found.get("evaluation", {}).items():
+        numbers |= results.values(outcome.get("metrics", {}))
+        for name, measured in outcome.get("evaluation", {}).items():
             numbers |= results.values(results.named(name, measured))
-        done = "done" if "finished" in found else "unfinished" if started else "not begun"
+        done = "done" if "finished" in outcome else "unfinished" if started else "not begun"
         status = "failed" if (path / FAILURE).exists() else done
-        jobs.append(Job(path.name, overrides, status, failure.get("reason", ""), found.get("seconds"), numbers))
+        jobs.append(Job(path.name, overrides, status, failure.get("reason", ""), outcome.get("seconds"), numbers))
     return jobs, objective
 
 
@@ -117,11 +117,11 @@ def varied(jobs: Sequence[Job]) -> list[str]:
 def groups(jobs: Sequence[Job]) -> dict[tuple[str, ...], list[Job]]:
     """Group jobs with numbers that differ only in their seed, under the values of the other keys; {} without pairs."""
     keys = [key for key in varied(jobs) if key != SEED]
-    found: dict[tuple[str, ...], list[Job]] = {}
+    members: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         if job.numbers:
-            found.setdefault(tuple(job.overrides.get(key, "") for key in keys), []).append(job)
-    return found if any(len(members) > 1 for members in found.values()) else {}
+            members.setdefault(tuple(job.overrides.get(key, "") for key in keys), []).append(job)
+    return members if any(len(group) > 1 for group in members.values()) else {}
 
 
 def write(jobs: Sequence[Job], folder: Path) -> Path:
@@ -162,8 +162,8 @@ def show(jobs: Sequence[Job], objective: str, console: Screen) -> None:
     finished = [job for job in jobs if math.isfinite(job.numbers.get(objective, math.nan))]
     if len(finished) > 1:
         best = min(finished, key=lambda job: job.numbers[objective])
-        said = " ".join(f"{key}={best.overrides.get(key, '')}" for key in keys)
-        text = f"lowest {objective}: {best.numbers[objective]:.4g}, job {best.number} ({said})"
+        typed = " ".join(f"{key}={best.overrides.get(key, '')}" for key in keys)
+        text = f"lowest {objective}: {best.numbers[objective]:.4g}, job {best.number} ({typed})"
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -185,6 +185,6 @@ def _show_best_of_study(folder: Path, console: Screen) -> None:
     file = folder / "optimization_results.yaml"
     best: Any = OmegaConf.load(file) if file.is_file() else {}
     if "best_value" in best:
-        said = " ".join(f"{key}={value}" for key, value in best.best_params.items())
-        text = f"best of the study: {best.best_value:.4g} ({said})"
+        typed = " ".join(f"{key}={value}" for key, value in best.best_params.items())
+        text = f"best of the study: {best.best_value:.4g} ({typed})"
         console.print(text, soft_wrap=True, highlight=False, markup=False)
