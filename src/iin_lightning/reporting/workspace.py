@@ -84,7 +84,7 @@ def layout(names: Iterable[str], project: str, entity: str, title: str) -> Any:
         "Likelihoods": [*make.curves(), *make.bars("test/"), *make.bars_below("likelihood", "gaussianity")],
         "Transfer and leakage": [
             *make.bars_below("test/transfer/", "transfer", "leakage", "disentanglement"),
-            *([panels.WeavePanelSummaryTable(table_name=TRANSFER)] if TRANSFER in make.names else []),
+            *([make.panels.WeavePanelSummaryTable(table_name=TRANSFER)] if TRANSFER in make.names else []),
         ],
         "Sample quality (FID)": [*make.bars_below("quality")],
         "Swap grids and pictures": [*make.pictures("figures/")],
