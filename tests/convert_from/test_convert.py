@@ -12,7 +12,7 @@ from PIL import Image
 
 from iin_lightning.cli.paths import conf_folder
 from iin_lightning.convert import Convert
-from iin_lightning.convert_from.command import convert as run_here
+from iin_lightning.convert import job as run_here
 from iin_lightning.errors import IINError
 from iin_lightning.progress import Bar
 

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from iin_lightning import Interpreter, serialization
 from iin_lightning.cli.paths import conf_folder
 from iin_lightning.convert import Convert
-from iin_lightning.convert_from.command import convert
+from iin_lightning.convert import job as convert
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.encoders.awkward import Branches
 
-from iin_lightning.encoders import PCA, Pool, Split, reduction_from
+from iin_lightning.encoders import PCA, Cut, Pool, reduction_from
 from iin_lightning.errors import ConfigError, ShapeError
 
 
@@ -20,7 +20,7 @@ def images(n=3):
 @pytest.mark.parametrize("reduction", [Pool(), PCA(5)], ids=["pool", "pca"])
 def test_what_is_kept_and_what_is_left_out_are_the_network(reduction):
     network = Branches().eval()
-    split = Split(network, "stem", image_size=16, reduction=reduction)
+    split = Cut(network, "stem", image_size=16, reduction=reduction)
     split.fit_reduction(images(8) for _ in range(4))
     x = images()
     z, rest = split.encode(x).mean, split.complement(x)
@@ -76,7 +76,7 @@ def test_a_fit_depends_on_the_activations_alone():
 
 
 def test_a_fit_takes_as_many_images_as_it_needs():
-    split = Split(Branches().eval(), "merge", image_size=16, reduction=PCA(3))
+    split = Cut(Branches().eval(), "merge", image_size=16, reduction=PCA(3))
     taken = []
 
     def stream():
@@ -86,7 +86,7 @@ def test_a_fit_takes_as_many_images_as_it_needs():
 
     split.fit_reduction(stream())
     assert len(taken) == 3  # 4 * 3 images
-    by_hand = Split(split.network, "merge", image_size=16, reduction=PCA(3))
+    by_hand = Cut(split.network, "merge", image_size=16, reduction=PCA(3))
     batch = images(7)
     by_hand.fit_reduction([batch], n_images=6)
     activations = split._activation(batch[:6]).flatten(1)
@@ -94,7 +94,7 @@ def test_a_fit_takes_as_many_images_as_it_needs():
 
 
 def test_what_cannot_be_reduced_is_refused():
-    split = Split(Branches().eval(), "merge", image_size=16, reduction=PCA(8))
+    split = Cut(Branches().eval(), "merge", image_size=16, reduction=PCA(8))
     with pytest.raises(ConfigError, match="not fitted: call fit_reduction"):
         split.encode(images())
     with pytest.raises(ConfigError, match="at least 8 images, or ask for 3"):
@@ -102,9 +102,9 @@ def test_what_cannot_be_reduced_is_refused():
     with pytest.raises(ShapeError, match=r"fitted to activations \(n, 384\)"):
         split.reduction.fit(torch.zeros(9, 5))
     with pytest.raises(ConfigError, match="belongs to activations"):
-        Split(split.network, "stem", image_size=16, reduction=split.reduction)
+        Cut(split.network, "stem", image_size=16, reduction=split.reduction)
     with pytest.raises(ConfigError, match="ask for 3 or fewer"):
-        Split(split.network, "head", image_size=16, reduction=PCA(4))
+        Cut(split.network, "head", image_size=16, reduction=PCA(4))
     with pytest.raises(ConfigError, match="at least 1"):
         PCA(0)
     with pytest.raises(ConfigError, match="Pool takes"):

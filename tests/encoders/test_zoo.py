@@ -14,11 +14,9 @@ from torchvision.transforms._presets import ImageClassification
 
 from iin_lightning import serialization
 from iin_lightning.encoders import zoo
-from iin_lightning.encoders.heads import head_name
-from iin_lightning.encoders.preprocess import Preprocess
-from iin_lightning.encoders.pretrained import pretrained
+from iin_lightning.encoders.pretrained import Preprocess, pretrained
 from iin_lightning.encoders.user_network import UserNetwork
-from iin_lightning.encoders.weights import load_into
+from iin_lightning.encoders.weights import head_name, load_into
 from iin_lightning.encoders.zoo import EfficientNetLite0, Timm, Torchvision
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, MissingExtraError, ShapeError
 

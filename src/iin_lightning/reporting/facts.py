@@ -8,8 +8,8 @@ from torch import nn
 
 from iin_lightning.data.disk import in_units
 from iin_lightning.encoders.base import Encoder
+from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.frozen import Frozen
-from iin_lightning.encoders.split import Split
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.reporting.cards import Rows
 from iin_lightning.serialization import CHECKSUM, WEIGHTS, describe, fingerprint, read_structure
@@ -30,7 +30,7 @@ def kind(network: nn.Module) -> str:
         'Classifier'
     """
     inner = explained(network)
-    if isinstance(inner, Split):
+    if isinstance(inner, Cut):
         inner = inner.network
     return str(getattr(inner, "name", type(inner).__name__))
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from iin_lightning.cli.files import carried, command_line
 from iin_lightning.cli.flags import user_folder
 from iin_lightning.encoders.base import sides
-from iin_lightning.encoders.listing import Layer, layers
+from iin_lightning.encoders.graph import Layer, layers
 from iin_lightning.encoders.pretrained import default_layer, preprocess_for
 from iin_lightning.encoders.taps import reading
 from iin_lightning.encoders.zoo import Outside

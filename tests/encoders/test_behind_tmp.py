@@ -5,8 +5,8 @@ import torch
 from tests.encoders.networks import Small
 from torch import nn
 
-from iin_lightning.encoders.behind import Behind
-from iin_lightning.encoders.split import Split
+from iin_lightning.encoders.cut import Cut
+from iin_lightning.encoders.frozen import Behind
 from iin_lightning.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ from iin_lightning.errors import ConfigError
 def test_only_what_lies_behind_the_layer_moves(layer, trained):
     torch.manual_seed(0)
     network = Small()
-    split = Split(network, layer, image_size=16)
+    split = Cut(network, layer, image_size=16)
     behind = Behind(split)
     assert behind.trained == trained
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -38,4 +38,4 @@ def test_only_what_lies_behind_the_layer_moves(layer, trained):
 
 def test_a_layer_with_nothing_behind_it_is_refused():
     with pytest.raises(ConfigError, match="nothing to train"):
-        Behind(Split(Small(), "head", image_size=16))
+        Behind(Cut(Small(), "head", image_size=16))

@@ -23,7 +23,7 @@ from torch import fx, nn
 from torchvision import models
 
 from iin_lightning import serialization
-from iin_lightning.encoders import PCA, Autoencoder, Classifier, Frozen, Pool, Split, layers
+from iin_lightning.encoders import PCA, Autoencoder, Classifier, Cut, Frozen, Pool, layers
 from iin_lightning.encoders.taps import tapped
 from iin_lightning.errors import ConfigError, ShapeError
 
@@ -86,7 +86,7 @@ def images(n=3):
 def cut(case):
     build, layer, way, options = case
     network = build().eval()
-    return Split(network, layer, image_size=SIZE, **options), way
+    return Cut(network, layer, image_size=SIZE, **options), way
 
 
 def plain(split, x):
@@ -128,7 +128,7 @@ def test_the_network_is_left_as_it_was(case):
     values, hooks = copy.deepcopy(network.state_dict()), [dict(m._forward_hooks) for m in network.modules()]
     attributes = [set(vars(m)) for m in network.modules()]
     state = torch.get_rng_state()
-    split = Split(network, layer, image_size=SIZE, **options)
+    split = Cut(network, layer, image_size=SIZE, **options)
     assert torch.get_rng_state().equal(state)
     if layer != "middle":  # Memory keeps more the first time
         assert [set(vars(m)) for m in network.modules()] == attributes
@@ -155,7 +155,7 @@ def test_weights_that_come_later_are_those_that_count(case):
 
 def test_an_exception_leaves_no_hook():
     network = Untraceable(skip=True).eval()
-    split = Split(network, "body", image_size=SIZE)
+    split = Cut(network, "body", image_size=SIZE)
     x = images()
     z = split.encode(x).mean
     network.fail = True
@@ -230,13 +230,13 @@ def test_hooks_and_modes_of_the_users_are_respected():
     handle.remove()
     network = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten(), nn.Linear(3600, 3)).eval()
     handle = network[0].register_forward_hook(lambda _module, _inputs, output: 2 * output)
-    split = Split(network, "0.0", image_size=SIZE)
+    split = Cut(network, "0.0", image_size=SIZE)
     z = split.encode(x).mean
     assert split.decode(z).equal(network(x))
     handle.remove()
     assert split.decode(z).equal(network(x))
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Dropout(0.5), nn.Linear(3600, 3)).eval()
-    split = Split(network, "0", image_size=SIZE)
+    split = Cut(network, "0", image_size=SIZE)
     z = split.encode(x).mean
     network.train()
     assert not split.decode(z).equal(split.decode(z))
@@ -244,7 +244,7 @@ def test_hooks_and_modes_of_the_users_are_respected():
 
 def test_what_was_stored_answers_alike(tmp_path):
     torch.manual_seed(1)
-    split = Split(Classifier(3, **PROJECTS), "trunk", image_size=SIZE, preprocess=Darker(), reduction=PCA(4)).eval()
+    split = Cut(Classifier(3, **PROJECTS), "trunk", image_size=SIZE, preprocess=Darker(), reduction=PCA(4)).eval()
     split.fit_reduction([images(8)])
     serialization.save(split, tmp_path, {"network": serialization.describe(split)})
     torch.manual_seed(2)
@@ -280,7 +280,7 @@ def test_threads_do_not_meet():
 @pytest.mark.parametrize("layer", ["features.6.squeeze", "features.12", "classifier.3"])
 @torch.no_grad()
 def test_what_is_written_back_lies_as_it_lay(layer):
-    split = Split(channels_last(), layer, image_size=SIZE)
+    split = Cut(channels_last(), layer, image_size=SIZE)
     x, given = images(), []
     with tapped(split.network.get_submodule(layer), lambda output: given.append(output.clone())):
         split.network(x)
@@ -320,7 +320,7 @@ def test_what_is_no_place_to_cut_is_refused(case):
     build, layer, error, text = case
     network = build().train()
     with pytest.raises(error, match=text):
-        Split(network, layer, image_size=SIZE)
+        Cut(network, layer, image_size=SIZE)
     assert all(module.training for module in network.modules())
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -333,7 +333,7 @@ def test_a_bypassed_layer_needs_the_images():
     with pytest.raises(ShapeError, match="3 latents and complements of 2"):
         split.resume(z, images(2))
     with pytest.raises(ConfigError, match="no way back"):
-        Split(split.network, "layer4.0.conv1", image_size=SIZE, reduction=Pool())
+        Cut(split.network, "layer4.0.conv1", image_size=SIZE, reduction=Pool())
 
 
 def test_wrong_shapes_are_refused():
