@@ -42,9 +42,9 @@ def convert(kind: str, source: str | None, out: str | None, **options: Any) -> N
         if not value:
             raise ConfigError(f"{key} is missing: name the {what}, {key}=<{what}>.")
     for other, key in ((name, key) for name, each in KINDS.items() for key in each.options):
-        if options[key] is not None and key not in conversion.options:
+        if options.get(key) is not None and key not in conversion.options:
             raise ConfigError(f"{key}={options[key]} is for kind={other}, not for kind={kind}: leave it out.")
-    conversion.make(Path(str(source)), Path(str(out)), **{key: options[key] for key in conversion.options})
+    conversion.make(Path(str(source)), Path(str(out)), **{key: options.get(key) for key in conversion.options})
 
 
 def animal_faces(source: Path, out: Path, coordinates: str | None, workers: int | None) -> None:

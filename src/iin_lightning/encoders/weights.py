@@ -61,8 +61,8 @@ def head_name(network: nn.Module) -> str | None:
 
 def n_classes_of(network: nn.Module) -> int | None:
     """Count the outputs of the last layer; None without any."""
-    name = head_name(network)
-    return None if name is None else len(network.get_submodule(name).weight)
+    head = _head(network)
+    return None if head is None else len(head.weight)
 
 
 def set_classes(network: nn.Module, n_classes: int) -> bool:
@@ -71,34 +71,38 @@ def set_classes(network: nn.Module, n_classes: int) -> bool:
     Raises:
         ConfigError: the network has no last layer to replace, or n_classes is below 1.
     """
-    name = head_name(network)
-    if name is None:
+    head = _head(network)
+    if head is None:
         raise ConfigError(
             f"{type(network).__name__} has neither a linear layer nor a convolution of one pixel, so n_classes="
             f"{n_classes} cannot give it another last layer: leave n_classes null."
         )
     if n_classes < 1:
         raise ConfigError(f"n_classes={n_classes} must be at least 1.")
-    head = network.get_submodule(name)
     if len(head.weight) == n_classes:
         return False
-    bias = head.bias is not None
+    fresh: nn.Linear | nn.Conv2d
     if isinstance(head, nn.Linear):
-        network.set_submodule(name, nn.Linear(head.in_features, n_classes, bias))
+        fresh = nn.Linear(head.in_features, n_classes, head.bias is not None)
     else:
-        network.set_submodule(name, nn.Conv2d(head.in_channels, n_classes, 1, bias=bias))
+        fresh = nn.Conv2d(head.in_channels, n_classes, 1, bias=head.bias is not None)
+    network.set_submodule(str(head_name(network)), fresh)
     return True
 
 
 def expose_latent(network: nn.Module) -> str | None:
     """Make the input of the last layer a layer, and name it; what the network computes and its weights' names stay."""
-    name = head_name(network)
-    if name is None:
+    name, head = head_name(network), _head(network)
+    if name is None or head is None:
         return None
-    head = network.get_submodule(name)
     if not isinstance(head, _Head):
         network.set_submodule(name, LinearHead(head) if isinstance(head, nn.Linear) else ConvHead(head))
     return f"{name}.latent"
+
+
+def _head(network: nn.Module) -> nn.Linear | nn.Conv2d | None:
+    name = head_name(network)
+    return None if name is None else network.get_submodule(name)  # type: ignore[return-value]
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
