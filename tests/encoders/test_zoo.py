@@ -96,6 +96,10 @@ def test_another_number_of_classes_is_a_fresh_last_layer_on_the_same_weights(tmp
         UserNetwork("tests.encoders.networks:Headless", n_classes=3)
 
 
+def other(state):
+    return {name: value + 1 for name, value in state.items()}
+
+
 def prefixed(state, prefix):
     return {prefix + name: value for name, value in state.items()}
 
