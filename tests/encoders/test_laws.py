@@ -147,16 +147,6 @@ def test_a_discriminator_gives_logits_for_patches_and_learns_everywhere(spectral
         PatchDiscriminator(n_layers=0)
 
 
-def test_spectral_norm_bounds_every_convolution():
-    discriminator = PatchDiscriminator(channels=1, width=4, spectral_norm=True)
-    for _ in range(30):
-        discriminator(torch.rand(2, 1, 32, 32))
-    weights = [m.weight for m in discriminator.layers if isinstance(m, torch.nn.Conv2d)]
-    assert len(weights) == 5
-    for weight in weights:
-        assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
-
-
 def test_the_kl_is_that_of_torch_distributions():
     mean, logvar = torch.randn(5, 7, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64)
     posterior = DiagonalGaussian.from_logvar(mean, logvar)

@@ -28,10 +28,6 @@ def attach_latents(
 
     What a reduction of the encoder leaves out of the activation is kept as it is. Gradients flow. A ``Cut`` says how
     activation and z belong together; of any other encoder, z is the flattened activation.
-
-    Raises:
-        ConfigError: the layer does not exist; at a pass: its output is no tensor.
-        ShapeError: at a pass: its output has another shape than the encoder's.
     """
 
     def react(output: Any) -> Tensor | None:

@@ -105,9 +105,6 @@ class Trunk(nn.Module):
     (after DCGAN: Radford, Metz, Chintala 2016).
 
     ``widths`` are the channels after each layer, ``out_size`` the height and width that is left.
-
-    Raises:
-        ConfigError: an unknown norm, an image that cannot be halved so often, or instance norm over 1x1.
     """
 
     def __init__(

@@ -66,15 +66,7 @@ class DiagonalGaussian:
 
 
 def sides(size: Size) -> tuple[int, int]:
-    """Return height and width.
-
-    Raises:
-        ConfigError: the size is not made of one or two whole numbers from 1 on.
-
-    Example:
-        >>> sides(64), sides([64, 128])
-        ((64, 64), (64, 128))
-    """
+    """Return height and width, of 64 (64, 64); another size than one or two whole numbers from 1 is a ConfigError."""
     given = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(given) != 2 or any(type(side) is not int or side < 1 for side in given):
         raise ConfigError(

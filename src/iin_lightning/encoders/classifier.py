@@ -14,10 +14,6 @@ class Classifier(Encoder):
 
     ``n_classes`` is the number of logits; all other arguments are the autoencoder's.
 
-    Raises:
-        ConfigError: the image cannot be halved n_down times, or the norm is unknown.
-        ShapeError: ``encode`` or ``decode`` is given another shape than it was built for.
-
     Example:
         >>> classifier = Classifier(n_classes=10, image_size=32, latent_dim=8, width=8)
         >>> classifier(torch.rand(2, 3, 32, 32) * 2 - 1).shape

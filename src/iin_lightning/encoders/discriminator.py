@@ -19,9 +19,6 @@ class PatchDiscriminator(nn.Module):
     ``width`` channels after the first convolution double with each further one, up to 8 * width. ``spectral_norm``
     divides every convolution's weight by its largest singular value (Miyato et al. 2018).
 
-    Raises:
-        ConfigError: n_layers below 1.
-
     Example:
         >>> discriminator = PatchDiscriminator(channels=1, width=8)
         >>> discriminator(torch.rand(2, 1, 32, 32) * 2 - 1).shape

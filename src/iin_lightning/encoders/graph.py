@@ -22,11 +22,8 @@ _TRACING = Lock()
 class Layer(NamedTuple):
     """What a pass through a network shows of one of its modules.
 
-    Attributes:
-        name: as ``network.get_submodule`` takes it.
-        shape: of its last output, without the batch; None if that is no tensor.
-        calls: how often it was called; a network is cut at layers that are called once.
-        passes_all: all that the network's output knows of the image went through it (as autograd's graph says).
+    ``shape`` is of its last output, without the batch; None if that is no tensor. ``passes_all``: all that the
+    network's output knows of the image went through it, as autograd's graph says.
     """
 
     name: str
@@ -103,12 +100,9 @@ def _leads(end: Step, start: Step, without: Step = None) -> bool:
 class Remainder:
     """What follows a layer: the nodes of a network's graph that the layer's output alone feeds, on the live modules.
 
-    Only the modules around the layer are traced; all others are single nodes, whatever happens inside them. The
-    network is traced in the mode that it is in.
-
-    Raises:
-        Exception: whatever torch.fx says of a network that it cannot trace.
-        LookupError: the output needs more than this layer's.
+    Only the modules around the layer are traced, in the mode that they are in; all others are single nodes, whatever
+    happens inside them. A network that torch.fx cannot trace raises whatever torch.fx says; an output that needs more
+    than the layer's raises LookupError.
     """
 
     def __init__(self, network: nn.Module, layer: nn.Module) -> None:

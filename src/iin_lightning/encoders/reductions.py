@@ -168,11 +168,7 @@ class PCA(Reduction):
 
 
 def reduction_from(text: str | None) -> Reduction | None:
-    """Build the reduction that a configuration names: None, "pool" or "pca:512".
-
-    Raises:
-        ConfigError: it is none of these.
-    """
+    """Build the reduction that a configuration names: None, "pool" or "pca:512"."""
     if text is None:
         return None
     if text == "pool":

@@ -90,11 +90,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def reading(image: Tensor) -> Iterator[None]:
-    """Turn a failure within the block into a sentence: the network was made for other images than (B, C, H, W).
-
-    Raises:
-        ConfigError: in place of any error, except that memory is used up.
-    """
+    """Turn any failure within the block, but of memory, into a ConfigError: the network reads other images."""
     try:
         yield
     except (IINError, MemoryError, torch.OutOfMemoryError):
@@ -109,11 +105,7 @@ def reading(image: Tensor) -> Iterator[None]:
 
 
 def find(network: nn.Module, layer: str) -> nn.Module:
-    """Return the module of that name.
-
-    Raises:
-        ConfigError: the network has no such layer; the text names the nearest.
-    """
+    """Return the module of that name; without it, the ConfigError names the nearest."""
     names = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
     if layer in names:
         return network.get_submodule(layer)

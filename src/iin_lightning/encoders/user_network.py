@@ -17,8 +17,6 @@ from iin_lightning.errors import ConfigError, IINError, choices
 class UserNetwork(Outside):
     """Any class of networks that can be imported, with the weights of a file.
 
-    Where ``mean``, ``std`` and the size of its images are none of ImageNet's, ``pretrained`` takes others.
-
     Args:
         target: "package.module:Class", or "package.module.Class".
         arguments: of its constructor; those that are not given are taken from the checkpoint, if it is Lightning's and

@@ -66,11 +66,7 @@ def n_classes_of(network: nn.Module) -> int | None:
 
 
 def set_classes(network: nn.Module, n_classes: int) -> bool:
-    """Give a network a fresh last layer, unless it has as many classes; tell whether it got one.
-
-    Raises:
-        ConfigError: the network has no last layer to replace, or n_classes is below 1.
-    """
+    """Give a network a fresh last layer, unless it has as many classes; tell whether it got one."""
     head = _head(network)
     if head is None:
         raise ConfigError(
@@ -106,11 +102,10 @@ def _head(network: nn.Module) -> nn.Linear | nn.Conv2d | None:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read ``.safetensors``, or a file of ``torch.save`` with a state dict, alone or beside other things.
+    """Read a state dict, and the arguments that built the network, if the file is Lightning's and holds them.
 
-    Returns:
-        The state dict, names of what is nested joined by dots; the arguments that built the network, if the file is
-        Lightning's and holds hyperparameters.
+    The file is ``.safetensors``, or of ``torch.save`` with a state dict alone or beside other things; names of what is
+    nested are joined by dots.
 
     Raises:
         DataNotFoundError: the file does not exist.
