@@ -28,7 +28,7 @@ CUTS = {
     "pool": lambda: Cut(Branches(), "merge", image_size=SIZE, reduction=Pool()),
     "pca": lambda: Cut(Branches(), "merge", image_size=SIZE, reduction=PCA(6)),
     "bypassed": lambda: Cut(Branches(), "left", image_size=SIZE),
-    "rerun": lambda: Cut(Untraceable(), "body", image_size=SIZE),
+    "rerun": lambda: Cut(Untraceable(), "body", image_size=SIZE, reduction=Pool()),
 }
 
 

@@ -80,10 +80,8 @@ def animal_faces(source: Path, out: Path, coordinates: str | None, workers: int 
     print_ = Screen(highlight=False).print
     print_(Text(f"crops    {counts['cut']:,} cut, {counts['there']:,} were there"))
     if failed:
-        print_(
-            Text(f"missing  {counts['missing']:,} images, and {counts['broken']:,} are broken: {listed}"),
-            soft_wrap=True,
-        )
+        missing = f"missing  {counts['missing']:,} images, and {counts['broken']:,} are broken: {listed}"
+        print_(Text(missing), soft_wrap=True)
     show_files([("folder", out)])
     show_next([("look", "data=animal_faces", argument("data.root", shown(out)))], "Look at them with")
 
@@ -125,7 +123,7 @@ def checkpoint(source: Path, out: Path, first_stage: str | None, factors: Any, p
 
 
 class Conversion(NamedTuple):
-    """A kind of conversion: what does it, what it is made from, and its options."""
+    """A kind of conversion: the function, what the source is, and the options."""
 
     make: Callable[..., None]
     source: str

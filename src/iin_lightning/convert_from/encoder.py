@@ -28,7 +28,7 @@ MARKS: dict[Norm, str] = {"actnorm": "scale", "batch": "running_mean", "instance
 
 
 class Sizes(TypedDict):
-    """What the trunk of either network is built from."""
+    """The sizes of a trunk."""
 
     image_size: int
     channels: int
@@ -61,9 +61,7 @@ def autoencoder(tensors: Mapping[str, Tensor], posterior: Posterior = "gaussian"
 def classifier(tensors: Mapping[str, Tensor]) -> Classifier:
     """Build our classifier with the weights of their state dict, whose shapes give every size.
 
-    Raises:
-        CheckpointError: names or shapes are not those of the authors' classifier.
-        NonFiniteError: NaN or infinity among the weights.
+    Raises the errors of ``autoencoder``.
     """
     n_classes, latent_dim = shape_of(tensors, "classifier.weight", 2)
     network = Classifier(n_classes, latent_dim=latent_dim, **_sizes(tensors))
