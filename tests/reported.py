@@ -12,7 +12,7 @@ from iin_lightning import serialization
 from iin_lightning.cli import networks
 from iin_lightning.cli.compose import compose_train
 from iin_lightning.cli.paths import conf_folder, register_resolvers
-from iin_lightning.encoders import Autoencoder, Classifier, Split
+from iin_lightning.encoders import Autoencoder, Classifier, Cut
 from iin_lightning.encoders.zoo import Torchvision
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
@@ -47,7 +47,7 @@ def network(kind):
     sizes = {"image_size": 32, "latent_dim": 8, "width": 4, "norm": "batch"}
     if kind == "torchvision":
         outside = Torchvision("shufflenet_v2_x0_5", weights=None, n_classes=10)
-        return Split(outside, f"model.{outside.default_layer}", image_size=32).eval()
+        return Cut(outside, f"model.{outside.default_layer}", image_size=32).eval()
     if kind.endswith("autoencoder"):
         return Autoencoder(channels=1 if kind.startswith("gray") else 3, **sizes).eval()
     return Classifier(n_classes=2 if kind.endswith("of 2") else 10, **sizes).eval()

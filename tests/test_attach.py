@@ -7,7 +7,7 @@ import torch
 from tests.encoders.awkward import Branches, Untraceable
 
 from iin_lightning import progress
-from iin_lightning.encoders import PCA, Classifier, Pool, Split
+from iin_lightning.encoders import PCA, Classifier, Cut, Pool
 from iin_lightning.errors import ConfigError, FactorError, ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
@@ -24,11 +24,11 @@ def interpret(encoder, gray=2):
 
 
 CUTS = {
-    "whole": lambda: Split(Branches(), "merge", image_size=SIZE),
-    "pool": lambda: Split(Branches(), "merge", image_size=SIZE, reduction=Pool()),
-    "pca": lambda: Split(Branches(), "merge", image_size=SIZE, reduction=PCA(6)),
-    "bypassed": lambda: Split(Branches(), "left", image_size=SIZE),
-    "rerun": lambda: Split(Untraceable(), "body", image_size=SIZE),
+    "whole": lambda: Cut(Branches(), "merge", image_size=SIZE),
+    "pool": lambda: Cut(Branches(), "merge", image_size=SIZE, reduction=Pool()),
+    "pca": lambda: Cut(Branches(), "merge", image_size=SIZE, reduction=PCA(6)),
+    "bypassed": lambda: Cut(Branches(), "left", image_size=SIZE),
+    "rerun": lambda: Cut(Untraceable(), "body", image_size=SIZE, reduction=Pool()),
 }
 
 
@@ -60,7 +60,7 @@ def layer_of(interpreter):
 def test_reading_activations_says_how_far_it_is_and_what_comes_then(monkeypatch):
     heard = []
     monkeypatch.setattr(progress, "listeners", [lambda *said: heard.append(said[:3])])
-    Split(Branches(), "merge", image_size=SIZE, reduction=PCA(6)).fit_reduction([images(10) for _ in range(4)])
+    Cut(Branches(), "merge", image_size=SIZE, reduction=PCA(6)).fit_reduction([images(10) for _ in range(4)])
     assert heard == [
         *(("Reading activations", done, 24) for done in (10, 20, 24)),
         ("Finding 6 principal components", 0, 0),
@@ -137,7 +137,7 @@ def test_gradients_say_how_the_logits_go_with_a_factor(interpreter, network):
 def test_another_threads_pass_is_left_alone():
     torch.manual_seed(0)
     network = Untraceable().eval()
-    interpreter = interpret(Split(network, "body", image_size=SIZE, reduction=Pool()))
+    interpreter = interpret(Cut(network, "body", image_size=SIZE, reduction=Pool()))
     x = images()
     expected, other = network(x), []
     with interpreter.attach(network, "body", edit=lambda factors: {"gray": 5 + 0 * factors["gray"]}) as attached:
@@ -152,7 +152,7 @@ def test_another_threads_pass_is_left_alone():
 def test_a_stored_interpreter_of_a_split_answers_alike(tmp_path):
     torch.manual_seed(0)
     network = Classifier(3, image_size=SIZE, latent_dim=8, width=4, norm="batch")
-    split = Split(network, "trunk", image_size=SIZE, reduction=PCA(6))
+    split = Cut(network, "trunk", image_size=SIZE, reduction=PCA(6))
     split.fit_reduction([images(24)])
     interpreter = interpret(split)
     interpreter.save_pretrained(tmp_path)
@@ -175,7 +175,7 @@ def test_an_encoder_that_is_no_split_explains_a_layer_of_as_many_numbers():
 def test_what_does_not_fit_is_refused():
     torch.manual_seed(0)
     network = Branches().eval()
-    interpreter = interpret(Split(network, "merge", image_size=SIZE))
+    interpreter = interpret(Cut(network, "merge", image_size=SIZE))
     with pytest.raises(ConfigError, match="did you mean merge"), interpreter.attach(network, "mergee"):
         pass
     with pytest.raises(ConfigError, match="gives a tuple"), interpreter.attach(network, "pair"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.command import command
 
@@ -35,9 +35,14 @@ class Convert:
 
 def job(config: DictConfig) -> None:
     """Convert; imported late, so that ``--help`` answers at once."""
+    from iin_lightning.cli import trust  # noqa: PLC0415
     from iin_lightning.convert_from.command import convert  # noqa: PLC0415
 
-    convert(config)
+    trust.take(config)
+    options = OmegaConf.to_container(config)
+    assert isinstance(options, dict)
+    del options["trust"]
+    convert(**options)  # type: ignore[arg-type]
 
 
 def main() -> None:

@@ -1,112 +1,66 @@
 """Files as the authors' training wrote them, with weights of which we have their outputs."""
 
 import json
-import zlib
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from tests.encoders import theirs
 
 from iin_lightning.convert_from import encoder
 from iin_lightning.encoders import Autoencoder, Classifier
 
-GOLDEN = Path(__file__).parents[1] / "assets" / "golden"
 
-
-def _close(actual, expected):
-    torch.testing.assert_close(actual.detach(), expected.reshape(actual.shape), rtol=1e-4, atol=2e-5)
-
-
-def _golden(name):
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
-
-
-def _state(golden, keys):
-    """Their state dict; large weights are drawn from the seed that made theirs, see tests/assets/golden/README.md."""
+def renamed(network):
+    """The state dict that the authors' code would hold for a small network of ours."""
     state = {}
-    for name, (_, shape) in keys.items():
-        value = golden.get(f"sd/{name}")
-        if value is None:
-            w = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-            value = torch.from_numpy((0.02 * w).astype(np.float32))
-        state[name] = value
+    for ours, (name,) in encoder.names(network).items():
+        value = network.state_dict()[ours].clone()
+        if name.endswith(".scale"):
+            value = value.exp()
+        if name.endswith((".loc", ".scale")):
+            value = value[None, :, None, None]
+        state[name] = value.byte() if name.endswith(".initialized") else value
     return state
 
 
-@pytest.fixture(scope="session")
-def close():
-    return _close
+def flow_state(golden):
+    return {name.removeprefix("sd/"): value for name, value in golden.items() if name.startswith("sd/")}
 
 
 @pytest.fixture(scope="session")
 def published():
     """Names and shapes in the authors' files, by run."""
-    return json.loads((GOLDEN / "checkpoint_keys.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def with_factors():
-    return _golden("a_factor_transformer")
-
-
-@pytest.fixture(scope="session")
-def without_factors():
-    return _golden("b_vector_transformer")
+    return json.loads((theirs.GOLDEN / "checkpoint_keys.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def autoencoding():
     """Arrays of the autoencoder, and its state dict."""
-    golden, keys = _golden("c_autoencoder"), json.loads((GOLDEN / "c_autoencoder_keys.json").read_text())
-    return golden, _state(golden, keys["ae"])
+    golden = theirs.arrays("c_autoencoder")
+    return golden, theirs.state(theirs.keys("c_autoencoder")["ae"], golden)
 
 
 @pytest.fixture(scope="session")
-def classifying():
-    """Arrays of the classifier, and its state dict."""
-    golden, keys = _golden("d_classifier"), json.loads((GOLDEN / "d_classifier_keys.json").read_text())
-    return golden, _state(golden, keys)
+def with_factors():
+    golden = theirs.arrays("a_factor_transformer")
+    return golden, flow_state(golden)
 
 
 @pytest.fixture(scope="session")
-def flow_state():
-    """The state dict of a translator, from its arrays."""
-
-    def take(golden):
-        return {name.removeprefix("sd/"): value for name, value in golden.items() if name.startswith("sd/")}
-
-    return take
+def without_factors():
+    golden = theirs.arrays("b_vector_transformer")
+    return golden, flow_state(golden)
 
 
 @pytest.fixture(scope="session")
-def theirs():
-    """The state dict that the authors' code would hold for a small network of ours."""
-
-    def rename(network):
-        state = {}
-        for ours, (name,) in encoder.names(network).items():
-            value = network.state_dict()[ours].clone()
-            if name.endswith(".scale"):
-                value = value.exp()
-            if name.endswith((".loc", ".scale")):
-                value = value[None, :, None, None]
-            state[name] = value.byte() if name.endswith(".initialized") else value
-        return state
-
-    return rename
-
-
-@pytest.fixture(scope="session")
-def small(theirs, with_factors, flow_state):
+def small(with_factors):
     """A small state dict of each kind of network."""
     torch.manual_seed(0)
     layout = {"image_size": 8, "channels": 1, "latent_dim": 4, "width": 2, "n_down": 2}
     return {
-        "autoencoder": theirs(Autoencoder(**layout)),
-        "classifier": theirs(Classifier(3, **layout)),
-        "translator": flow_state(with_factors),
+        "autoencoder": renamed(Autoencoder(**layout)),
+        "classifier": renamed(Classifier(3, **layout)),
+        "translator": with_factors[1],
     }
 
 
@@ -117,9 +71,8 @@ def write(tmp_path):
     def write(state, name="model-120000.ckpt", legacy=True):
         optimizer = {"state": {140234: {"step": 5, "exp_avg": torch.ones(1)}}, "param_groups": [{"params": [140234]}]}
         loss = {"logvar": torch.tensor(0.1), "discriminator.main.0.weight_orig": torch.ones(2, 1, 4, 4)}
-        path = tmp_path / name
         content = {"model": state, "loss": loss, "optimizer": optimizer}
-        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-        return path
+        torch.save(content, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+        return tmp_path / name
 
     return write

@@ -1,12 +1,15 @@
-"""Frozen means frozen: training around an encoder leaves it bit-identical."""
+"""Frozen means frozen: training around an encoder leaves it bit-identical, and behind a layer all before it."""
 
 import copy
 
 import pytest
 import torch
+from tests.encoders.networks import Small
 from torch import nn
 
-from iin_lightning.encoders import Autoencoder, Classifier, Frozen
+from iin_lightning.encoders import Autoencoder, Classifier, Cut, Frozen
+from iin_lightning.encoders.frozen import Behind
+from iin_lightning.errors import ConfigError
 
 LAYOUT = {"image_size": 16, "channels": 1, "latent_dim": 4, "width": 4, "n_down": 3}
 ENCODERS = [
@@ -47,8 +50,9 @@ def images(n=8):
 def test_training_around_it_leaves_an_encoder_bit_identical(build, wake):
     encoder = build()
     encoder(images())
+    x, expected = images(), copy.deepcopy(encoder).eval()
     parent = Parent(encoder)
-    before, z_before = copy.deepcopy(encoder.state_dict()), parent.frozen.encode(images(1) * 0).mean
+    assert parent.frozen(x).equal(expected(x)), "freezing changes no output"
     optimizer = torch.optim.AdamW(parent.parameters(), lr=0.1)
     for _ in range(2):
         wake(parent)
@@ -59,19 +63,8 @@ def test_training_around_it_leaves_an_encoder_bit_identical(build, wake):
     assert all(parameter.grad is None for parameter in parent.frozen.parameters())
     assert parent.translator.weight.grad is not None
     for name, value in encoder.state_dict().items():
-        assert value.equal(before[name]), name
-    assert parent.frozen.encode(images(1) * 0).mean.equal(z_before)
-
-
-@pytest.mark.parametrize("build", ENCODERS)
-def test_freezing_changes_no_output(build):
-    encoder = build()
-    encoder(images())
-    x = images()
-    expected = encoder.eval()(x)
-    frozen = Frozen(encoder)
-    assert (frozen.latent_dim, frozen.output) == (encoder.latent_dim, encoder.output)
-    assert frozen(x).equal(expected)
+        assert value.equal(expected.state_dict()[name]), name
+    assert parent.frozen(x).equal(expected(x))
 
 
 def test_an_uninitialised_actnorm_is_not_initialised_by_data_that_passes():
@@ -97,3 +90,30 @@ def test_a_copy_stays_frozen():
     frozen = copy.deepcopy(Frozen(Autoencoder(**LAYOUT, norm="batch"))).train().requires_grad_()
     assert not any(module.training for module in frozen.modules())
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
+
+
+@pytest.mark.parametrize(
+    ("layer", "trained"),
+    [("dropout", ["head.weight", "head.bias"]), ("stem", ["norm.weight", "norm.bias", "head.weight", "head.bias"])],
+)
+def test_only_what_lies_behind_the_layer_moves(layer, trained):
+    network = Small()
+    cut = Cut(network, layer, image_size=16)
+    behind = Behind(cut)
+    assert behind.trained == trained
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x = torch.rand(8, 3, 16, 16)
+    z = cut.encode(x).mean
+    behind.train()
+    assert not any(module.training for module in behind.modules())
+    optimizer = torch.optim.SGD([p for p in behind.parameters() if p.requires_grad], lr=1.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(behind(z), torch.arange(8) % 4).backward()
+        optimizer.step()
+    moved = [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]
+    assert moved == trained
+    assert torch.equal(cut.encode(x).mean, z)
+    assert torch.equal(behind(z), network(x))
+    with pytest.raises(ConfigError, match="nothing to train"):
+        Behind(Cut(Small(), "head", image_size=16))

@@ -1,73 +1,30 @@
-"""The numbers of the authors' code: with their weights, networks and losses agree.
-
-Large weights are no files: both sides drew them from the same seeds (``recipe``).
-"""
-
-import json
-import zlib
-from pathlib import Path
+"""The numbers of the authors' code: with their weights, networks and losses agree."""
 
 import numpy as np
 import pytest
 import torch
+from tests.encoders import theirs
+from tests.encoders.theirs import close, drawn
 from torch import nn
 
-from iin_lightning.convert_from import autoencoder as convert_autoencoder
-from iin_lightning.convert_from import classifier as convert_classifier
+from iin_lightning import convert_from
 from iin_lightning.convert_from.encoder import names
 from iin_lightning.encoders import DiagonalGaussian, PatchDiscriminator
-from iin_lightning.losses.adversarial import (
-    Adversarial,
-    adaptive_weight,
-    discriminator_loss,
-    generator_loss,
-)
+from iin_lightning.losses.adversarial import Adversarial, adaptive_weight, discriminator_loss, generator_loss
 from iin_lightning.losses.autoencoding import AutoencodingLoss
 
-GOLDEN = Path(__file__).parents[1] / "assets" / "golden"
 DISCRIMINATOR = "discriminator.main."
 
 
-def close(actual, expected, rtol=1e-4, atol=2e-5):
-    torch.testing.assert_close(actual.detach().double(), torch.as_tensor(expected).double(), rtol=rtol, atol=atol)
-
-
-def load(name):
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        return {key: torch.from_numpy(np.asarray(file[key])) for key in file.files}
-
-
-def recipe(name, shape, batch_norm=False):
-    w = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
-    return torch.from_numpy((batch_norm + 0.02 * w).astype(np.float32))
-
-
-def state(keys, golden):
-    """The authors' state dict."""
-    tensors = {}
-    for name, (_, shape) in keys.items():
-        value = golden.get(f"sd/{name}")
-        tensors[name] = recipe(name, shape) if value is None else value
-    return tensors
-
-
-def ours(network):
-    """Where each tensor of theirs lies in our network."""
-    return {theirs: name for name, (theirs,) in names(network).items()}
-
-
-def check_gradients(network, keys, golden, case):
+def check_gradients(network, golden, case):
     """Sum and norm of each gradient; theirs is with respect to the scale, ours to its logarithm."""
-    parameters = dict(network.named_parameters())
-    place = ours(network)
-    checked = 0
-    for name in keys:
+    parameters, checked = dict(network.named_parameters()), 0
+    for ours, (name,) in names(network).items():
         if f"{case}grad_sum_l2/{name}" not in golden:
             continue
-        parameter = parameters[place[name]]
-        grad = parameter.grad.double()
+        grad = parameters[ours].grad.double()
         if name.endswith(".scale"):
-            grad = grad / parameter.detach().double().exp()
+            grad = grad / parameters[ours].detach().double().exp()
         total, norm = golden[f"{case}grad_sum_l2/{name}"]
         close(grad.norm(), norm, rtol=1e-3)
         # The sum cancels: its rounding goes with the norm and the number of terms.
@@ -78,17 +35,22 @@ def check_gradients(network, keys, golden, case):
 
 @pytest.fixture(scope="module")
 def golden():
-    return load("c_autoencoder")
+    return theirs.arrays("c_autoencoder")
 
 
 @pytest.fixture(scope="module")
 def keys():
-    return json.loads((GOLDEN / "c_autoencoder_keys.json").read_text())
+    return theirs.keys("c_autoencoder")
 
 
 @pytest.fixture(scope="module")
-def autoencoder(golden, keys):
-    return convert_autoencoder(state(keys["ae"], golden))
+def state(keys, golden):
+    return theirs.state(keys["ae"], golden)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(state):
+    return convert_from.autoencoder(state)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +68,10 @@ def discriminator(keys, golden, spectral_norm=False):
         index, kind = name.removeprefix(DISCRIMINATOR).split(".")
         parametrised = {"weight_orig": "original", "weight_u": "0._u", "weight_v": "0._v"}
         target = f"parametrizations.weight.{parametrised[kind]}" if kind in parametrised else kind
-        batch_norm = kind == "weight" and isinstance(network.layers[int(index)], nn.BatchNorm2d)
         if kind in ("weight_u", "weight_v"):
             value = golden[f"pnd_active_calib_sn/sd/{name}"]
         elif kind != "num_batches_tracked":
-            value = recipe(name, shape, batch_norm)
+            value = drawn(name, shape, kind == "weight" and isinstance(network.layers[int(index)], nn.BatchNorm2d))
         else:
             continue
         state[f"layers.{index}.{target}"].copy_(value)
@@ -138,7 +99,7 @@ def reconstruction(autoencoder, golden):
     return autoencoder.decode(z), posterior
 
 
-def test_features_and_posterior_agree(autoencoder, posterior, golden):
+def test_features_posterior_samples_and_images_agree(autoencoder, posterior, golden):
     features, moments = golden["images"], []
     with torch.no_grad():
         for layer in autoencoder.trunk.layers:
@@ -146,43 +107,39 @@ def test_features_and_posterior_agree(autoencoder, posterior, golden):
             moments.append([features.mean(), features.std()])
     close(torch.tensor(moments), golden["feature_layer_mean_std"])
     close(features, golden["feature_layer3"])
-    close(posterior.mean, golden["posterior_mean"].flatten(1))
-    close(posterior.scale, golden["posterior_std"].flatten(1))
-    close(2 * posterior.scale.log(), golden["posterior_logvar"].flatten(1))
+    close(posterior.mean, golden["posterior_mean"])
+    close(posterior.scale, golden["posterior_std"])
+    close(2 * posterior.scale.log(), golden["posterior_logvar"])
     close(posterior.kl(), golden["kl"])
-
-
-def test_samples_and_decoded_images_agree(autoencoder, posterior, golden):
     z = posterior.mean + posterior.scale * golden["sample_noise"].flatten(1)
-    close(z, golden["sample"].flatten(1))
+    close(z, golden["sample"])
     close(autoencoder.decode(posterior.mean), golden["decode_mean"])
     close(autoencoder.decode(z), golden["decode_sample"])
 
 
-def test_actnorm_starts_from_the_same_statistics(golden, keys, posterior):
-    fresh = convert_autoencoder(state(keys["ae"], golden)).train()
+def test_actnorm_starts_from_the_same_statistics(golden, state):
+    fresh = convert_from.autoencoder(state).train()
     for layer in fresh.modules():
         if hasattr(layer, "initialized"):
             layer.load_state_dict(type(layer)(layer.num_features).state_dict())
     with torch.no_grad():
-        # Data-dependent: each layer sees what the ones before make of the batch.
+        # Data-dependent: each layer sees what the layers before make of the batch.
         fresh.decode(fresh.encode(golden["images"]).mean)
-    place = ours(fresh)
-    for name in keys["ae"]:
+    for ours, (name,) in names(fresh).items():
         if name.endswith(".loc"):
-            close(fresh.state_dict()[place[name]], golden[f"sd/{name}"].flatten())
+            close(fresh.state_dict()[ours], golden[f"sd/{name}"])
         if name.endswith(".scale"):
-            close(fresh.state_dict()[place[name]].exp(), golden[f"sd/{name}"].flatten())
+            close(fresh.state_dict()[ours].exp(), golden[f"sd/{name}"])
 
 
 def test_distributions_beyond_the_clamp_agree(golden):
     mean, logvar = golden["dist/params"].flatten(1).chunk(2, dim=1)
     posterior = DiagonalGaussian.from_logvar(mean, logvar)
-    close(posterior.mean, golden["dist/mean"].flatten(1))
-    close(posterior.scale, golden["dist/std"].flatten(1))
+    close(posterior.mean, golden["dist/mean"])
+    close(posterior.scale, golden["dist/std"])
     close(posterior.kl(), golden["dist/kl"])
     point = DiagonalGaussian.deterministic(mean)
-    close(point.sample(), golden["dist_det/sample"].flatten(1))
+    close(point.sample(), golden["dist_det/sample"])
     close(point.kl(), golden["dist_det/kl"].expand(len(mean)))
 
 
@@ -193,22 +150,22 @@ def test_likelihood_and_kl_agree_up_to_constants(case, golden, reconstruction):
     terms = AutoencodingLoss(pixel, "learned")(x, x_hat, posterior)
     dims = x[0].numel()
     if pixel == "l1":
-        theirs = terms.nll - dims * np.log(2)
+        nll = terms.nll - dims * np.log(2)
         close(terms.abs_error, golden[f"{case}/rec_loss"])
     else:
-        theirs = 2 * (terms.nll - dims * 0.5 * np.log(2 * np.pi))
-    close(theirs, golden[f"{case}/nll_loss"])
+        nll = 2 * (terms.nll - dims * 0.5 * np.log(2 * np.pi))
+    close(nll, golden[f"{case}/nll_loss"])
     close(terms.kl, golden[f"{case}/kl_loss"])
 
 
-def test_gradients_of_the_autoencoder_agree(autoencoder, keys, golden, reconstruction):
+def test_gradients_of_the_autoencoder_agree(autoencoder, golden, reconstruction):
     x, (x_hat, posterior) = golden["images"], reconstruction
     loss = AutoencodingLoss("l1", "learned")
     loss(x, x_hat, posterior).total.backward()
     case = "pnd_inactive_calib/"
     close(loss.log_scale.grad, golden[f"{case}grad_logvar"])
     close(autoencoder.last_layer.grad, golden[f"{case}grad_last_layer"], rtol=1e-3, atol=1e-2)
-    assert check_gradients(autoencoder, keys["ae"], golden, case) == 26
+    assert check_gradients(autoencoder, golden, case) == 26
 
 
 CASES = ["pnd_active_calib", "pnd_active_calib_sn", "pnd_active_nocalib", "pnd_inactive_calib"]
@@ -257,10 +214,10 @@ def test_gradients_of_the_discriminator_agree(golden, keys, reconstruction):
 
 
 def test_embedding_logits_and_gradients_of_the_classifier_agree():
-    golden, keys = load("d_classifier"), json.loads((GOLDEN / "d_classifier_keys.json").read_text())
-    classifier = convert_classifier(state(keys, golden))
+    golden = theirs.arrays("d_classifier")
+    classifier = convert_from.classifier(theirs.state(theirs.keys("d_classifier"), golden))
     posterior = classifier.encode(golden["images"])
-    close(posterior.mean, golden["embedding"].flatten(1))
+    close(posterior.mean, golden["embedding"])
     assert not posterior.scale.any()
     logits = classifier(golden["images"])
     close(logits, golden["logits"])
@@ -269,4 +226,4 @@ def test_embedding_logits_and_gradients_of_the_classifier_agree():
     loss = nn.functional.binary_cross_entropy_with_logits(logits, one_hot)
     close(loss, golden["bce_mean"])
     loss.backward()
-    assert check_gradients(classifier, keys, golden, "") == 16
+    assert check_gradients(classifier, golden, "") == 16

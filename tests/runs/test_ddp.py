@@ -27,7 +27,7 @@ GAME = (
     "model.loss.pixel=l1",
     "model.loss.scale=learned",
     "model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 3, "
-    "discriminator: {_target_: iin_lightning.encoders.trunk.Trunk, _partial_: true, width: 4, n_down: 2}}",
+    "discriminator: {_target_: iin_lightning.encoders.autoencoder.Trunk, _partial_: true, width: 4, n_down: 2}}",
 )
 # After training: the judge is not in the store, and who trains it alone must not wait for the other process.
 QUESTIONS = (

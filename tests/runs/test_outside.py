@@ -12,7 +12,7 @@ from tests.encoders.networks import Small
 from iin_lightning import serialization
 from iin_lightning.cli.compose import compose_train
 from iin_lightning.cli.paths import conf_folder
-from iin_lightning.encoders import Split
+from iin_lightning.encoders import Cut
 from iin_lightning.errors import ConfigError, IINError
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
@@ -110,8 +110,8 @@ def test_a_network_that_z_alone_cannot_draw_with_is_refused_before_anything_is_t
 
     images = torch.rand(2, 3, 8, 8) * 2 - 1
     with pytest.raises(ConfigError, match="more than this layer"):
-        check_encoder(Split(Skips(), "inner", image_size=8, output="image"), images)
-    check_encoder(Split(torch.nn.Sequential(Skips(), torch.nn.Tanh()), "0", image_size=8, output="image"), images)
+        check_encoder(Cut(Skips(), "inner", image_size=8, output="image"), images)
+    check_encoder(Cut(torch.nn.Sequential(Skips(), torch.nn.Tanh()), "0", image_size=8, output="image"), images)
 
 
 UNTRAINED = {
@@ -230,7 +230,7 @@ def test_a_head_is_trained_first_and_then_explained_by_its_own_predictions(comma
     moved = {name for name, value in states[0].items() if not torch.equal(value, states[1][name])}
     assert moved == {f"network.{name}" for name in result["trained"]}
     explained = Interpreter.from_pretrained(folder / "model").encoder.encoder
-    assert isinstance(explained, Split)
+    assert isinstance(explained, Cut)
     assert all(torch.equal(value, states[1][name]) for name, value in explained.state_dict().items())
 
 

@@ -1,4 +1,4 @@
-"""The authors' autoencoder and classifier: E and G, for a translator of one's own or theirs.
+"""The authors' autoencoder and classifier: E and G, for a translator of yours or theirs.
 
 Their ActNorm is ``y = scale * (x + loc)``, ours ``exp(log_scale) * (x + loc)``; their decoder's layers are counted
 from the image to z, ours from z to the image.
@@ -11,10 +11,9 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from iin_lightning.convert_from.transfer import shape_of, transfer
-from iin_lightning.encoders.autoencoder import Autoencoder, Posterior
+from iin_lightning.convert_from.authors import shape_of, transfer
+from iin_lightning.encoders.autoencoder import Autoencoder, Norm, Posterior
 from iin_lightning.encoders.classifier import Classifier
-from iin_lightning.encoders.trunk import Norm
 from iin_lightning.errors import CheckpointError
 
 FIRST, DENSE = "feature_layers.0.sub_layers", "dense_encode.sub_layers.0"
@@ -24,12 +23,12 @@ HEADS = {
     "from_latent": "dense_decode.sub_layers.0",
     "head": "classifier",
 }
-# The first that is found decides: batch norm has a weight, too.
+# The first mark decides: batch norm has a weight, too.
 MARKS: dict[Norm, str] = {"actnorm": "scale", "batch": "running_mean", "instance": "weight"}
 
 
 class Sizes(TypedDict):
-    """What the trunk of either network is built from."""
+    """The sizes of a trunk."""
 
     image_size: int
     channels: int
@@ -39,14 +38,11 @@ class Sizes(TypedDict):
 
 
 def autoencoder(tensors: Mapping[str, Tensor], posterior: Posterior = "gaussian") -> Autoencoder:
-    """Build our autoencoder with the weights of theirs.
+    """Build our autoencoder with the weights of their state dict, whose shapes give every size.
 
-    Spectral norm divides weights of the discriminator alone, which is no part of the state dict of E and G.
-
-    Args:
-        tensors: the state dict; its shapes give every size.
-        posterior: how it was trained, which no tensor says. Theirs has log-variances in any case; those of a
-            deterministic one mean nothing and are left out.
+    No tensor says how it was trained, so ``posterior`` does: theirs has log-variances in any case, which of a
+    deterministic posterior mean nothing and are left out. Spectral norm divides weights of the discriminator alone,
+    which is no part of the state dict of E and G.
 
     Raises:
         CheckpointError: names or shapes are not those of the authors' autoencoder.
@@ -63,14 +59,9 @@ def autoencoder(tensors: Mapping[str, Tensor], posterior: Posterior = "gaussian"
 
 
 def classifier(tensors: Mapping[str, Tensor]) -> Classifier:
-    """Build our classifier with the weights of theirs.
+    """Build our classifier with the weights of their state dict, whose shapes give every size.
 
-    Args:
-        tensors: the state dict; its shapes give every size.
-
-    Raises:
-        CheckpointError: names or shapes are not those of the authors' classifier.
-        NonFiniteError: NaN or infinity among the weights.
+    Raises the errors of ``autoencoder``.
     """
     n_classes, latent_dim = shape_of(tensors, "classifier.weight", 2)
     network = Classifier(n_classes, latent_dim=latent_dim, **_sizes(tensors))
@@ -80,7 +71,7 @@ def classifier(tensors: Mapping[str, Tensor]) -> Classifier:
 
 
 def names(network: Autoencoder | Classifier) -> dict[str, tuple[str, ...]]:
-    """The table of both networks: our tensor -> theirs.
+    """Return the table of both networks: our tensor -> theirs.
 
     Example:
         >>> table = names(Autoencoder(image_size=16, latent_dim=4, width=4, n_down=3))
@@ -105,14 +96,14 @@ def _theirs(name: str, n_down: int) -> str:
 
 def _sizes(tensors: Mapping[str, Tensor]) -> Sizes:
     width, channels, *_ = shape_of(tensors, f"{FIRST}.0.weight", 4)
-    n_down = len({found[0] for name in tensors if (found := re.match(r"feature_layers\.\d+\.", name))})
+    n_down = len({match[0] for name in tensors if (match := re.match(r"feature_layers\.\d+\.", name))})
     # What is left of the image before z; their dense layers are convolutions over all of it.
     out_size = shape_of(tensors, f"{DENSE}.weight", 4)[-1]
     return Sizes(image_size=out_size * 2**n_down, channels=channels, width=width, n_down=n_down, norm=_norm(tensors))
 
 
 def _norm(tensors: Mapping[str, Tensor]) -> Norm:
-    leaves = {found[1] for name in tensors if (found := re.match(r"feature_layers\.\d+\.sub_layers\.1\.(\w+)$", name))}
+    leaves = {match[1] for name in tensors if (match := re.match(r"feature_layers\.\d+\.sub_layers\.1\.(\w+)$", name))}
     for norm, mark in MARKS.items():
         if mark in leaves:
             return norm

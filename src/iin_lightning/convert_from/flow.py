@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iin_lightning.convert_from.transfer import shape_of, transfer
+from iin_lightning.convert_from.authors import shape_of, transfer
 from iin_lightning.errors import CheckpointError
 from iin_lightning.factors import RESIDUAL, Factors
 from iin_lightning.flows.translator import PaperTranslator
@@ -24,7 +24,7 @@ PLACE = re.compile(r"realnvp\.flow\.(?P<block>\d+)\.(?:flow\.1\.[st]\.\d+\.main\
 
 
 class Sizes(NamedTuple):
-    """What a translator is built from, in the order of its constructor."""
+    """The sizes of a translator, in the order of its constructor."""
 
     dim: int
     n_blocks: int
@@ -35,14 +35,11 @@ class Sizes(NamedTuple):
 def translator(
     tensors: Mapping[str, Tensor], factors: Mapping[str, int] | None = None
 ) -> tuple[PaperTranslator, Factors]:
-    """Build our translator with the weights of theirs, and say which factors it gives.
+    """Build our translator with the weights of their state dict, and return the factors that it gives.
 
-    ``T(z) = z̃_0 | z̃_1 | ... | z̃_K`` are the authors' factors, their last one, the residual, as z̃_0.
-
-    Args:
-        tensors: the state dict; its shapes give every size of T, but not where a factor ends.
-        factors: name -> dimension, the concepts in the order of the authors' training, and the residual, which may
-            stand anywhere; None for a translator without factors, where all is residual.
+    ``T(z) = z̃_0 | z̃_1 | ... | z̃_K`` are the authors' factors, the residual, which is last there, as z̃_0. Shapes give
+    every size of T, but not where a factor ends: ``factors`` is name -> dimension, the concepts in the order of the
+    authors' training, and the residual, which may stand anywhere; None if all is residual.
 
     Raises:
         CheckpointError: names or shapes are not those of the authors' translator, or a permutation is none.
@@ -59,7 +56,7 @@ def translator(
 
 
 def names(n_blocks: int, depth: int) -> dict[str, tuple[str, ...]]:
-    """The table of T: our tensor -> theirs, s before t.
+    """Return the table of T: our tensor -> theirs, s before t.
 
     Example:
         >>> names(n_blocks=1, depth=0)["blocks.0.coupling_2.conditioner.biases.1"]
@@ -80,16 +77,9 @@ def names(n_blocks: int, depth: int) -> dict[str, tuple[str, ...]]:
 
 
 def gather(name: str, theirs: Sequence[Tensor]) -> Tensor:
-    """Their tensors in our shape, ActNorm's scale left a scale: of weights, gradients or moments alike.
+    """Bring their tensors, as the table names them, into our shape; ActNorm's scale is left a scale.
 
-    Args:
-        name: our tensor, any but a permutation.
-        theirs: as the table names them.
-
-    Example:
-        >>> s, t = torch.zeros(3, 2), torch.ones(3, 2)
-        >>> gather("blocks.0.coupling_1.conditioner.weights.0", [s, t]).shape
-        torch.Size([2, 2, 3])
+    It holds of weights, gradients and moments, of any tensor but a permutation.
     """
     if ".conditioner." not in name:
         return theirs[0].flatten() if theirs[0].ndim else theirs[0]
@@ -121,6 +111,6 @@ def _sizes(tensors: Mapping[str, Tensor]) -> Sizes:
     if dim % 2:
         raise CheckpointError(f"The checkpoint's latents have {dim} dimensions; the authors' couplings halve them.")
     hidden, _ = shape_of(tensors, f"{BLOCK.format(0)}.1.s.0.main.0.weight", 2)
-    found = [place for name in tensors if (place := PLACE.match(name))]
-    blocks, layers = {place["block"] for place in found}, {place["layer"] for place in found} - {None}
+    places = [place for name in tensors if (place := PLACE.match(name))]
+    blocks, layers = {place["block"] for place in places}, {place["layer"] for place in places} - {None}
     return Sizes(dim, len(blocks), hidden, depth=max(len(layers) - 2, 0))

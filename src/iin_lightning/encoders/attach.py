@@ -9,18 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from iin_lightning.encoders.base import Encoder
-from iin_lightning.encoders.split import Split
+from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.taps import find, tapped
 from iin_lightning.errors import ConfigError, ShapeError
 
 
 @dataclass
 class Attached:
-    """What the last pass showed.
-
-    Attributes:
-        factors: name -> (B, N_k), as they were before an edit; empty before the first pass.
-    """
+    """The factors of the last pass, name -> (B, N_k), as they were before an edit; empty before the first pass."""
 
     factors: dict[str, Tensor] = field(default_factory=dict)
 
@@ -28,32 +24,16 @@ class Attached:
 def attach_latents(
     network: nn.Module, layer: str, encoder: Encoder, change: Callable[[Tensor], Tensor | None]
 ) -> AbstractContextManager[None]:
-    """While it lasts, ``change`` gets z (B, N) whenever this thread calls the layer; what it returns is written back.
+    """Give z (B, N) to ``change`` whenever this thread calls the layer, and write back what it returns, if not None.
 
-    What a reduction of the encoder leaves out of the activation is kept as it is. Gradients flow.
-
-    Args:
-        network: whatever the user runs.
-        layer: name of a submodule whose output has the shape that the encoder was built for.
-        encoder: a ``Split`` says how activation and z belong together; of any other, z is the flattened activation.
-        change: from z to z*, or to None where the activation is to stay as it is.
-
-    Raises:
-        ConfigError: there is no such layer; at a pass: its output is no tensor.
-        ShapeError: at a pass: its output has another shape than the encoder's.
-
-    Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(8, 1))
-        >>> with attach_latents(network, "0", Split(network, "0", image_size=4), torch.zeros_like):
-        ...     logits = network(torch.ones(1, 3, 4, 4))
-        >>> torch.equal(logits[0], network[2].bias)
-        True
+    What a reduction of the encoder leaves out of the activation is kept as it is. Gradients flow. A ``Cut`` says how
+    activation and z belong together; of any other encoder, z is the flattened activation.
     """
 
     def react(output: Any) -> Tensor | None:
         if not isinstance(output, Tensor):
             raise ConfigError(f"The layer {layer!r} gives a {type(output).__name__}, not a tensor: name another one.")
-        if isinstance(encoder, Split):
+        if isinstance(encoder, Cut):
             fits, expected = tuple(output.shape[1:]) == encoder.activation_shape, encoder.activation_shape
         else:
             fits, expected = output.shape[1:].numel() == encoder.latent_dim, (encoder.latent_dim,)
@@ -67,7 +47,7 @@ def attach_latents(
         activation = output.clone()
         place = next((t.device for t in encoder.parameters()), activation.device)
         moved = activation.to(place, torch.promote_types(activation.dtype, torch.float32))
-        if not isinstance(encoder, Split):
+        if not isinstance(encoder, Cut):
             changed = change(moved.flatten(1))
             written = None if changed is None else changed.unflatten(1, output.shape[1:])
         else:

@@ -1,4 +1,4 @@
-"""The network to be explained: an encoder E and what follows it, G.
+"""The network that is explained: an encoder E and what follows it, G.
 
 Symbols (Sec. 3 of the paper): a network f(x) = G(z), z = E(x), is cut at its hidden representation z. x is an
 image (B, C, H, W) in [-1, 1], z (B, N) a sample of the posterior N(mean, scale^2), G(z) an image, logits or values.
@@ -23,11 +23,9 @@ Size = int | Sequence[int]
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """The posterior q(z|x) = N(mean, diag(scale^2)) of a batch; a scale of 0 is a deterministic encoder.
+    """The posterior q(z|x) = N(mean, diag(scale^2)) of a batch; mean and scale are (B, N).
 
-    Attributes:
-        mean: (B, N).
-        scale: standard deviations (B, N), not negative.
+    A scale of 0 is a deterministic encoder.
 
     Example:
         >>> posterior = DiagonalGaussian.from_logvar(torch.zeros(2, 3), torch.zeros(2, 3))
@@ -46,7 +44,7 @@ class DiagonalGaussian:
 
     @classmethod
     def deterministic(cls, mean: Tensor) -> "DiagonalGaussian":
-        """The point mass at ``mean``."""
+        """Build the point mass at ``mean``."""
         mean = _at_least_float32(mean)
         return cls(mean, torch.zeros_like(mean))
 
@@ -56,7 +54,7 @@ class DiagonalGaussian:
         return self.mean + self.scale * drawn.to(self.mean.device)
 
     def kl(self) -> Tensor:
-        """KL(q || N(0, 1)) (B,) in nats, summed over dimensions; 0 where the scale is 0.
+        """Return KL(q || N(0, 1)) (B,) in nats, summed over dimensions; 0 where the scale is 0.
 
         The divergence of a point mass is infinite; a deterministic encoder simply has no such term.
         """
@@ -68,31 +66,23 @@ class DiagonalGaussian:
 
 
 def sides(size: Size) -> tuple[int, int]:
-    """Height and width.
-
-    Raises:
-        ConfigError: these are no two whole numbers from 1 on.
-
-    Example:
-        >>> sides(64), sides([64, 128])
-        ((64, 64), (64, 128))
-    """
+    """Return height and width, of 64 (64, 64); another size than one or two whole numbers from 1 is a ConfigError."""
     given = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(given) != 2 or any(type(side) is not int or side < 1 for side in given):
         raise ConfigError(
-            f"A size of images is a number of pixels (64), or height and width ([64,128]); {size} is not."
+            f"{size} is no size of images; write a number of pixels (64), or height and width ([64,128])."
         )
     return given
 
 
 def plain(size: Size) -> int | tuple[int, int]:
-    """A size as a description of a network holds it: one number where height and width are the same."""
+    """Return a size as a description of a network holds it: a single number where height and width are the same."""
     height, width = sides(size)
     return height if height == width else (height, width)
 
 
 class Encoder(nn.Module, ABC):
-    """E and G of one network.
+    """E and G of a network.
 
     Attributes:
         latent_dim: N, the dimension of z.
@@ -112,7 +102,7 @@ class Encoder(nn.Module, ABC):
         """G: the image, the logits or the values that the network makes of z (B, N)."""
 
     def complement(self, x: Tensor) -> Tensor | None:
-        """What z does not say of images (B, C, H, W), (B, ...); None where z says all that G reads."""
+        """Return what z does not say of images (B, C, H, W), (B, ...); None where z says all that G reads."""
         return None
 
     def resume(self, z: Tensor, complement: Tensor | None) -> Tensor:

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from iin_lightning.encoders.autoencoder import Norm, Trunk, init_weights
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output, Size, plain
-from iin_lightning.encoders.trunk import Norm, Trunk, init_weights
 
 
 class Classifier(Encoder):
@@ -12,18 +12,7 @@ class Classifier(Encoder):
     z is deterministic, so ``encode(x).scale`` is 0; ``forward(x)`` gives the logits (B, n_classes). z enters
     the head without an activation between, as in the authors' experiments (Esser, Rombach, Ommer, CVPR 2020).
 
-    Args:
-        n_classes: number of logits.
-        image_size: side of x, or height and width; divisible by 2^n_down.
-        channels: channels of x.
-        latent_dim: N, the dimension of z.
-        width: channels after the first convolution; they double with each further one, up to 16 * width.
-        n_down: number of convolutions of stride 2.
-        norm: "actnorm" (the authors' choice), "batch" or "instance".
-
-    Raises:
-        ConfigError: the image cannot be halved n_down times, or the norm is unknown.
-        ShapeError: ``encode`` or ``decode`` is given another shape than it was built for.
+    ``n_classes`` is the number of logits; all other arguments are the autoencoder's.
 
     Example:
         >>> classifier = Classifier(n_classes=10, image_size=32, latent_dim=8, width=8)
@@ -54,11 +43,11 @@ class Classifier(Encoder):
         self.apply(init_weights)
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
-        """The point z (B, N) that the images (B, C, H, W) in [-1, 1] are mapped to."""
+        """Return the point z (B, N) that the images (B, C, H, W) in [-1, 1] are mapped to."""
         self._check_images(x, self.channels, self.image_size)
         return DiagonalGaussian.deterministic(self.to_latent(self.trunk(x)).flatten(1))
 
     def decode(self, z: Tensor) -> Tensor:
-        """The logits (B, n_classes) of z (B, N)."""
+        """Return the logits (B, n_classes) of z (B, N)."""
         self._check_latents(z)
         return self.head(z)

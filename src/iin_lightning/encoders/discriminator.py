@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as normalise_spectrum
 
-from iin_lightning.encoders.trunk import init_weights
+from iin_lightning.encoders.autoencoder import init_weights
 from iin_lightning.errors import ConfigError
 
 
@@ -16,14 +16,8 @@ class PatchDiscriminator(nn.Module):
     ``n_layers`` convolutions 4x4 of stride 2 and two of stride 1, batch norm except at both ends, LeakyReLU
     0.2. With 3 layers a logit sees 70x70 pixels, and an image of 32x32 gets 2x2 logits.
 
-    Args:
-        channels: channels of x.
-        width: channels after the first convolution; they double with each further one, up to 8 * width.
-        n_layers: number of convolutions of stride 2.
-        spectral_norm: divide every convolution's weight by its largest singular value (Miyato et al. 2018).
-
-    Raises:
-        ConfigError: n_layers below 1.
+    ``width`` channels after the first convolution double with each further one, up to 8 * width. ``spectral_norm``
+    divides every convolution's weight by its largest singular value (Miyato et al. 2018).
 
     Example:
         >>> discriminator = PatchDiscriminator(channels=1, width=8)

@@ -2,16 +2,74 @@
 
 from collections.abc import Sequence
 
-from iin_lightning.encoders.base import Output, Size
-from iin_lightning.encoders.preprocess import Preprocess
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from iin_lightning.encoders.base import Output, Size, plain, sides
+from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.reductions import reduction_from
-from iin_lightning.encoders.split import Split
 from iin_lightning.encoders.taps import find
-from iin_lightning.encoders.zoo import Outside
-from iin_lightning.errors import ConfigError
+from iin_lightning.encoders.zoo import Interpolation, Outside
+from iin_lightning.errors import ConfigError, ShapeError
 
 PREFIX = "model."
 """Of the layers of a network from outside, since it is a part of what builds it again."""
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL turns RGB into grey
+
+
+class Preprocess(nn.Module):
+    """x in [-1,1] -> [0,1] -> resized, if its size is another -> (x - mean) / std, a channel at a time.
+
+    The whole image is resized (bilinear or bicubic, antialiased): nothing is cropped away, since a translator should
+    see all that a user sees. A single channel is repeated where the network reads three; of three the luma is taken
+    where it reads one. ``mean`` and ``std`` are of each channel that the network reads, in [0,1]; a ``size`` of None
+    leaves images as they come.
+
+    Raises:
+        ConfigError: mean and std have not as many channels, or a std is not positive.
+        ShapeError: when called: images of another number of channels.
+
+    Example:
+        >>> preprocess = Preprocess(size=8, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+        >>> preprocess(torch.zeros(2, 1, 4, 4)).shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self, size: Size | None, mean: Sequence[float], std: Sequence[float], interpolation: Interpolation = "bilinear"
+    ) -> None:
+        super().__init__()
+        if len(mean) != len(std) or min(std) <= 0:
+            raise ConfigError(
+                f"mean={list(mean)} and std={list(std)} must have one number for each channel that the network reads, "
+                "those of std above 0."
+            )
+        self.mean, self.std, self.interpolation = list(mean), list(std), interpolation
+        self.size = None if size is None else plain(size)
+        # Not persistent: the description holds them.
+        self.register_buffer("_mean", torch.tensor(self.mean)[:, None, None], persistent=False)
+        self.register_buffer("_std", torch.tensor(self.std)[:, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, C, H, W) in [-1,1] to what the network reads, (B, len(mean), *size)."""
+        if x.shape[1] == 3 and len(self.mean) == 1:
+            x = (x * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        if x.shape[1] not in (1, len(self.mean)):
+            raise ShapeError(
+                f"The network reads {len(self.mean)} channels, and the images have {x.shape[1]}: mean and std have a "
+                "number for each channel that it reads (encoder.mean, encoder.std)."
+            )
+        x = (x + 1) / 2
+        if self.size is not None and tuple(x.shape[2:]) != (shape := sides(self.size)):
+            x = interpolate(x, shape, mode=self.interpolation, align_corners=False, antialias=True)
+            if self.interpolation == "bicubic":  # which overshoots
+                x = x.clamp(0, 1)
+        return (x - self._mean) / self._std
 
 
 def pretrained(
@@ -25,22 +83,15 @@ def pretrained(
     output: Output = "logits",
     image_size: Size = 224,
     channels: int = 3,
-) -> Split:
+) -> Cut:
     """Cut a network from outside at a layer; its images are resized and normalised as it was trained.
 
-    Args:
-        network: one of ``zoo``, or a ``UserNetwork``.
-        layer: a name of the network's own ("layer4"); None: the input of its last layer.
-        reduce: None, "pool" or "pca:512", for activations of many numbers; a PCA is yet to be fitted.
-        size: that images are resized to, a side or height and width; None: what the network says.
-        mean: of the channels, in [0,1]; None: what the network says.
-        std: the same.
-        output: logits, values or image.
-        image_size: of the images that come.
-        channels: of the same.
+    ``layer`` is a name of the network's own ("layer4"), by default the input of its last layer. ``reduce`` is None,
+    "pool" or "pca:512", for activations of many numbers; a PCA is yet to be fitted. Images come in ``image_size`` and
+    are resized to ``size``; where that, or mean and std of channels in [0,1], is None, the network says it.
 
     Raises:
-        ConfigError: there is no such layer, or none by default; see ``Split``.
+        ConfigError: the network has no such layer, or none by default; see ``Cut``.
 
     Example:
         >>> from iin_lightning.encoders.zoo import Torchvision
@@ -51,9 +102,9 @@ def pretrained(
     if layer is None:
         layer = default_layer(network, output)
     elif layer not in dict(network.model.named_modules()):
-        layer = layer.removeprefix(PREFIX)  # as errors of Split and attributes of it write it
+        layer = layer.removeprefix(PREFIX)  # as errors of Cut and attributes of it write it
     find(network.model, layer)
-    return Split(
+    return Cut(
         network,
         PREFIX + layer,
         image_size=image_size,
@@ -65,10 +116,10 @@ def pretrained(
 
 
 def default_layer(network: Outside, output: Output = "logits") -> str:
-    """Where a network is cut if nobody says where: at the input of its last layer.
+    """Name the input of a network's last layer, where it is cut by default.
 
     Raises:
-        ConfigError: it has none, or makes images.
+        ConfigError: the network has no last layer, or makes images.
     """
     if network.default_layer is None or output == "image":
         raise ConfigError(
@@ -79,12 +130,9 @@ def default_layer(network: Outside, output: Output = "logits") -> str:
 
 
 def preprocess_for(
-    network: Outside,
-    size: Size | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    network: Outside, size: Size | None, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Preprocess:
-    """What brings images in [-1,1] to what a network reads; what is None is as the network says."""
+    """Build what brings images in [-1,1] to what a network reads; what is None is as the network says."""
     return Preprocess(
         network.size if size is None else size,
         network.mean if mean is None else mean,

@@ -18,34 +18,24 @@ OVERSAMPLING = 10
 
 
 class Reduction(nn.Module, ABC):
-    """z = reduce(a), a linear map of activations a (B, *shape) to z (B, N), and a way back.
+    """A linear map of activations a (B, *shape) to z (B, N), and a way back.
 
-    A Split tells it the shape, so a description need not hold it.
-
-    Attributes:
-        shape: of one activation, without the batch; () before it is known.
+    A ``Cut`` gives it the shape of an activation (without the batch; () before), so a description need not hold it.
     """
 
     shape: tuple[int, ...] = ()
 
     @abstractmethod
     def prepare(self, shape: tuple[int, ...]) -> int:
-        """Get ready for activations (B, *shape).
-
-        Returns:
-            N, the numbers that ``reduce`` keeps.
-
-        Raises:
-            ConfigError: there is no such reduction of this shape.
-        """
+        """Get ready for activations (B, *shape), and return N; a shape that cannot be reduced is a ConfigError."""
 
     @abstractmethod
     def reduce(self, activation: Tensor) -> Tensor:
-        """Activations (B, *shape) to z (B, N)."""
+        """Map activations (B, *shape) to z (B, N)."""
 
     @abstractmethod
     def restore(self, z: Tensor) -> Tensor:
-        """Latents z (B, N) to the activations (B, *shape) that say z and nothing else."""
+        """Map latents z (B, N) to the activations (B, *shape) that say z and nothing else."""
 
 
 class Pool(Reduction):
@@ -56,15 +46,12 @@ class Pool(Reduction):
 
     Example:
         >>> pool = Pool()
-        >>> pool.prepare((8, 4, 4))
-        8
-        >>> z = pool.reduce(torch.ones(2, 8, 4, 4))
-        >>> z.shape, pool.restore(z).shape
-        (torch.Size([2, 8]), torch.Size([2, 8, 4, 4]))
+        >>> pool.prepare((8, 4, 4)), pool.reduce(torch.ones(2, 8, 4, 4)).shape
+        (8, torch.Size([2, 8]))
     """
 
     def prepare(self, shape: tuple[int, ...]) -> int:
-        """Get ready for activations (B, *shape); returns C or D."""
+        """Get ready for activations (B, *shape), and return C or D."""
         if len(shape) not in (1, 2, 3):
             raise ConfigError(
                 f"Pool takes (D,), (T, D) or (C, H, W), not activations of shape {shape}: name another layer."
@@ -73,28 +60,23 @@ class Pool(Reduction):
         return shape[0] if len(shape) == 3 else shape[-1]
 
     def reduce(self, activation: Tensor) -> Tensor:
-        """Activations (B, *shape) to their means (B, N)."""
+        """Map activations (B, *shape) to their means (B, N)."""
         if len(self.shape) == 1:
             return activation
         return activation.mean((2, 3) if len(self.shape) == 3 else 1)
 
     def restore(self, z: Tensor) -> Tensor:
-        """Means (B, N) to activations (B, *shape) that are the same at each position."""
+        """Map means (B, N) to activations (B, *shape) that are the same at each position."""
         z = z[:, :, None, None] if len(self.shape) == 3 else z[:, None] if len(self.shape) == 2 else z
         return z.expand(-1, *self.shape)
 
 
 class PCA(Reduction):
-    """The first principal components: z = V^T (a - mean), a = V z + mean + complement.
+    """The first N = ``n_components`` principal components: z = V^T (a - mean), a = V z + mean + complement.
 
     mean (M,) and V (M, N) with V^T V = 1 are buffers; they are fitted to activations of training images
-    (``Split.fit_reduction``) and travel with the weights.
-
-    Args:
-        n_components: N.
-
-    Attributes:
-        explained: (N,) share of the variance of the fitted activations that each component holds.
+    (``Cut.fit_reduction``) and travel with the weights. ``explained`` (N,) is the share of the variance of the fitted
+    activations that each component holds.
 
     Raises:
         ConfigError: it is used before it was fitted, or asked for more components than there are.
@@ -121,7 +103,7 @@ class PCA(Reduction):
         self.n_components = n_components
 
     def prepare(self, shape: tuple[int, ...]) -> int:
-        """Get ready for activations (B, *shape); returns ``n_components``."""
+        """Get ready for activations (B, *shape), and return ``n_components``."""
         size = torch.Size(shape).numel()
         if self.n_components > size:
             raise ConfigError(
@@ -129,13 +111,13 @@ class PCA(Reduction):
                 f"ask for {size} or fewer."
             )
         if self.shape and self.shape != shape:
-            raise ConfigError(f"This PCA belongs to activations {self.shape}, not {shape}: give each Split its own.")
+            raise ConfigError(f"This PCA belongs to activations {self.shape}, not {shape}: give each Cut its own.")
         if not self.shape:
             self.register_buffer("mean", torch.zeros(size))
             self.register_buffer("components", torch.zeros(size, self.n_components))
             self.register_buffer("explained", torch.zeros(self.n_components))
             self.register_buffer("fitted", torch.tensor(False))
-        self.shape = shape
+            self.shape = shape
         return self.n_components
 
     @torch.no_grad()
@@ -168,33 +150,25 @@ class PCA(Reduction):
         self.fitted.fill_(True)
 
     def reduce(self, activation: Tensor) -> Tensor:
-        """Activations (B, *shape) to z (B, N)."""
+        """Map activations (B, *shape) to z (B, N)."""
         self._check_fitted()
         return (activation.flatten(1).to(self.mean.dtype) - self.mean) @ self.components
 
     def restore(self, z: Tensor) -> Tensor:
-        """Latents z (B, N) to the activations (B, *shape) in the plane of the components."""
+        """Map latents z (B, N) to the activations (B, *shape) in the plane of the components."""
         self._check_fitted()
         return (z @ self.components.T + self.mean).unflatten(1, self.shape)
 
     def _check_fitted(self) -> None:
         if not self.shape or not self.fitted:
             raise ConfigError(
-                "This PCA was not fitted: call fit_reduction(batches of training images) of its Split, or load "
-                "weights that hold it."
+                "This PCA was not fitted: call fit_reduction(batches of training images) of its Cut, or load weights "
+                "that hold it."
             )
 
 
 def reduction_from(text: str | None) -> Reduction | None:
-    """The reduction that a configuration names: None, "pool" or "pca:512".
-
-    Raises:
-        ConfigError: it is none of these.
-
-    Example:
-        >>> reduction_from("pca:512")
-        PCA()
-    """
+    """Build the reduction that a configuration names: None, "pool" or "pca:512"."""
     if text is None:
         return None
     if text == "pool":

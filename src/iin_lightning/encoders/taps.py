@@ -1,7 +1,7 @@
 """Hooks that live for one call: watch what a layer gives, or put something else in its place.
 
-A network that is looked into is never changed: a hook is removed when its context ends, also by an exception, and it
-answers calls of its own thread alone, so that several threads may look into one network at once.
+The network itself never changes: a hook is removed when its context ends, also by an exception, and it answers calls
+of its own thread alone, so that several threads may look into the same network at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ class _Reached(Exception):
 
 @contextmanager
 def tapped(module: nn.Module, react: Callable[[Any], Any]) -> Iterator[None]:
-    """While it lasts, ``react`` gets each output of ``module`` in this thread, and replaces it unless it returns None.
+    """Call ``react`` with each output of ``module`` in this thread; unless it returns None, that replaces the output.
 
     Example:
         >>> double = nn.Identity()
@@ -45,31 +45,23 @@ def tapped(module: nn.Module, react: Callable[[Any], Any]) -> Iterator[None]:
 
 
 def output_of(module: nn.Module, run: Callable[[], Any]) -> Any:
-    """What ``module`` gives within ``run()``, which ends there: nothing behind it is computed.
-
-    Raises:
-        ConfigError: ``run`` never called it.
-    """
-    found: list[Any] = []
+    """Return what ``module`` gives within ``run()``, which ends there: nothing behind the module is computed."""
+    outputs: list[Any] = []
 
     def stop(output: Any) -> None:
-        found.append(output)
+        outputs.append(output)
         raise _Reached
 
     with tapped(module, stop):
         try:
             run()
         except _Reached:
-            return found[0]
+            return outputs[0]
     raise ConfigError(NEVER_CALLED)
 
 
 def run_with(module: nn.Module, output: Tensor, run: Callable[[], Any]) -> Any:
-    """What ``run()`` returns where ``module`` gives ``output``, whatever it computed.
-
-    Raises:
-        ConfigError: ``run`` never called it.
-    """
+    """Return ``run()`` where ``module`` gives ``output``, whatever the module computed."""
     calls: list[None] = []
 
     def replace(_: Any) -> Tensor:
@@ -85,7 +77,7 @@ def run_with(module: nn.Module, output: Tensor, run: Callable[[], Any]) -> Any:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode while it lasts; then each module is back in the mode it was in."""
+    """Hold evaluation mode for a block; then each module is back in the mode that it was in."""
     modes = {module: module.training for module in network.modules()}
     try:
         for module in modes:
@@ -98,33 +90,22 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def reading(image: Tensor) -> Iterator[None]:
-    """Say of a failure within the block that the network was made for other images.
-
-    Args:
-        image: (B, C, H, W), as the network reads it.
-
-    Raises:
-        ConfigError: in place of any error, but that memory is used up.
-    """
+    """Turn any failure within the block, but of memory, into a ConfigError: the network reads other images."""
     try:
         yield
     except (IINError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a stranger's forward says
-        shape, said = "x".join(map(str, image.shape[1:])), next(iter(str(error).splitlines()), "")
+    except Exception as error:  # a network of others may raise anything
+        shape, reason = "x".join(map(str, image.shape[1:])), next(iter(str(error).splitlines()), "")
         raise ConfigError(
-            f"The network fails on images of {shape} ({type(error).__name__}: {said}). If it reads another number of "
+            f"The network fails on images of {shape} ({type(error).__name__}: {reason}). If it reads another number of "
             "channels, say mean and std of each (for one 'encoder.mean=[0.5]' 'encoder.std=[0.5]'); if another size, "
             "say that (encoder.size=224, 'encoder.size=[64,128]')."
         ) from error
 
 
 def find(network: nn.Module, layer: str) -> nn.Module:
-    """The module of that name.
-
-    Raises:
-        ConfigError: there is none; says which names are near.
-    """
+    """Return the module of that name; without it, the ConfigError names the nearest."""
     names = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
     if layer in names:
         return network.get_submodule(layer)

@@ -9,15 +9,13 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from iin_lightning.encoders.weights import load_into, read_checkpoint
+from iin_lightning.encoders.weights import load_into, read_weights
 from iin_lightning.encoders.zoo import Outside
-from iin_lightning.errors import CheckpointError, ConfigError, IINError, choices, listed
+from iin_lightning.errors import ConfigError, IINError, choices
 
 
 class UserNetwork(Outside):
     """Any class of networks that can be imported, with the weights of a file.
-
-    Where ``mean``, ``std`` and the size of its images are none of ImageNet's, ``pretrained`` takes others.
 
     Args:
         target: "package.module:Class", or "package.module.Class".
@@ -27,9 +25,7 @@ class UserNetwork(Outside):
         n_classes: see ``Outside``.
 
     Raises:
-        ConfigError: it cannot be imported, is no torch.nn.Module, or refuses its arguments.
-        DataNotFoundError: there is no such file.
-        CheckpointError: the file does not fit.
+        ConfigError: the class cannot be imported, is no torch.nn.Module, or refuses its arguments.
 
     Example:
         >>> network = UserNetwork("torchvision.ops:MLP", {"in_channels": 8, "hidden_channels": [4, 2]})
@@ -48,27 +44,20 @@ class UserNetwork(Outside):
         weights: str | None = None,
         n_classes: int | None = None,
     ) -> None:
-        cls, arguments = _import(target), dict(arguments or {})
-        state, said = ({}, {}) if weights is None else read_checkpoint(Path(weights))
-        taken = {key: value for key, value in said.items() if key in _accepted(cls) and _is_plain(value)}
-        arguments = taken | arguments
+        cls = _import(target)
+        state, told = ({}, {}) if weights is None else read_weights(Path(weights))
+        accepted = inspect.signature(cls.__init__).parameters
+        taken = {key: value for key, value in told.items() if key in accepted and _is_plain(value)}
+        arguments = taken | dict(arguments or {})
         model = _build(target, cls, arguments)
         if weights is not None:
-            try:
-                load_into(model, state, weights)
-            except CheckpointError as error:
-                raise CheckpointError(f"{error}{_hint(said, arguments)}") from error
+            load_into(model, state, weights)
         super().__init__(model, n_classes)
         self.target, self.arguments = target, arguments
 
 
-def _accepted(cls: type[nn.Module]) -> set[str]:
-    """The arguments that a constructor has by name."""
-    return set(inspect.signature(cls.__init__).parameters)
-
-
 def _is_plain(value: Any) -> bool:
-    """Whether a model folder can hold an argument."""
+    """Tell whether a model folder can hold an argument."""
     try:
         json.dumps(value)
     except (TypeError, ValueError):
@@ -76,23 +65,12 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def _hint(said: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """What a checkpoint knows that may help, for the end of an error."""
-    if not said:
-        return ""
-    known = listed([f"{key}={value}" for key, value in said.items() if isinstance(value, int | float | str)])
-    return (
-        f" The network was built with {dict(arguments)}, and the checkpoint's hyperparameters are {known}: name the "
-        "arguments that it was trained with, 'encoder.network.arguments={width: 16}' say."
-    )
-
-
 def _build(target: str, cls: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     try:
         return cls(**arguments)
     except IINError:
         raise
-    except Exception as error:  # what a stranger's constructor says of its arguments
+    except Exception as error:  # whatever a stranger's constructor says of its arguments
         raise ConfigError(
             f"{target} cannot be built with encoder.network.arguments={dict(arguments)}: "
             f"{type(error).__name__}: {error}."

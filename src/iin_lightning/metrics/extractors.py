@@ -16,9 +16,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 
 from iin_lightning.bounded import read_torch, reason
 from iin_lightning.data.transforms import to_range
-from iin_lightning.encoders import lite0
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.frozen import Frozen
+from iin_lightning.encoders.zoo import LITE0_CHANNELS, LITE0_SIZE, lite0, lite0_weights
 from iin_lightning.errors import (
     CheckpointError,
     ConfigError,
@@ -140,20 +140,20 @@ class EfficientNetLite0(Extractor):
         EfficientNetLite0()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape  # (2, 1280)
     """
 
-    name, dim, input_size = "efficientnet_lite0", lite0.CHANNELS, lite0.SIZE
+    name, dim, input_size = "efficientnet_lite0", LITE0_CHANNELS, LITE0_SIZE
     resize = "to 224: bilinear, antialiased"
 
     def __init__(self) -> None:
         super().__init__()
         purpose = f"extractor={self.name}"
-        network: Any = lite0.build(purpose)
-        network.load_state_dict(read_torch(lite0.weights_file(purpose)))
+        network: Any = lite0(purpose)
+        network.load_state_dict(read_torch(lite0_weights(purpose)))
         self.network: Any = network.eval().requires_grad_(False)
 
     def features(self, pixels: Tensor) -> Tensor:
         """See ``Extractor``."""
-        x = interpolate(pixels.float(), (lite0.SIZE, lite0.SIZE), mode="bilinear", align_corners=False, antialias=True)
-        # What lite0.MEAN and STD say, of bytes: exactly as these features were always computed.
+        x = interpolate(pixels.float(), (LITE0_SIZE, LITE0_SIZE), mode="bilinear", align_corners=False, antialias=True)
+        # What the mean and std of EfficientNetLite0 say, of bytes: exactly as these features were always computed.
         return self.network.extract_features((x - 127) / 128).mean((2, 3))
 
 

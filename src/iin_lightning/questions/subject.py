@@ -23,7 +23,7 @@ from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import to_range
 from iin_lightning.distributed import is_main_process
 from iin_lightning.encoders.base import Encoder
-from iin_lightning.encoders.split import Split as CutNetwork
+from iin_lightning.encoders.cut import Cut
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.progress import Bar, track
@@ -92,7 +92,7 @@ class Subject:
     def kind(self) -> str:
         """The network that is explained, within its wrappers, in lower case: its own name, or that of its class."""
         network = getattr(self.encoder, "encoder", self.encoder)
-        if isinstance(network, CutNetwork):
+        if isinstance(network, Cut):
             network = network.network
         return str(getattr(network, "name", type(network).__name__)).lower()
 

@@ -18,7 +18,7 @@ from iin_lightning.cli.quiet import quiet
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.splits import SPLITS
 from iin_lightning.encoders.base import sides
-from iin_lightning.encoders.listing import Layer, layers
+from iin_lightning.encoders.graph import Layer, layers
 from iin_lightning.encoders.pretrained import default_layer, preprocess_for
 from iin_lightning.encoders.taps import reading
 from iin_lightning.encoders.zoo import Outside

@@ -11,8 +11,8 @@ from torch import nn
 
 from iin_lightning.data.disk import in_units
 from iin_lightning.encoders.base import Encoder
+from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.frozen import Frozen
-from iin_lightning.encoders.split import Split
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.readings import ClassReading, ColorReading
 from iin_lightning.questions.results import TRANSFER, measured, section, transfer_rows, transfer_scores
@@ -162,7 +162,7 @@ def explained(network: nn.Module) -> nn.Module:
 def kind(network: nn.Module) -> str:
     """Return the name of a network in a sentence, such as Classifier or resnet50."""
     inner = explained(network)
-    inner = inner.network if isinstance(inner, Split) else inner
+    inner = inner.network if isinstance(inner, Cut) else inner
     return str(getattr(inner, "name", type(inner).__name__))
 
 

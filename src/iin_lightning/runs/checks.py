@@ -16,7 +16,7 @@ from iin_lightning.data.module import DataModule
 from iin_lightning.data.transforms import check_images
 from iin_lightning.distributed import is_main_process
 from iin_lightning.encoders.base import Encoder
-from iin_lightning.encoders.split import Split
+from iin_lightning.encoders.cut import Cut
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
 
 COUNTS = ("steps", "val_every", "batch_size")
@@ -144,7 +144,7 @@ def latent_warnings(z: Tensor, noise: float) -> list[str]:
 
 def input_warnings(config: DictConfig, encoder: Encoder, data: DataModule) -> list[str]:
     """Whether a network that was trained elsewhere gets images with less detail than it reads and the files have."""
-    reads = getattr(encoder.preprocess, "size", None) if isinstance(encoder, Split) else None
+    reads = getattr(encoder.preprocess, "size", None) if isinstance(encoder, Cut) else None
     key, node = "data", config.data
     while "base" in node:
         key, node = f"{key}.base", node.base

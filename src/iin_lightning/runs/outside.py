@@ -13,8 +13,8 @@ from torch import Tensor
 from iin_lightning import serialization
 from iin_lightning.data.disk import check_writable, locked
 from iin_lightning.data.module import DataModule
+from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.reductions import PCA
-from iin_lightning.encoders.split import Split
 from iin_lightning.encoders.user_network import UserNetwork
 from iin_lightning.encoders.zoo import Outside
 from iin_lightning.errors import CheckpointError, ConfigError
@@ -26,7 +26,7 @@ from iin_lightning.seeding import generator
 DRAWN = 32  # images at a time
 
 
-def trained_outside(config: DictConfig, data: DataModule) -> Split:
+def trained_outside(config: DictConfig, data: DataModule) -> Cut:
     """The network that ``encoder`` names, with the weights that it comes with, cut at its layer.
 
     What is random in it (a fresh last layer) comes from the seed. A PCA is fitted to training images, once for all runs
@@ -37,7 +37,7 @@ def trained_outside(config: DictConfig, data: DataModule) -> Split:
     """
     pl.seed_everything(config.seed, workers=True, verbose=False)
     encoder = build_encoder(config, data)
-    if not isinstance(encoder, Split):
+    if not isinstance(encoder, Cut):
         raise ConfigError(
             "This run needs a trained encoder, but says neither how to train it (first_stage.recipe) nor where it lies "
             "(first_stage.path=<model folder>)."
@@ -48,7 +48,7 @@ def trained_outside(config: DictConfig, data: DataModule) -> Split:
     return _fitted(encoder, config, data) if isinstance(encoder.reduction, PCA) else encoder
 
 
-def _random_parts(config: DictConfig, encoder: Split) -> list[str]:
+def _random_parts(config: DictConfig, encoder: Cut) -> list[str]:
     """What of a network is not trained and will not be."""
     network = encoder.network
     if config.encoder.network.weights is None:
@@ -66,7 +66,7 @@ def _random_parts(config: DictConfig, encoder: Split) -> list[str]:
     return []
 
 
-def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
+def _fitted(encoder: Cut, config: DictConfig, data: DataModule) -> Cut:
     source = data.source("train")
     made_of = (serialization.fingerprint(encoder), data.fingerprint("train"), config.seed)
     key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
@@ -86,6 +86,6 @@ def _fitted(encoder: Split, config: DictConfig, data: DataModule) -> Split:
             encoder.to("cuda" if on_gpu else "cpu").fit_reduction(batches())
             serialization.save(encoder.cpu(), folder / "model", {"network": serialization.describe(encoder)})
     fitted = serialization.load(folder / "model")
-    if not isinstance(fitted, Split):
+    if not isinstance(fitted, Cut):
         raise CheckpointError(f"{folder} holds a {type(fitted).__name__}, no network at a layer: delete the folder.")
     return fitted

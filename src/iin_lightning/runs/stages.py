@@ -18,8 +18,8 @@ from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.swap_module import SwapData
 from iin_lightning.encoders.base import Encoder
-from iin_lightning.encoders.behind import Behind
-from iin_lightning.encoders.split import Split
+from iin_lightning.encoders.cut import Cut
+from iin_lightning.encoders.frozen import Behind
 from iin_lightning.errors import CheckpointError, ConfigError, choices
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
@@ -126,7 +126,7 @@ def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
     concept = class_concept(config, data)
     check_learnable(data, [concept])
     encoder = require("encoder") if config.first_stage.get("recipe") is None else None
-    if not isinstance(encoder, Split):
+    if not isinstance(encoder, Cut):
         raise ConfigError(
             "model=head trains the last layers of a network that comes trained: choose encoder=torchvision/<name>, "
             "encoder=efficientnet_lite0 or encoder=module."
@@ -141,7 +141,7 @@ def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
     for warning in input_warnings(config, encoder, data):
         warn_once(warning)
     size, channels = encoder.image_size, encoder.channels
-    whole = Split(encoder.network, encoder.layer, image_size=size, channels=channels, preprocess=encoder.preprocess)
+    whole = Cut(encoder.network, encoder.layer, image_size=size, channels=channels, preprocess=encoder.preprocess)
     behind = Behind(whole)
     latents = _latents(config, data, whole)
     latents.labelled = True

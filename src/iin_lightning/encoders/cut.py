@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from iin_lightning import seeding
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder, Output, Size, plain, sides
-from iin_lightning.encoders.listing import layers, neighbours
+from iin_lightning.encoders.graph import Remainder, layers, neighbours
 from iin_lightning.encoders.reductions import PCA, Reduction
-from iin_lightning.encoders.remainder import Remainder
 from iin_lightning.encoders.taps import evaluating, find, output_of, reading, run_with, tapped
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.progress import Bar, waiting
@@ -27,7 +26,7 @@ PROBES = 2
 """Images of the dry run: more than one, so that a batch can be told from an axis of size 1."""
 
 
-class Split(Encoder):
+class Cut(Encoder):
     """E and G of any network at one of its layers; f(x) = G(E(x)) = network(preprocess(x)) bit for bit.
 
     z is the activation, flattened to H*W*C numbers, or what a reduction keeps of it. ``decode`` runs only what lies
@@ -35,12 +34,9 @@ class Split(Encoder):
     activation written back at the layer.
 
     Args:
-        network: any module that makes logits (B, classes), values (B, V) or images of ``preprocess``'s images. It is
-            not changed.
+        network: any module that makes logits (B, classes), values (B, V) or images of ``preprocess``'s images.
         layer: name of a submodule that is called once in a pass, "layer4.1" (``layers`` lists them).
         image_size: side of x, or height and width.
-        channels: channels of x.
-        output: what the network makes of x: "logits", "values" or "image".
         preprocess: of images in [-1, 1] what the network reads; None hands them on.
         reduction: keeps fewer numbers than the activation has.
 
@@ -49,16 +45,16 @@ class Split(Encoder):
         bypassed: whether what follows reads more than this layer, so that ``decode`` needs the images.
 
     Raises:
-        ConfigError: there is no such layer, it is not called once, its output is no tensor, the network's output is no
-            tensor or not the same twice, or a reduction is asked for at a bypassed layer.
+        ConfigError: the layer does not exist or is not called once in a pass, its output is no tensor, the network's
+            output is no tensor or not the same twice, or what is asked for needs more than a bypassed layer.
         ShapeError: the layer's output has no batch axis; ``encode`` or ``decode`` is given another shape.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 14 * 14, 10))
-        >>> split = Split(network, "1", image_size=16)
+        >>> cut = Cut(network, "1", image_size=16)
         >>> x = torch.rand(2, 3, 16, 16) * 2 - 1
-        >>> z = split.encode(x).mean
-        >>> z.shape, split.activation_shape, torch.equal(split.decode(z), network(x))
+        >>> z = cut.encode(x).mean
+        >>> z.shape, cut.activation_shape, torch.equal(cut.decode(z), network(x))
         (torch.Size([2, 1568]), (8, 14, 14), True)
     """
 
@@ -91,35 +87,25 @@ class Split(Encoder):
             reduction.to(self._like.device)
 
     def encode(self, x: Tensor) -> DiagonalGaussian:
-        """The point z (B, N) of images (B, C, H, W) in [-1, 1]; what lies behind the layer is not computed."""
+        """Return the point z (B, N) of images (B, C, H, W) in [-1, 1]; nothing behind the layer is computed."""
         return DiagonalGaussian.deterministic(self.latents_of(self._activation(x)))
 
     def decode(self, z: Tensor) -> Tensor:
-        """The network's output, given z (B, N) alone: of a reduction the complement is 0.
-
-        Raises:
-            ConfigError: the layer is bypassed: z does not say all that follows reads.
-        """
+        """Return the network's output, given z (B, N) alone: of a reduction the complement is 0."""
         return self.resume(z, None)
 
     def complement(self, x: Tensor) -> Tensor | None:
-        """What z does not say of images (B, C, H, W): the images, what the reduction leaves out, or None."""
+        """Return what z does not say of images (B, C, H, W): the images, what the reduction leaves out, or None."""
         if self.bypassed:
             self._check_images(x, self.channels, self.image_size)
             return x
         return None if self.reduction is None else self.rest_of(self._activation(x))
 
     def resume(self, z: Tensor, complement: Tensor | None) -> Tensor:
-        """The network's output, given z (B, N) and what it does not say.
-
-        Raises:
-            ConfigError: the layer is bypassed and there is no complement.
-        """
+        """Return the network's output, given z (B, N) and what it does not say."""
         self._check_latents(z)
         if complement is not None and len(complement) != len(z):
-            raise ShapeError(
-                f"There are {len(z)} latents and complements of {len(complement)} images: give one of each."
-            )
+            raise ShapeError(f"The complement of {len(complement)} images comes with {len(z)} latents: give as many.")
         if not self.bypassed:
             return self._follow(self.activation_of(z, complement))
         if complement is None:
@@ -130,17 +116,17 @@ class Split(Encoder):
         return self._rerun(complement, self.activation_of(z))
 
     def latents_of(self, activation: Tensor) -> Tensor:
-        """What the layer gives (B, *activation_shape) to z (B, N)."""
+        """Map what the layer gives (B, *activation_shape) to z (B, N)."""
         return activation.flatten(1) if self.reduction is None else self.reduction.reduce(activation)
 
     def rest_of(self, activation: Tensor) -> Tensor | None:
-        """What z does not say of what the layer gives: (B, *activation_shape), None without a reduction."""
+        """Return what z does not say of what the layer gives: (B, *activation_shape), None without a reduction."""
         if self.reduction is None:
             return None
         return activation - self.reduction.restore(self.reduction.reduce(activation))
 
     def activation_of(self, z: Tensor, rest: Tensor | None = None) -> Tensor:
-        """Latents z (B, N) and the rest to what the layer would give (B, *activation_shape), in a tensor of its own."""
+        """Map z (B, N) and the rest to what the layer would give (B, *activation_shape), in a tensor of its own."""
         activation = z.unflatten(1, self.activation_shape) if self.reduction is None else self.reduction.restore(z)
         if rest is not None:
             activation = activation + rest
@@ -153,10 +139,9 @@ class Split(Encoder):
     def fit_reduction(self, batches: Iterable[Tensor], n_images: int | None = None) -> None:
         """Fit a PCA to the activations of training images; a reduction that learns nothing is left alone.
 
-        Args:
-            batches: of images (B, C, H, W) in [-1, 1]; only as many as needed are taken.
-            n_images: how many images; if None four for each component, since with about as many images as components
-                the last ones follow chance. They take twice n_images * H*W*C floats of memory.
+        Only as many batches (B, C, H, W) are taken as needed: for ``n_images``, or else for four images a component,
+        since with about as many images as components the last ones follow chance. The fit takes twice
+        n_images * H*W*C floats of memory.
 
         Raises:
             ConfigError: fewer images than components.
@@ -184,7 +169,7 @@ class Split(Encoder):
 
     @property
     def _like(self) -> Tensor:
-        """Something that is where and as the network's numbers are."""
+        """A tensor that is where and as the network's numbers are."""
         return next((p for p in self.network.parameters() if p.is_floating_point()), torch.empty(0))
 
     def _run(self, x: Tensor) -> Any:
@@ -195,17 +180,17 @@ class Split(Encoder):
         return output_of(self._module, lambda: self._run(x))
 
     def _follow(self, activation: Tensor) -> Tensor:
-        """What lies behind the layer, of its output alone."""
+        """Run what lies behind the layer, of its output alone."""
         if self._remainder is not None and self._remainder.valid:
             return self._remainder(activation)
         return self._rerun(self._noise(1).to(activation.device).expand(len(activation), -1, -1, -1), activation)
 
     def _rerun(self, x: Tensor, activation: Tensor) -> Tensor:
-        """The whole network on x, with the activation written back at the layer."""
+        """Run the whole network on x, with the activation written back at the layer."""
         return run_with(self._module, activation, lambda: self._run(x))
 
     def _noise(self, count: int) -> Tensor:
-        """Images of noise, the same ones each time, where and as the network's numbers are."""
+        """Draw images of noise, the same each time, where and as the network's numbers are."""
         shape = (count, self.channels, *sides(self.image_size))
         noise = torch.rand(shape, generator=seeding.generator(seeding.FIXED, "split")) * 2 - 1
         return noise.to(self._like)
@@ -218,26 +203,9 @@ class Split(Encoder):
         given: list[Any] = []
         # A clone, since what follows may work in place.
         tap = tapped(module, lambda output: given.append(output.clone() if isinstance(output, Tensor) else output))
-        with reading(self._listed()[1]), tap:
+        with reading(self._read()), tap:
             output = self._run(x)
-        if len(given) != 1:
-            raise ConfigError(
-                f"The layer {self.layer!r} is called {len(given)} times in one pass, so it is no place to cut: name "
-                f"one that is called once. {self._neighbours()}"
-            )
-        (activation,) = given
-        if not isinstance(activation, Tensor) or not activation.is_floating_point():
-            found = f"a {type(activation).__name__}, not a tensor"
-            if isinstance(activation, Tensor):
-                found = f"{activation.dtype}, not real numbers"
-            raise ConfigError(
-                f"The layer {self.layer!r} gives {found}: name a layer behind it or inside it. {self._neighbours()}"
-            )
-        if activation.ndim < 2 or len(activation) != PROBES:
-            raise ShapeError(
-                f"The layer {self.layer!r} gives {tuple(activation.shape)} for {PROBES} images: the batch must be its "
-                f"first axis of at least two. Name another layer."
-            )
+        activation = self._checked(given)
         if not isinstance(output, Tensor):
             raise ConfigError(
                 f"{type(self.network).__name__} gives a {type(output).__name__}, not a tensor: wrap it in a module "
@@ -249,7 +217,7 @@ class Split(Encoder):
                 "draws or remembers (dropout that ignores eval(), running statistics) has to be off."
             )
         self.activation_shape = tuple(activation.shape[1:])
-        # From the axis that varies slowest to the one that varies fastest: (0, 2, 3, 1) of channels_last.
+        # From the axis that varies slowest to the axis that varies fastest: (0, 2, 3, 1) of channels_last.
         self._order = sorted(range(activation.ndim), key=activation.stride, reverse=True)
         self._dtype = None if activation.dtype == x.dtype else activation.dtype
         remainder = Remainder.of(self.network, module)
@@ -259,21 +227,45 @@ class Split(Encoder):
         self.bypassed = self._remainder is None and not (
             # Another image must make no difference, and autograd's graph must show no way round: a network whose
             # last weights are still zero says the same of all images.
-            _close(self._rerun(other, activation.clone()), output)
-            and next(
-                one.passes_all for one in layers(*self._listed()) if self.network.get_submodule(one.name) is module
-            )
+            _close(self._rerun(other, activation.clone()), output) and self._passes_all()
         )
 
-    def _listed(self) -> tuple[nn.Module, Tensor]:
+    def _checked(self, given: list[Any]) -> Tensor:
+        """Return the activation, if it is the only output of the layer and a batch of real numbers."""
+        if len(given) != 1:
+            raise ConfigError(
+                f"The layer {self.layer!r} is called {len(given)} times in one pass, so the network cannot be cut "
+                f"there: name a layer that is called once. {self._neighbours()}"
+            )
+        (activation,) = given
+        if not isinstance(activation, Tensor) or not activation.is_floating_point():
+            kind = f"a {type(activation).__name__}, not a tensor"
+            if isinstance(activation, Tensor):
+                kind = f"{activation.dtype}, not real numbers"
+            raise ConfigError(
+                f"The layer {self.layer!r} gives {kind}: name a layer behind it or inside it. {self._neighbours()}"
+            )
+        if activation.ndim < 2 or len(activation) != PROBES:
+            raise ShapeError(
+                f"The layer {self.layer!r} gives {tuple(activation.shape)} for {PROBES} images: the batch must be its "
+                f"first axis of at least two. Name another layer."
+            )
+        return activation
+
+    def _passes_all(self) -> bool:
+        listed = layers(self.network, self._read())
+        return next(each.passes_all for each in listed if self.network.get_submodule(each.name) is self._module)
+
+    def _read(self) -> Tensor:
+        """Return an image of noise as the network reads it."""
         image = self._noise(1)
-        return self.network, image if self.preprocess is None else self.preprocess(image)
+        return image if self.preprocess is None else self.preprocess(image)
 
     def _neighbours(self) -> str:
-        return neighbours(*self._listed(), self.layer)
+        return neighbours(self.network, self._read(), self.layer)
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    """Whether they agree but for rounding; kernels may be chosen anew at each call."""
+    """Tell whether they agree but for rounding; kernels may be chosen anew at each call."""
     scale = b.abs().nan_to_num(0.0, 0.0).amax().item()
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5 * scale, equal_nan=True)
