@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from iin_lightning.analysis.consistency import swap_errors
-from iin_lightning.analysis.edit import swap_grid
+from iin_lightning.analysis.swap import swap_errors, swap_grid
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import FactorError
 from iin_lightning.factors import Factors

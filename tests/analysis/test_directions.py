@@ -5,10 +5,19 @@ import math
 import pytest
 import torch
 
-from iin_lightning.analysis.attributes import answers, attributes_in, compatible, examples
 from iin_lightning.analysis.chunks import CHUNK
-from iin_lightning.analysis.directions import FEWEST, along, cosines, fit_directions, project
-from iin_lightning.analysis.effects import effects, linear_reader, recognised, side_effects
+from iin_lightning.analysis.directions import (
+    FEWEST,
+    along,
+    answers,
+    attributes_in,
+    compatible,
+    cosines,
+    examples,
+    fit_directions,
+    project,
+)
+from iin_lightning.analysis.effects import effects, linear_judge, recognised, side_effects
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
@@ -209,10 +218,10 @@ def test_side_effects_leave_out_classes_that_exclude_each_other():
     assert side_effects(mean[:2, :2], names[:2], names[:2]) == {}
 
 
-def test_linear_readers_read_what_lies_in_the_latents():
+def test_linear_judges_read_what_lies_in_the_latents():
     z, attributes = world(n=3000)
     attributes["Smiling"][::2] = -1
-    read = linear_reader(z, attributes)
+    read = linear_judge(z, attributes)
     held_out, truth = world(n=1000, seed=1)
     probabilities = read(held_out)
     assert probabilities.shape == (1000, 3)

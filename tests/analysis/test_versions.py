@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from iin_lightning.analysis.response import changed_share, explained_variance
-from iin_lightning.analysis.versions import version_response
+from iin_lightning.analysis.response import changed_share, explained_variance, version_response
 from iin_lightning.errors import ShapeError
 
 

@@ -18,8 +18,8 @@ from iin_lightning.analysis.response import (
     prediction_entropy,
     redrawn_outputs,
     variance_ratio,
+    version_response,
 )
-from iin_lightning.analysis.versions import version_response
 from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.data.base import Source, Subset
 from iin_lightning.data.latents import LatentCache

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from iin_lightning.metrics.readings import ClassReading, ColorReading
 from iin_lightning.questions.results import TRANSFER, measured, section, transfer_rows, transfer_scores
 from iin_lightning.reporting.page import Interval, Table
 
@@ -21,7 +20,7 @@ MEANINGS = {
 INTERPRET = "interpret"
 """The stage of runs that train a translator."""
 
-UNITS = {"class": f"{ClassReading.unit} read right ↑", "color": f"{ColorReading.unit} ↓"}
+UNITS = {"class": "share read right ↑", "color": "RGB difference ↓"}
 BOUNDS = {
     "reconstruction": "nothing: reconstructions, the bound",
     "images": "nothing: the images themselves",
