@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from iin_lightning.plots import style
-from iin_lightning.plots.dimensions import dimension_figure
+from iin_lightning.plots.charts import dimension_figure, probabilities_figure
 from iin_lightning.plots.directions import direction_figure, edit_figure, matrix_figure
 from iin_lightning.plots.embed import Coloring, Pair, Walk, map_figure, pair_figure, walk_map_figure
 from iin_lightning.plots.grids import swap_figure
-from iin_lightning.plots.probabilities import probabilities_figure
-from iin_lightning.plots.response import FactorResponse, response_figure
+from iin_lightning.plots.walk import FactorResponse, response_figure
 
 NAMES = ["$_$", "$5 or $10", "cheap ($)"]
 IMAGES = torch.zeros(2, 3, 8, 8)

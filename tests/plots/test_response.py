@@ -8,8 +8,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from iin_lightning.plots.response import FactorResponse, response_figure
 from iin_lightning.plots.style import STYLE, save
+from iin_lightning.plots.walk import FactorResponse, response_figure
 from iin_lightning.seeding import generator
 
 PAGE = 7.1  # inches, the width of a paper's two columns

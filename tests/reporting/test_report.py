@@ -17,7 +17,7 @@ from tests.reported import SUP, UNSUP
 from iin_lightning import progress
 from iin_lightning.data.disk import in_units
 from iin_lightning.errors import CheckpointError, ConfigError, IINError
-from iin_lightning.plots.curves import curves_figure
+from iin_lightning.plots.charts import curves_figure
 from iin_lightning.reporting.numbers import analysis_tables, flat
 from iin_lightning.reporting.page import LIMIT, Page, Section, Table, render, render_within
 from iin_lightning.reporting.pictures import raster, smaller, vector
