@@ -153,13 +153,8 @@ def test_every_number_carries_all_that_it_depends_on():
     assert report["frechet_tiny/samples"]["value"] > 0
 
 
-def test_too_few_images_warn():
-    with pytest.warns(UserWarning, match="5 features in 6 dimensions"):
-        assert quality(images(20, 0), images(5, 1)).compute()["frechet_tiny/samples"] > 0
-
-
 @pytest.mark.filterwarnings("ignore:1 features in 6")
-@pytest.mark.parametrize("counts", [(0, 0), (20, 0), (0, 20), (1, 20), (20, 1)])
+@pytest.mark.parametrize("counts", [(20, 0), (0, 20), (1, 20)])
 def test_nothing_to_compare_is_an_error(counts):
     real, samples = counts
     with pytest.raises(ConfigError, match=f"came: real {real}, samples {samples}"):
@@ -172,9 +167,6 @@ def test_images_of_two_sizes_or_of_no_kind_are_refused():
         metric.update(torch.zeros(2, 3, 16, 16), "samples")
     with pytest.raises(ConfigError, match="did you mean samples"):
         metric.update(images(2, 0), "sample")
-
-
-# Protocols
 
 
 def test_each_protocol_prepares_images_as_it_says():
@@ -202,9 +194,6 @@ def test_real_images_are_chosen_without_replacement():
     assert len(chosen.unique()) == 40
     assert torch.equal(chosen, preset.items(100))
     assert not torch.equal(chosen, protocol("clean", count=40, seed=1).items(100))
-
-
-def test_a_protocol_that_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match="did you mean two_stage"):
         protocol("twostage")
     with pytest.raises(ConfigError, match="count=1"):
@@ -276,9 +265,6 @@ def test_the_next_model_meets_the_same_real_images():
     assert metric.report() == rounded(quality(real, second).report())
     metric.reset()
     metric.update(torch.zeros(2, 3, 16, 16), "real")
-
-
-# Ranks
 
 
 def _rank(rank, folder, real, samples):
