@@ -8,15 +8,9 @@ import warnings
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from iin_lightning.analysis.embed import fit_embedding, nearest_class, shared_information, staying
-from iin_lightning.analysis.walk import factor_walks
-from iin_lightning.encoders.classifier import Classifier
 from iin_lightning.errors import ConfigError, MissingExtraError, NonFiniteError, ShapeError
-from iin_lightning.factors import Factors
-from iin_lightning.flows.base import Bijector
-from iin_lightning.interpreter import Interpreter
 
 N, CLASSES = 8, 4
 
@@ -95,8 +89,6 @@ def test_the_nearest_class_is_that_of_the_cluster_and_of_most_votes():
     labels = torch.tensor([5, 9, 9])
     assert nearest_class(torch.tensor([[0.1]]), reference, labels, 1).item() == 5
     assert nearest_class(torch.tensor([[0.1]]), reference, labels, 15).item() == 9
-    with pytest.raises(ShapeError, match="got 2 for 3"):
-        nearest_class(reference, reference, labels[:2])
     with pytest.raises(NonFiniteError, match="1 of 2"):
         nearest_class(torch.tensor([[math.inf], [0.0]]), reference, labels)
 
@@ -123,40 +115,6 @@ def test_intervals_are_over_walks_since_steps_of_one_depend_on_each_other():
     assert visited.value == pytest.approx(2 - p)
     assert share.high - share.low == pytest.approx(2 * 1.96 * math.sqrt(p * (1 - p) / 200), rel=0.15)
     assert staying(classes, torch.zeros(1).long()).share == share, "the same seed, the same interval"
-
-
-class Stretch(Bijector):
-    """z̃ = z / scale: the factor "digit" is two wide dimensions of z, "color" two narrow ones."""
-
-    def __init__(self, scale: Tensor) -> None:
-        super().__init__()
-        self.dim = len(scale)
-        self.register_buffer("scale", scale)
-
-    def forward(self, x):
-        return x / self.scale, -self.scale.log().sum().expand(len(x))
-
-    def inverse(self, y):
-        return y * self.scale, self.scale.log().sum().expand(len(y))
-
-
-def test_a_walk_in_the_factor_that_holds_the_class_forgets_it_and_one_in_another_keeps_it():
-    scale = torch.tensor([0.1, 10.0, 10.0, 0.1, 0.1])
-    factors = Factors({"residual": 1, "digit": 2, "color": 2}, 5)
-    network = Classifier(n_classes=2, image_size=16, latent_dim=5, width=4, norm="batch")
-    interpreter = Interpreter(network, Stretch(scale), factors)
-    assert isinstance(interpreter.translator, nn.Module)
-    z = scale * torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
-    quadrant = (z[:, 1] > 0) + 2 * (z[:, 2] > 0).long()
-    shares = {}
-    for name in ("digit", "color"):
-        walks = factor_walks(interpreter, z[:100], name, 20, 0.0, torch.Generator().manual_seed(1))
-        shares[name] = staying(nearest_class(walks, z, quadrant), quadrant)
-    assert shares["color"].share.value > 0.99
-    assert shares["color"].visited.value < 1.1
-    assert shares["digit"].share.low < 0.25 < shares["digit"].share.high
-    assert shares["digit"].visited.value == pytest.approx(CLASSES, abs=0.1), "20 steps see each of four quadrants"
-    assert shares["digit"].chance == pytest.approx(0.25, abs=0.01)
 
 
 def test_independent_embeddings_share_nothing_and_the_same_clusters_share_their_entropy():

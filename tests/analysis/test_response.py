@@ -205,9 +205,6 @@ def test_bad_input_is_named(interpreter, z):
         mutual_information(torch.zeros(4, 1, 2))
 
 
-# Where images themselves change
-
-
 def evenly(versions):
     """Of versions that are all there are, and equally many."""
     return version_response(versions, torch.full(versions.shape[:1], 1 / len(versions)), versions.flatten(0, 1))

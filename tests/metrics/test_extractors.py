@@ -104,13 +104,10 @@ def test_nothing_wakes_it_or_moves_it(extractor):
     assert not any(module.training for module in extractor.modules())
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
     assert all(torch.equal(value, before[key]) for key, value in extractor.state_dict().items())
-
-
-def test_the_fingerprint_is_that_of_the_weights(extractor):
     other = copy.deepcopy(extractor)
     assert other.fingerprint() == extractor.fingerprint()
     next(other.parameters()).data.flatten()[0] += 1
-    assert other.fingerprint() != extractor.fingerprint()
+    assert other.fingerprint() != extractor.fingerprint(), "it is that of the weights"
 
 
 def test_a_grey_classifier_reads_grey_from_rgb_exactly():
@@ -183,9 +180,6 @@ def test_a_file_of_something_else_is_refused_and_no_code_in_it_runs(tmp_path, in
         Inception(path)
 
 
-# Bytes: every level survives, every other range is refused, and each preparation does what it says.
-
-
 def every_level():
     return torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(2, 3, -1, -1)
 
@@ -216,9 +210,7 @@ def spoiled(value):
         (spoiled(255.0), ConfigError, r"in \[-1, 1\], got values from"),
         (spoiled(-2.1), ConfigError, r"in \[-1, 1\], got values from"),
         (spoiled(float("nan")), NonFiniteError, "1 of 3 images"),
-        (spoiled(float("inf")), NonFiniteError, "1 of 3 images"),
         (torch.zeros(3, 4, 4), ShapeError, "C = 1 or 3"),
-        (torch.zeros(2, 4, 4, 4), ShapeError, "C = 1 or 3"),
     ],
 )
 def test_what_are_no_images_is_refused(images, error, text):

@@ -74,13 +74,10 @@ def test_points_have_the_colours_of_their_classes_and_unknown_ones_are_grey(poin
         assert tuple(color[:3]) == to_rgb(UNKNOWN if value < 0 else CLASS_COLORS[value])
 
 
-def test_true_colours_are_drawn_as_they_are(points):
+def test_a_quantity_has_a_bar_with_its_unit_colours_are_true_and_no_values_are_grey(points):
     colors = torch.rand(400, 3)
     (axes,) = walk_map_figure(points, Coloring("color", colors), walks(digit=None), "PCA").axes
     assert torch.allclose(torch.tensor(paint(axes).get_facecolors()[:, :3]).float(), colors, atol=1e-6)
-
-
-def test_a_quantity_has_a_bar_with_its_unit_and_no_values_no_colours(points):
     quantity = Coloring("log-likelihood", torch.randn(400), unit="nats per dimension")
     _, bar = walk_map_figure(points, quantity, walks(residual=None), "PCA").axes
     assert bar.get_ylabel() == "log-likelihood [nats per dimension]"
@@ -129,18 +126,6 @@ def test_classes_are_named_along_the_axis_of_their_factor():
         assert (axes.get_xlabel(), axes.get_ylabel()) == ("digit factor, 1-D UMAP", "color factor, 1-D UMAP")
     assert [written(axes) for axes in heads] == [["mutual information 0.02 nats"]] * 2
     assert [axes.get_title() for axes in heads] == ["coloured by digit", "coloured by color"]
-
-
-def test_histograms_at_the_edges_are_those_of_the_factors():
-    values, points = striped()
-    figure = pair_figure(
-        [Pair("digit", "residual", points, "digit", 0.0)], {"digit": Coloring("digit", values, NAMES)}, "PCA"
-    )
-    _, above, beside = figure.axes
-    heights = torch.tensor([bar.get_height() for bar in above.patches])
-    assert heights.sum() == 400
-    assert (heights == 0).float().mean() > 0.5, "four clusters with room between them"
-    assert min(bar.get_width() for bar in beside.patches) > 0, "an even spread"
 
 
 def test_in_a_pdf_points_are_one_image_and_letters_stay_letters(tmp_path):

@@ -128,15 +128,12 @@ def nearest_class(latents: Tensor, reference: Tensor, labels: Tensor, neighbours
 
     Raises:
         NonFiniteError: NaN or infinity among the latents.
-        ShapeError: not a label for each of the reference latents.
 
     Example:
         >>> reference = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
         >>> nearest_class(torch.tensor([[[0.2], [4.0]]]), reference, torch.tensor([7, 7, 3, 3]), 2).tolist()
         [[7, 3]]
     """
-    if len(reference) != len(labels) or not len(labels):
-        raise ShapeError(f"Each reference latent needs a class, got {len(labels)} for {len(reference)}.")
     votes = KNeighborsClassifier(min(neighbours, len(reference)), algorithm="brute")
     votes.fit(_array(reference), labels.cpu().numpy())
     found = votes.predict(_array(latents.flatten(0, -2)))
@@ -157,8 +154,6 @@ def staying(classes: Tensor, frequent: Tensor, seed: int = 0) -> Staying:
         >>> answer.share.value, answer.visited.value, round(answer.chance, 2)
         (0.5, 2.0, 0.33)
     """
-    if classes.dim() != 2 or len(classes) < 2 or not classes.shape[1]:
-        raise ShapeError(f"Walks need classes (S+1, B) with S >= 1 steps, got {tuple(classes.shape)}.")
     stays = (classes[1:] == classes[0]).double().mean(0)
     visited = torch.tensor([len(walk.unique()) for walk in classes.T], dtype=torch.float64)
     chance = (classes[0][:, None] == frequent.to(classes.device)).double().mean().item()

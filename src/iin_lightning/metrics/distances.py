@@ -41,17 +41,6 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     # torchmetrics gives what has one element without dimensions.
     mean_a, mean_b = (torch.atleast_1d(mean) for mean in (mean_a, mean_b))
     cov_a, cov_b = (torch.atleast_2d(cov) for cov in (cov_a, cov_b))
-    dim = len(mean_a)
-    for name, tensor, shape in (
-        ("mean_a", mean_a, (dim,)),
-        ("cov_a", cov_a, (dim, dim)),
-        ("mean_b", mean_b, (dim,)),
-        ("cov_b", cov_b, (dim, dim)),
-    ):
-        if tensor.shape != shape:
-            raise ShapeError(f"{name} has shape {tuple(tensor.shape)}, but mean_a says that it is {shape}.")
-        if not tensor.isfinite().all():
-            raise NonFiniteError(f"{name} has NaN or infinite entries: look at the features that it was made of.")
     mean_a, cov_a, mean_b, cov_b = (t.detach().cpu().double() for t in (mean_a, cov_a, mean_b, cov_b))
     overlap = torch.linalg.svdvals(_root(cov_a).T @ _root(cov_b)).sum()
     distance = (mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * overlap

@@ -41,7 +41,7 @@ FEW, MANY = {"cpu": 4}, 64
 
 @dataclass(frozen=True)
 class Protocol:
-    """How real and generated images are chosen and prepared; at least 2.
+    """How real and generated images are chosen and prepared.
 
     Attributes:
         count: how many images are generated, and at most how many real ones stand against them.
