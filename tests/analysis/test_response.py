@@ -168,7 +168,7 @@ def test_a_ratio_of_variances_is_the_ratio_of_the_weights_squared(z):
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch):
     monkeypatch.setattr(bootstrap, "REPEATS", 100)
-    n, worlds = 60, 50
+    n, worlds = 60, 40
     a, b = torch.randn(2, 3, 4, generator=generator("weights"))
 
     def measure(n, seed):
@@ -189,8 +189,8 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch):
             for seed in range(worlds)
         ]
     )
-    # 95 % of 50 are 47.5 ± 1.5, and the truth itself has an error.
-    assert (hits.sum(0) >= 41).all()
+    # 95 % of 40 are 38 ± 1.4, and the truth itself has an error.
+    assert (hits.sum(0) >= 32).all()
     assert (hits.sum(0) < worlds).any(), "intervals are not simply too wide"
 
 

@@ -68,7 +68,9 @@ def test_a_duplicated_concept_is_seen(world):
 
 def test_a_third_copy_is_seen_though_two_would_do(world):
     factors, concepts = world
-    share, score = factor_importance(factors | {"copy": factors["digit"], "again": factors["digit"]}, concepts)
+    share, score = factor_importance(
+        factors | {"copy": factors["digit"], "again": factors["digit"]}, concepts, "linear"
+    )
     assert score[0].value == 1
     assert share[:, 0].tolist() == pytest.approx([0, 1 / 3, 0, 1 / 3, 1 / 3], abs=0.05)
 
@@ -85,7 +87,7 @@ def test_factors_that_tell_nothing_have_zero(world):
     factors, concepts = world
     generator = torch.Generator().manual_seed(1)
     noise = {name: torch.randn(z.shape, generator=generator) for name, z in factors.items()}
-    scores = disentanglement_scores(noise, concepts)
+    scores = disentanglement_scores(noise, concepts, "linear")
     assert all(scores[name].value == 0 for name in MEASURES), scores
     assert scores["informativeness"].value < 0.05
     assert all(number.value < 0.01 for name, number in scores.items() if name.startswith("information/")), scores

@@ -165,8 +165,10 @@ class ClassProbe(Probe):
                 "accuracy": q.argmax(1) == labels,
             }
         )
-        bounded = [replace(found[k], value=max(found[k].value, 0.0)) for k in ("information", "share", "score")]
-        return Readout(*bounded, found["accuracy"], float(share_of.max()))
+        information, share, score = (
+            replace(found[name], value=max(found[name].value, 0.0)) for name in ("information", "share", "score")
+        )
+        return Readout(information, share, score, found["accuracy"], float(share_of.max()))
 
     def _error(self, z: Tensor) -> Callable[[Array], float]:
         predicted = (self.model.predict_proba(_array(z[self.held_out])) / self.prior).argmax(1)
