@@ -29,7 +29,7 @@ class World(Encoder):
         return z[:, self.order.argsort()].unflatten(1, (3, 1, 4))
 
 
-class Reader(nn.Module):
+class Digits(nn.Module):
     def forward(self, x):
         return x[:, 0, 0, :3]
 
@@ -58,7 +58,7 @@ def batches():
 
 
 def score(interpreter, batches):
-    judges = {"digit": ClassJudge(Reader()), "color": DifferenceJudge(lambda x: x[:, :, 0, 3] / 2)}
+    judges = {"digit": ClassJudge(Digits()), "color": DifferenceJudge(lambda x: x[:, :, 0, 3] / 2)}
     metric = FactorTransfer(FACTORS, judges, CONCEPTS)
     for size in (slice(0, 5), slice(5, 12)):
         metric.update(interpreter, *(part[size] for part in batches))
@@ -87,7 +87,7 @@ def test_no_answer_that_does_not_look_at_the_source_is_better_than_chance(batche
     pairs = torch.stack([torch.arange(12), torch.arange(12)], 1)
     columns = [torch.stack([digits, digits], 1) for digits in (labels, source)]
     found = []
-    for answer in (Reader(), Always()):
+    for answer in (Digits(), Always()):
         metric = FactorTransfer(FACTORS, {"digit": ClassJudge(answer)}, CONCEPTS)
         interpreter = Interpreter(World(), Permutation(torch.arange(12)), FACTORS)
         metric.update(interpreter, x, columns[0], images(source, torch.ones(12, 3)), columns[1], pairs)
@@ -137,6 +137,6 @@ def test_the_stroke_color_leaves_out_background_and_faint_edges():
 
 def test_logits_are_read_by_the_network_itself_and_have_no_colour():
     kinds = {"digit": "class", "color": "color"}
-    assert set(judges_for(kinds, {"digit": Reader()})) == {"digit", "color"}
+    assert set(judges_for(kinds, {"digit": Digits()})) == {"digit", "color"}
     assert set(judges_for(kinds, {})) == {"color"}
     assert set(judges_for(kinds, {}, predicted="digit")) == {"digit"}

@@ -26,7 +26,7 @@ class ClassJudge(nn.Module):
 
     def __init__(self, classifier: nn.Module | None = None) -> None:
         super().__init__()
-        self.classifier = classifier or nn.Identity()
+        self.classifier = nn.Identity() if classifier is None else classifier
 
     def forward(self, decoded: Tensor, image: Tensor, label: Tensor) -> Tensor:
         """Return the score (B,) of ``decoded``, wanted to show the concept of ``image``, of class ``label`` (B,)."""
