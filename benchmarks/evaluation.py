@@ -12,6 +12,7 @@ of at most 1.1, and no growth of memory.
 """
 
 import resource
+from typing import Any
 
 import torch
 from common import arguments, record, seconds
@@ -20,16 +21,16 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
+from torch_fidelity import register_feature_extractor
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.utils import create_feature_extractor, get_featuresdict_from_dataset
 
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.metrics.extractors import EfficientNetLite0, Inception, build_extractor
-from iin_lightning.metrics.fidelity import register
-from iin_lightning.metrics.protocols import protocol
-from iin_lightning.metrics.sample_quality import FEW, MANY, SampleQuality
+from iin_lightning.metrics.extractors import EfficientNetLite0, Extractor, Inception, build_extractor
+from iin_lightning.metrics.sample_quality import FEW, MANY, SampleQuality, protocol
 from iin_lightning.seeding import generator
 
 SIZE, LATENT_DIM = 32, 64
@@ -48,6 +49,36 @@ class Bytes(Dataset[Tensor]):
 
     def __getitem__(self, item: int) -> Tensor:
         return self.images[item]
+
+
+def register(extractor: Extractor) -> str:
+    """Make an extractor known to torch-fidelity, and return its name there."""
+
+    class Registered(FeatureExtractorBase):
+        """What torch-fidelity asks of an extractor."""
+
+        def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
+            super().__init__(name, features_list)
+            self.extractor = extractor
+
+        @staticmethod
+        def get_provided_features_list() -> tuple[str, ...]:
+            return ("features",)
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric: str) -> str:
+            return "features"
+
+        @staticmethod
+        def can_be_compiled() -> bool:
+            return False
+
+        def forward(self, pixels: Tensor) -> tuple[Tensor]:
+            return (self.extractor(pixels),)
+
+    name = f"iin-{extractor.name}"
+    register_feature_extractor(name, Registered)
+    return name
 
 
 def interpreter() -> Interpreter:

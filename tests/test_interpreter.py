@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from iin_lightning.analysis.edit import swap_grid
+from iin_lightning.analysis.swap import swap_grid
 from iin_lightning.encoders import Autoencoder, Classifier
 from iin_lightning.errors import CheckpointError, FactorError, RangeError, ShapeError
 from iin_lightning.factors import Factors

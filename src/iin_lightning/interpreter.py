@@ -6,7 +6,6 @@ E and G are the two halves of the network f = G ∘ E that is explained, T is a 
 changed nor degraded: G(T^-1(T(E(x)))) = f(x). Source: Esser, Rombach, Ommer, CVPR 2020, arXiv 2004.13166.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
@@ -25,6 +24,7 @@ from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.errors import CheckpointError, FactorError, ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.base import Bijector
+from iin_lightning.losses.likelihood import standard_normal_nll
 
 
 class Interpreter(nn.Module):
@@ -223,8 +223,7 @@ class Interpreter(nn.Module):
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-likelihood log p(z) = log N(T(z) | 0, 1) + log |det T'(z)| at z = E(x), in nats, (B,)."""
-        z_tilde, logdet = self.translator(self.encode(x))
-        return logdet - 0.5 * (z_tilde.square().sum(-1) + self.factors.latent_dim * math.log(2 * math.pi))
+        return -standard_normal_nll(*self.translator(self.encode(x)))
 
     def save_pretrained(self, folder: str | Path, **extra: Any) -> None:
         """Write the whole interpreter into a folder: ``model.safetensors`` and ``model.json``, no pickle.

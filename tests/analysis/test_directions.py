@@ -5,12 +5,20 @@ import math
 import pytest
 import torch
 
-from iin_lightning.analysis.attributes import answers, attributes_in, compatible, examples
 from iin_lightning.analysis.chunks import CHUNK
-from iin_lightning.analysis.directions import FEWEST, along, cosines, fit_directions, project
-from iin_lightning.analysis.effects import effects, linear_reader, recognised, side_effects
+from iin_lightning.analysis.directions import (
+    FEWEST,
+    along,
+    answers,
+    attributes_in,
+    compatible,
+    cosines,
+    examples,
+    fit_directions,
+    project,
+)
+from iin_lightning.analysis.effects import effects, linear_judge, recognised, side_effects
 from iin_lightning.encoders.autoencoder import Autoencoder
-from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import PaperTranslator
@@ -32,7 +40,7 @@ def world(n=20_000, threshold=0.0, seed=0):
 
 
 def judge(z_tilde):
-    """One who sees the true attributes, and is a little unsure near their boundaries."""
+    """See the true attributes, a little unsure near their boundaries."""
     return torch.sigmoid(6 * z_tilde @ NORMALS.T)
 
 
@@ -45,14 +53,12 @@ def test_planted_directions_come_back_and_alpha_means_the_same_for_all_methods(m
         assert torch.cosine_similarity(vector, normal, dim=0) > 0.995
         assert vector.norm().item() == pytest.approx(APART, rel=0.03)
         assert directions[name].having + directions[name].lacking == 20_000
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_rare_attribute_has_its_direction_too(method):
+    agreement = cosines(torch.stack([directions[name].vector for name in NAMES]))
+    assert torch.allclose(agreement, NORMALS @ NORMALS.T, atol=0.03)
     z_tilde, attributes = world(threshold=1.9)
-    direction = fit_directions(z_tilde, {"Beard": attributes["Beard"]}, method)["Beard"]
-    assert direction.having < 0.04 * len(z_tilde)
-    assert torch.cosine_similarity(direction.vector, NORMALS[1], dim=0) > 0.98
+    rare = fit_directions(z_tilde, {"Beard": attributes["Beard"]}, method)["Beard"]
+    assert rare.having < 0.04 * len(z_tilde)
+    assert torch.cosine_similarity(rare.vector, NORMALS[1], dim=0) > 0.98
 
 
 def test_the_mean_is_equation_14_over_z_tilde_towards_having():
@@ -64,7 +70,7 @@ def test_the_mean_is_equation_14_over_z_tilde_towards_having():
     assert torch.equal(opposite.vector, -direction.vector)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["mean", "logistic"])
 def test_examples_of_which_nobody_knows_are_not_looked_at(method):
     z_tilde, attributes = world(n=400)
     answer = attributes["Smiling"].clone()
@@ -75,13 +81,6 @@ def test_examples_of_which_nobody_knows_are_not_looked_at(method):
     assert torch.equal(with_unknown.vector, without.vector)
     assert (with_unknown.having, with_unknown.lacking) == examples(answer)
     assert sum(examples(answer)) == known.sum()
-
-
-def test_cosines_of_planted_directions():
-    directions = fit_directions(*world())
-    agreement = cosines(torch.stack([directions[name].vector for name in NAMES]))
-    assert torch.allclose(agreement, NORMALS @ NORMALS.T, atol=0.03)
-    assert torch.equal(agreement, agreement.T)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -97,11 +96,13 @@ def test_projected_is_orthogonal_to_the_others_and_as_far_along_its_own(method):
     directions["Masculine"] = directions["Male"]
     twice = project(directions, "Beard", ["Male", "Masculine", "Smiling"])
     assert torch.allclose(twice, projected, atol=1e-5)
+    for name, others, text in (("Smilin", [], "did you mean Smiling"), ("Male", ["Male"], "cannot change and be kept")):
+        with pytest.raises(ConfigError, match=text):
+            project(directions, name, others)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_beard_also_makes_men_unless_gender_is_kept(method):
-    directions = fit_directions(*world(), method)
+def test_beard_also_makes_men_unless_gender_is_kept():
+    directions = fit_directions(*world())
     z_tilde, _ = world(n=3000, seed=1)
     plain = effects(z_tilde, torch.stack([directions[name].vector for name in NAMES]), judge)
     others = {name: [other for other in NAMES if other != name] for name in NAMES}
@@ -135,43 +136,17 @@ def test_effects_are_means_of_the_change_with_their_standard_errors():
         assert torch.allclose(found.error[row], changes.std(0) / len(changes) ** 0.5, atol=1e-6)
 
 
-def test_alpha_0_changes_nothing():
-    z_tilde, _ = world(n=50)
-    found = effects(z_tilde, NORMALS, judge, alpha=0.0)
-    assert not found.mean.any()
-    assert not found.error.any()
-
-
 def test_alpha_0_is_the_reconstruction_to_the_last_bit():
     network = Autoencoder(image_size=16, latent_dim=N, width=4, norm="batch")
     interpreter = Interpreter(network, PaperTranslator(N, n_blocks=3, hidden=16), Factors.unsupervised(N)).eval()
     x = torch.rand(5, 3, 16, 16) * 2 - 1
-    walk = along(interpreter, x, torch.randn(N), [-1.0, 0.0, 2.0])
+    vector = torch.randn(N)
+    walk = along(interpreter, x, vector, [-1.0, 0.0, 2.0])
     assert walk.shape == (3, 5, 3, 16, 16)
     assert torch.equal(walk[1], interpreter.reconstruct(x))
+    moved = interpreter.translate(interpreter.encode(x)) + 2.0 * vector
+    assert torch.equal(walk[2], interpreter.decode(interpreter.untranslate(moved)))
     assert not torch.equal(walk[2], walk[1])
-
-
-class Pixels(Encoder):
-    """A network whose latent is its image."""
-
-    latent_dim = N
-    output = "image"
-
-    def encode(self, x):
-        return DiagonalGaussian.deterministic(x.flatten(1))
-
-    def decode(self, z):
-        return z.unflatten(1, (2, 2, 2))
-
-
-def test_a_walk_moves_the_factors_and_by_alpha():
-    interpreter = Interpreter(Pixels(), PaperTranslator(N, n_blocks=3, hidden=16), Factors.unsupervised(N)).eval()
-    x, vector = torch.rand(4, 2, 2, 2) * 2 - 1, torch.randn(N)
-    start = interpreter.translate(interpreter.encode(x))
-    for alpha, moved in zip((-1.0, 0.5), along(interpreter, x, vector, (-1.0, 0.5))):
-        ended = interpreter.translate(moved.flatten(1))
-        assert torch.allclose(ended, start + alpha * vector, atol=1e-4)
 
 
 def test_a_concept_with_more_classes_is_an_attribute_a_class():
@@ -209,10 +184,10 @@ def test_side_effects_leave_out_classes_that_exclude_each_other():
     assert side_effects(mean[:2, :2], names[:2], names[:2]) == {}
 
 
-def test_linear_readers_read_what_lies_in_the_latents():
+def test_linear_judges_read_what_lies_in_the_latents():
     z, attributes = world(n=3000)
     attributes["Smiling"][::2] = -1
-    read = linear_reader(z, attributes)
+    read = linear_judge(z, attributes)
     held_out, truth = world(n=1000, seed=1)
     probabilities = read(held_out)
     assert probabilities.shape == (1000, 3)
@@ -230,29 +205,12 @@ GOOD = torch.tensor([0, 1] * 10)
     ("z_tilde", "answer", "method", "error", "text"),
     [
         (torch.rand(20, 3), GOOD, "median", ConfigError, "allowed are: mean, svm, logistic"),
-        (torch.rand(20, 3), GOOD * 0, "mean", ConfigError, "0 examples have 'Bald' and 20 lack it"),
-        (torch.rand(20, 3), GOOD * 0 + 1, "svm", ConfigError, "20 examples have 'Bald' and 0 lack it"),
         (torch.rand(20, 3), (torch.arange(20) < 4).long(), "mean", ConfigError, "4 examples .* needs 5 or more"),
         (torch.rand(20, 3), GOOD[:19], "mean", ShapeError, r"each of 20 examples, got \(19,\)"),
         (torch.rand(20, 3), GOOD + 1, "mean", ShapeError, r"values \[1, 2\]"),
-        (torch.rand(20), GOOD, "mean", ShapeError, r"got \(20,\)"),
         (torch.full((20, 3), math.nan), GOOD, "svm", NonFiniteError, "20 of 20 examples"),
     ],
 )
 def test_what_gives_no_direction_says_why(z_tilde, answer, method, error, text):
     with pytest.raises(error, match=text):
         fit_directions(z_tilde, {"Bald": answer}, method)
-
-
-@pytest.mark.parametrize(
-    ("name", "others", "text"),
-    [
-        ("Smilin", [], "did you mean Smiling"),
-        ("Smiling", ["Mal"], "did you mean Male"),
-        ("Male", ["Beard", "Male"], "cannot change and be kept at once"),
-    ],
-)
-def test_what_cannot_be_projected_says_why(name, others, text):
-    directions = fit_directions(*world(n=200))
-    with pytest.raises(ConfigError, match=text):
-        project(directions, name, others)

@@ -15,6 +15,7 @@ from iin_lightning.analysis.response import (
     prediction_entropy,
     redrawn_outputs,
     variance_ratio,
+    version_response,
 )
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import ConfigError, FactorError, ShapeError
@@ -67,15 +68,12 @@ def test_redrawing_changes_one_factor_to_draws_that_all_examples_share(interpret
     assert len(factors["digit"][:, 0].unique(dim=0)) == 40
 
 
-def test_draws_are_those_of_the_prior(interpreter, z):
+def test_draws_are_those_of_the_prior_or_of_examples(interpreter, z):
     drawn = torch.randn(2000, 1, generator=generator(0))
     redrawn = redrawn_outputs(interpreter, z[:2], "color", 2000, lambda latents: latents[:, 3:], generator(0))
     # With two logits the difference of log-softmax is that of the logits.
     difference = redrawn[..., 1] - redrawn[..., 0]
     torch.testing.assert_close(difference, drawn - z[:2, 3], rtol=0, atol=1e-5)
-
-
-def test_draws_like_examples_are_among_them(interpreter, z):
     like = torch.tensor([[3.0], [-7.0]])
     redrawn = redrawn_outputs(interpreter, z[:2], "color", 30, lambda latents: latents[:, 3:], generator(0), like)
     found = (redrawn[..., 1] - redrawn[..., 0] + z[:2, 3]).round(decimals=3)
@@ -125,8 +123,8 @@ def test_an_output_of_one_factor_is_explained_by_it_and_by_nothing_else(interpre
         assert tuple(estimate) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("classes", [2, 10])
-def test_a_class_that_one_factor_decides_without_noise_has_all_the_information(interpreter, z, classes):
+def test_a_class_that_one_factor_decides_without_noise_has_all_the_information(interpreter, z):
+    classes = 4
     edges = torch.distributions.Normal(0.0, 1.0).icdf(torch.arange(1, classes) / classes)
 
     def respond(latents):
@@ -170,7 +168,7 @@ def test_a_ratio_of_variances_is_the_ratio_of_the_weights_squared(z):
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch):
     monkeypatch.setattr(bootstrap, "REPEATS", 100)
-    n, worlds = 60, 50
+    n, worlds = 60, 40
     a, b = torch.randn(2, 3, 4, generator=generator("weights"))
 
     def measure(n, seed):
@@ -191,17 +189,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch):
             for seed in range(worlds)
         ]
     )
-    # 95 % of 50 are 47.5 ± 1.5, and the truth itself has an error.
-    assert (hits.sum(0) >= 41).all()
+    # 95 % of 40 are 38 ± 1.4, and the truth itself has an error.
+    assert (hits.sum(0) >= 32).all()
     assert (hits.sum(0) < worlds).any(), "intervals are not simply too wide"
-
-
-def test_the_same_seed_gives_the_same_interval_and_another_one_another(interpreter, z):
-    redrawn = redraw(interpreter, z, "digit", interpreter.decode)
-    assert mutual_information(redrawn, 1) == mutual_information(redrawn, 1)
-    a, b = mutual_information(redrawn, 1), mutual_information(redrawn, 2)
-    assert a.value == b.value
-    assert a.low != b.low
 
 
 def test_bad_input_is_named(interpreter, z):
@@ -213,3 +203,49 @@ def test_bad_input_is_named(interpreter, z):
         explained_variance(torch.zeros(4, 3, 2), torch.zeros(4, 2))
     with pytest.raises(ShapeError, match="at least 2 draws and 2 examples"):
         mutual_information(torch.zeros(4, 1, 2))
+
+
+def evenly(versions):
+    """Of versions that are all there are, and equally many."""
+    return version_response(versions, torch.full(versions.shape[:1], 1 / len(versions)), versions.flatten(0, 1))
+
+
+def test_a_network_that_ignores_the_change_is_invariant_and_one_that_sees_nothing_else_is_explained():
+    images = torch.randn(1, 50, 3).expand(2, -1, -1).log_softmax(-1)
+    assert all(value == 0 for value, *_ in evenly(images).values())
+    versions = torch.randn(4, 1, 3).mul(5).expand(-1, 50, -1).log_softmax(-1)
+    found = evenly(versions)
+    assert found["explained_variance"].value == pytest.approx(1, abs=0.01)
+    assert found["explained_variance_of_probabilities"].value == pytest.approx(1, abs=0.01)
+
+
+def test_it_agrees_with_a_perfect_factor_that_is_drawn_from_other_items():
+    """An image's offset plus its versions': what a translator that finds the change exactly would measure.
+
+    With further versions, in which other concepts were changed, most items have this one unchanged. Not normalised, so
+    that what a change does is the same for all items.
+    """
+    key = torch.Generator().manual_seed(0)
+    images, change = torch.randn(400, 4, generator=key), 2 * torch.randn(3, 1, 4, generator=key)
+    other = 2 * torch.randn(3, 1, 4, generator=key)
+    change -= change[0].clone()  # that of the original is none
+    versions = images + change
+    items = torch.cat([versions, images + other]).flatten(0, 1)
+    number = torch.cat([torch.arange(3), torch.zeros(3).long()]).repeat_interleave(400)
+    offset = change[number, 0]
+    drawn = number[torch.randint(len(number), (300,), generator=key)]
+    redrawn = items - offset + change[drawn]
+    shares = number.bincount() / len(number)
+    found = version_response(versions, shares, items)
+    for value, reference in (
+        (found["explained_variance"], explained_variance(redrawn, items)),
+        (found["changed_predictions"], changed_share(redrawn, items)),
+    ):
+        assert value.value == pytest.approx(reference.value, abs=0.05)
+        assert value.low < value.value < value.high
+
+
+@pytest.mark.parametrize(("versions", "shares", "outputs"), [((1, 5, 3), 1, (9, 3)), ((3, 5, 3), 2, (9, 3))])
+def test_too_little_to_compare_is_named(versions, shares, outputs):
+    with pytest.raises(ShapeError, match="at least 2 versions"):
+        version_response(torch.zeros(versions), torch.full((shares,), 1 / shares), torch.zeros(outputs))

@@ -36,22 +36,12 @@ def test_the_stationary_law_stays_and_two_points_correlate_as_r_to_the_steps_bet
         assert abs(correlations[5, 5 + t] - r**t) < 4 * ERROR
 
 
-@pytest.mark.parametrize("start", [-10.0, 0.0, 10.0])
-def test_a_walk_forgets_its_start_at_the_known_rate(start):
-    r, steps = 0.8, 40
-    walks = ornstein_uhlenbeck(torch.full((N_WALKS, 1), start), steps, r, generator("walk", str(start)))[:, :, 0]
+def test_a_walk_forgets_its_start_at_the_known_rate():
+    r, steps, start = 0.8, 40, 10.0
+    walks = ornstein_uhlenbeck(torch.full((N_WALKS, 1), start), steps, r, generator("walk"))[:, :, 0]
     for t in (1, 5, steps):
         assert abs(walks[t].mean() - r**t * start) < 4 * ERROR
         assert abs(walks[t].var() - (1 - r ** (2 * t))) < 4 * 2**0.5 * ERROR
-    assert abs(walks[steps].mean()) < 4 * ERROR + 0.01
-
-
-def test_the_step_is_exact_so_two_steps_are_one_of_r_squared():
-    start = torch.full((N_WALKS, 1), 2.0)
-    two = ornstein_uhlenbeck(start, 2, 0.7, generator(1))[2]
-    one = ornstein_uhlenbeck(start, 1, 0.49, generator(2))[1]
-    assert abs(two.mean() - one.mean()) < 4 * 2**0.5 * ERROR
-    assert abs(two.var() - one.var()) < 8 * ERROR
 
 
 def test_dimensions_and_walks_are_independent_and_the_limits_of_r_are_what_they_say():
@@ -84,13 +74,6 @@ def test_one_factor_walks_from_where_it_is_and_the_others_stay(interpreter):
         torch.testing.assert_close(after[name], before[name].expand(7, -1, -1), rtol=1e-4, atol=1e-4)
     expected = ornstein_uhlenbeck(before["digit"], 6, 0.5, generator(0))
     torch.testing.assert_close(after["digit"], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_walks_are_a_function_of_the_seed(interpreter):
-    z = torch.randn(3, 8, generator=generator(5))
-    a, b, c = (factor_walks(interpreter, z, "color", 4, 0.9, generator(seed)) for seed in (0, 0, 1))
-    assert torch.equal(a, b)
-    assert not torch.equal(a[1:], c[1:])
 
 
 def test_networks_see_few_rows_at_a_time_and_all_in_order():

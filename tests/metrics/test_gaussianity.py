@@ -13,12 +13,10 @@ from iin_lightning.factors import Factors
 from iin_lightning.metrics.gaussianity import (
     correlation,
     correlation_matrix,
-    factor_nll,
     gaussianity,
     kolmogorov_smirnov,
     moments,
     total_correlation,
-    typicality_auroc,
 )
 
 FACTORS = Factors({"residual": 3, "digit": 2, "color": 1}, 6)
@@ -78,15 +76,15 @@ def test_correlations_are_told_apart_by_where_they_are():
     matrix = torch.eye(6)
     matrix[3, 4] = matrix[4, 3] = 0.8  # within digit, the one pair of its dimensions
     found = correlation(correlated(matrix), FACTORS)
-    assert found.within == pytest.approx(0.8 / math.sqrt(4), abs=0.01), "4 pairs of dimensions are of one factor"
-    assert found.between == pytest.approx(found.chance, rel=0.6)
+    assert found["within"] == pytest.approx(0.8 / math.sqrt(4), abs=0.01), "4 pairs of dimensions are of one factor"
+    assert found["between"] == pytest.approx(found["chance"], rel=0.6)
     matrix = torch.eye(6)
     matrix[0, 5] = matrix[5, 0] = 0.8  # residual and color
     found = correlation(correlated(matrix), FACTORS)
-    assert found.between == pytest.approx(0.8 / math.sqrt(11), abs=0.01), "11 are of two"
-    assert found.within == pytest.approx(found.chance, rel=0.6)
+    assert found["between"] == pytest.approx(0.8 / math.sqrt(11), abs=0.01), "11 are of two"
+    assert found["within"] == pytest.approx(found["chance"], rel=0.6)
     alone = correlation(normal(100), Factors.unsupervised(6))
-    assert alone.between == 0
+    assert alone["between"] == 0
 
 
 def test_total_correlation_has_its_closed_form_and_its_parts():
@@ -96,41 +94,23 @@ def test_total_correlation_has_its_closed_form_and_its_parts():
     found = total_correlation(correlated(covariance), FACTORS)
     scale = covariance.diagonal().rsqrt()
     matrix = (covariance * scale[:, None] * scale).double()
-    assert found.total == pytest.approx(-0.5 * matrix.logdet().item(), rel=0.02)
+    assert found["total"] == pytest.approx(-0.5 * matrix.logdet().item(), rel=0.02)
     blocks = [matrix[:3, :3], matrix[3:5, 3:5]]
     within = sum(-0.5 * block.logdet().item() for block in blocks)
-    assert found.total - found.between == pytest.approx(within, abs=0.01)
+    assert found["total"] - found["between"] == pytest.approx(within, abs=0.01)
 
 
 def test_total_correlation_of_chance():
     found = [total_correlation(normal(40, seed=seed), FACTORS) for seed in range(200)]
-    assert np.mean([each.total for each in found]) == pytest.approx(found[0].chance, rel=0.05)
+    assert np.mean([each["total"] for each in found]) == pytest.approx(found[0]["chance"], rel=0.05)
 
 
 def test_dimensions_that_determine_one_another_are_infinitely_dependent():
     z = normal(100)
     z[:, 5] = z[:, 0] - z[:, 1]
     found = total_correlation(z, FACTORS)
-    assert found.total == found.between == math.inf
-    assert total_correlation(normal(100), Factors.unsupervised(6)).between == 0
-
-
-def test_nll_of_a_factor_is_that_of_torch_distributions():
-    z = 1.5 * normal(50)
-    expected = -torch.distributions.Normal(0, 1).log_prob(z)
-    nll = {name: of_factor.mean().item() for name, of_factor in factor_nll(FACTORS.split(z)).items()}
-    for name, part in FACTORS.split(expected).items():
-        assert nll[name] == pytest.approx(part.mean().item(), rel=1e-5)
-
-
-def test_strangers_are_told_whether_they_are_less_likely_or_more():
-    dim = 64
-    nll = {scale: 0.5 * (scale * normal(500, dim, seed)).square().sum(1) for seed, scale in enumerate([1.0, 0.5, 2.0])}
-    reference, inside = nll[1.0][:250], nll[1.0][250:]
-    assert typicality_auroc(inside, nll[2.0], reference) > 0.99
-    assert typicality_auroc(inside, nll[0.5], reference) > 0.99, "these are all more likely"
-    assert typicality_auroc(inside, 0.5 * normal(500, dim, 9).square().sum(1), reference) == pytest.approx(0.5, abs=0.1)
-    assert typicality_auroc(inside, torch.tensor([math.inf, math.nan]), reference) == 1
+    assert found["total"] == found["between"] == math.inf
+    assert total_correlation(normal(100), Factors.unsupervised(6))["between"] == 0
 
 
 @pytest.mark.parametrize("function", [correlation, total_correlation, gaussianity])
@@ -141,8 +121,5 @@ def test_what_does_not_fit_says_why(function):
         function(normal(1), FACTORS)
     with pytest.raises(NonFiniteError, match="1 of 9 are not"):
         function(normal(9).index_fill(0, torch.tensor([3]), math.nan), FACTORS)
-
-
-def test_total_correlation_needs_more_items_than_dimensions():
     with pytest.raises(ShapeError, match="more than 6 items, got 6"):
         total_correlation(normal(6), FACTORS)

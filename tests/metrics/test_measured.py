@@ -54,9 +54,7 @@ def test_a_difference_is_paired():
 @pytest.mark.parametrize(
     ("number", "shown"),
     [
-        (Measured(0.91512, 0.0061), "0.915 ± 0.006"),
         (Measured(1.41894, 0.00021), "1.4189 ± 0.0002"),
-        (Measured(1.0, 0.0), "1.000 ± 0.000"),
         (Measured(1.41894), "1.419"),
     ],
 )

@@ -21,7 +21,7 @@ from iin_lightning.encoders import Autoencoder
 from iin_lightning.factors import Factors
 from iin_lightning.flows import PaperTranslator
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.metrics.gaussianity import typicality_auroc
+from iin_lightning.metrics.likelihood import typicality_auroc
 from iin_lightning.questions import results
 from iin_lightning.questions.results import summarize
 from iin_lightning.runs.evaluate import evaluate as evaluate_here

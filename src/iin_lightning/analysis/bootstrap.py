@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
 
 
 def resample(count: int, *key: int | str) -> Tensor:
-    """Weights (1 + R, count) in float64, whose rows sum to 1; the same key draws the same items again.
+    """Draw weights (1 + R, count) in float64, whose rows sum to 1; the same key draws the same items again.
 
     Example:
         >>> weights = resample(4, 0, "examples")
@@ -42,19 +42,15 @@ def resample(count: int, *key: int | str) -> Tensor:
 
 
 def blocks(draws: Tensor, examples: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some rows of both weights at a time, so that memory does not grow with the number of replicates."""
+    """Yield some rows of both weights at a time, so that memory does not grow with the number of replicates."""
     return zip(draws.split(BLOCK), examples.split(BLOCK))
 
 
 def estimate(replicates: Tensor, highest: float = math.inf) -> Estimate:
-    """A number of at least 0 and its interval, the middle 95 % of its replicates.
+    """Return a number in [0, ``highest``], the first of the replicates (1 + R,), and the interval of their middle 95 %.
 
     The interval is moved so that the mean of the replicates is the number: entropies and variances of a resample are
     biased, and the plain percentiles of a mutual information can leave it outside.
-
-    Args:
-        replicates: (1 + R,), the number itself first.
-        highest: that it can be.
 
     References:
         Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1, 2007: draws and examples resampled together.
@@ -68,4 +64,4 @@ def estimate(replicates: Tensor, highest: float = math.inf) -> Estimate:
     value, resampled = replicates[0], replicates[1:]
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=resampled.dtype)
     low, high = (resampled + (value - resampled.mean())).quantile(tails).clamp(0.0, highest).tolist()
-    return Estimate(value.clamp(min=0.0).item(), low, high)  # rounding alone makes a negative one
+    return Estimate(value.clamp(min=0.0).item(), low, high)  # rounding may leave it below 0

@@ -11,16 +11,6 @@ CHUNK = 500  # examples that go through a network at once
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], rows: Tensor, what: str | None = None) -> Tensor:
-    """``function(rows)`` of rows (n, ...), n >= 1, where no row depends on another.
-
-    Args:
-        function: rows (m, ...) -> what becomes of them (m, ...).
-        rows: all of them.
-        what: is done with them, for a progress bar; None: it takes no time.
-
-    Example:
-        >>> in_chunks(lambda part: part.sum(1), torch.ones(1001, 2)).shape
-        torch.Size([1001])
-    """
+    """Return ``function(rows)`` of n >= 1 rows, none of which depends on another; ``what`` names a progress bar."""
     parts = rows.split(CHUNK)
     return torch.cat([function(part) for part in (parts if what is None else track(parts, what))])

@@ -19,26 +19,15 @@ Pairs = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def factor_dimensions(pairs: Pairs, method: Method = "covariance", latents: Tensor | None = None) -> dict[str, int]:
-    """Dimensions of the factors for the concepts whose pairs are given, the residual first.
+    """Return the dimensions of the factors for the concepts whose pairs are given, at least 1 each, the residual first.
 
-    ``N_F = N exp(s_F) / Σ_k exp(s_k)``, made whole by `whole_dimensions`. The softmax flattens: a concept that E does
-    not hold (s_F = 0) still gets 1/e of the residual's dimensions, and one that fills E as many as the residual.
-
-    Args:
-        pairs: concept -> (z^a, z^b), latents (n, N) of pairs that share it.
-        method: see `factor_scores`.
-        latents: see `factor_scores`.
-
-    Returns:
-        Factor -> dimension, at least 1 each; ``Factors(result, N)`` takes them.
+    ``N_F = N exp(s_F) / Σ_k exp(s_k)``, made whole by `whole_dimensions`; ``Factors(result, N)`` takes them. The
+    softmax flattens: a concept that E does not hold (s_F = 0) still gets 1/e of the residual's dimensions, and a
+    concept that fills E as many as the residual. ``method`` and ``latents``: see `factor_scores`.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError, ShapeError: see `factor_scores`.
         FactorError: no concept, a concept called residual, or more factors than dimensions.
-        ShapeError: latents that are not pairs (n, N) with n >= 2, or not all of one N.
-
-    References:
-        Esser, Rombach and Ommer, CVPR 2020, arXiv 2004.13166, Sec. 3.2.
 
     Example:
         >>> a, b = torch.randn(2, 500, 12)
@@ -51,32 +40,22 @@ def factor_dimensions(pairs: Pairs, method: Method = "covariance", latents: Tens
 
 
 def factor_scores(pairs: Pairs, method: Method = "covariance", latents: Tensor | None = None) -> dict[str, float]:
-    """How much of the latent two examples have in common if they share a concept: s_F, and s_0 = 1 for the residual.
+    """Score how much of the latent examples have in common if they share a concept: s_F, and s_0 = 1 of the residual.
 
-    ``correlation``: ``s_F = 1/N Σ_i Cov(z^a_i, z^b_i) / sqrt(Var(z^a_i) Var(z^b_i))``. Eq. 11 as printed lacks the
-    1/N; its scores reach N, and the softmax over them gives all dimensions to the residual.
+    ``correlation``: ``s_F = 1/N Σ_i Cov(z^a_i, z^b_i) / sqrt(Var(z^a_i) Var(z^b_i))``. Eq. 11 as printed lacks the 1/N;
+    its scores reach N, and the softmax over them gives all dimensions to the residual.
 
     ``covariance``: ``s_F = Σ_i Cov(z^a_i, z^b_i) / Σ_i Var(z_i)``, which the authors' code computes. a and b are
-    exchangeable, so both have the one mean of the concept's pairs; the variance is that of all latents. Dimensions
-    count by their variance, so the score does not change when the latent space is rotated; the other one does not
-    change when a dimension is scaled.
+    exchangeable, so both have the mean of the concept's pairs; the variance is that of ``latents`` (m, N), or of all
+    the pairs. Dimensions count by their variance, so the score does not change when the latent space is rotated; that
+    of ``correlation`` does not change when a dimension is scaled.
 
-    Args:
-        pairs: concept -> (z^a, z^b), latents (n, N) of pairs that share it.
-        method: which estimator.
-        latents: (m, N), whose variance ``covariance`` divides by; None takes those of all the pairs.
-
-    Returns:
-        Factor -> score in [-1, 1], the residual first. Where each dimension belongs to one concept or to none and all
-        vary alike, s_F is the concept's part of the N dimensions.
+    Where each dimension belongs to one concept or to none and all vary alike, s_F is the concept's part of the N.
 
     Raises:
-        ConfigError: there is no such method.
-        FactorError: no concept, or one that is called residual.
+        ConfigError: the method does not exist.
+        FactorError: no concept, or a concept called residual.
         ShapeError: latents that are not pairs (n, N) with n >= 2, or not all of one N.
-
-    References:
-        Esser, Rombach and Ommer, CVPR 2020, arXiv 2004.13166, Eq. 11.
 
     Example:
         >>> z = torch.randn(100, 4)
@@ -85,7 +64,7 @@ def factor_scores(pairs: Pairs, method: Method = "covariance", latents: Tensor |
         (1.0, True)
     """
     if method not in get_args(Method):
-        raise ConfigError(f"There is no method {method!r} for dimensions; {choices(method, get_args(Method))}.")
+        raise ConfigError(f"No method {method!r} estimates dimensions; {choices(method, get_args(Method))}.")
     _check(pairs)
     if method == "correlation":
         concepts = {name: _mean_correlation(a.double(), b.double()) for name, (a, b) in pairs.items()}
@@ -101,18 +80,11 @@ def factor_scores(pairs: Pairs, method: Method = "covariance", latents: Tensor |
 
 
 def score_errors(pairs: Pairs, method: Method = "covariance") -> dict[str, float]:
-    """Standard errors of `factor_scores` over pairs, by the delta method; that of the residual is 0.
+    """Return standard errors of `factor_scores` over independent pairs, by the delta method; that of the residual is 0.
 
-    ``covariance``: ``std_i(c_i - s_F v_i) / (sqrt(n) mean_i v_i)`` with ``c_i = Σ_j z^a_ij z^b_ij`` and
-    ``v_i = 1/2 Σ_j (z^a_ij)² + (z^b_ij)²`` about the common mean. ``correlation``: the same of each dimension,
-    standardised, averaged over dimensions before the deviation is taken. Pairs are taken as independent.
-
-    Args:
-        pairs: concept -> (z^a, z^b), latents (n, N) of pairs that share it.
-        method: see `factor_scores`.
-
-    Raises:
-        ConfigError, FactorError, ShapeError: see `factor_scores`.
+    ``covariance``: ``std_i(c_i - s_F v_i) / (sqrt(n) mean_i v_i)`` with ``c_i = Σ_j z^a_ij z^b_ij`` and ``v_i = 1/2 Σ_j
+    (z^a_ij)² + (z^b_ij)²`` about the common mean. ``correlation``: the same of each dimension, standardised, averaged
+    over dimensions before the deviation is taken.
 
     Example:
         >>> a, b = torch.randn(2, 10_000, 1)
@@ -133,26 +105,17 @@ def score_errors(pairs: Pairs, method: Method = "covariance") -> dict[str, float
 
 
 def dimension_shares(scores: Mapping[str, float]) -> dict[str, float]:
-    """Softmax of the scores: which part of the N dimensions each factor is due.
-
-    Example:
-        >>> dimension_shares({"residual": 1.0, "digit": 1.0})
-        {'residual': 0.5, 'digit': 0.5}
-    """
+    """Return the softmax of the scores: which part of the N dimensions each factor is due."""
     shares = torch.tensor(list(scores.values()), dtype=torch.float64).softmax(0)
     return dict(zip(scores, shares.tolist()))
 
 
 def whole_dimensions(shares: Mapping[str, float], latent_dim: int) -> dict[str, int]:
-    """Whole dimensions, each at least 1, that sum to N and stay as close to their shares as they can.
+    """Round shares, which sum to 1, to whole dimensions, each at least 1, that sum to N and stay close to the shares.
 
     Every factor gets the whole part of its quota, N times its share, and the largest remainders get what is left. The
     paper and its code give all that is left to the residual (in the code: to the last factor), so that it has up to K
     dimensions more than here and each concept at most one less.
-
-    Args:
-        shares: factor -> share, at least 0; they sum to 1.
-        latent_dim: N, at least the number of factors.
 
     Raises:
         FactorError: more factors than dimensions.
@@ -170,7 +133,9 @@ def whole_dimensions(shares: Mapping[str, float], latent_dim: int) -> dict[str, 
     dims = {name: max(int(value), 1) for name, value in quota.items()}
     while (missing := latent_dim - sum(dims.values())) > 0:
         dims[max(dims, key=lambda name: quota[name] - dims[name])] += 1
-    for _ in range(-missing):  # those that were lifted to 1 took too much: who is most above its quota gives it back
+    for _ in range(
+        -missing
+    ):  # factors that were lifted to 1 took too much: those furthest above their quota give it back
         dims[max((name for name in dims if dims[name] > 1), key=lambda name: dims[name] - quota[name])] -= 1
     return dims
 

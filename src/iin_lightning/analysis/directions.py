@@ -1,20 +1,19 @@
-"""Directions: where in z̃ an attribute lies, and which part of the way there leaves the others alone (Eq. 14, Fig. 8).
+"""Attributes and their directions: where in z̃ an attribute lies, and which way leaves others alone (Eq. 14, Fig. 8).
 
-Symbols: z̃ (n, N) are the factors of n examples; an attribute F is 1 where an example has it, 0 where it lacks it and
--1 where nobody knows; Δ_F (N,) is the mean z̃ of those that have it minus the mean of those that lack it; d_F (N,) is
-F's direction. A step alpha leads from z̃ to z̃ + alpha d_F.
+An *attribute* is a question that the labels (n, K) of a data set answer: 1 where an example has it, 0 where it lacks
+it, -1 where nobody knows. z̃ (n, N) are the factors of n examples, Δ_F (N,) is the mean z̃ of the examples that have F
+minus that of those that lack it, and d_F (N,) its direction: a step alpha leads from z̃ to z̃ + alpha d_F.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-from iin_lightning.analysis.attributes import examples
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError, choices
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
@@ -22,22 +21,73 @@ from iin_lightning.interpreter import Interpreter
 Method = Literal["mean", "svm", "logistic"]
 FEWEST = 5
 """Examples on each side: the mean of m of them is off by about sqrt(N / m), and fewer would give noise alone."""
+NARROW = 0.5
+"""Root mean square deviation of a factor, of which N(0, 1) has 1, below which means do not find the best direction."""
 NOTHING = 1e-4  # of a direction's length: less than this is left by rounding
 
 
-NARROW = 0.5
-"""Root mean square deviation of a factor, of which N(0, 1) has 1, below which means do not find the best direction."""
+class Attribute(NamedTuple):
+    """Question with the answers yes and no: ``label`` of ``concept`` means yes, all other labels no."""
+
+    concept: str
+    label: int
+
+
+def attributes_in(classes: Mapping[str, Sequence[str]]) -> dict[str, Attribute]:
+    """Return the attributes that concepts with classes (concept -> names of labels 0, 1, ...) are made of, by name.
+
+    A concept of two classes is one attribute, named after the concept where its classes are "not X" and "X", otherwise
+    after its second class; a concept of more is one attribute a class, against all the rest: ``digit=3``.
+
+    Example:
+        >>> list(attributes_in({"Young": ("not Young", "Young"), "size": ("small", "tall"), "digit": "012"}))
+        ['Young', 'size=tall', 'digit=0', 'digit=1', 'digit=2']
+    """
+    attributes: dict[str, Attribute] = {}
+    for concept, names in classes.items():
+        if len(names) == 2:
+            answers = names[0] == f"not {names[1]}"
+            attributes[concept if answers else f"{concept}={names[1]}"] = Attribute(concept, 1)
+        elif len(names) > 2:
+            attributes |= {f"{concept}={name}": Attribute(concept, label) for label, name in enumerate(names)}
+    return attributes
+
+
+def answers(labels: Tensor, concepts: Sequence[str], attributes: Mapping[str, Attribute]) -> dict[str, Tensor]:
+    """Return what labels (n, K), a column a concept, say of attributes (n,): 1 has it, 0 lacks it, -1 unknown.
+
+    Example:
+        >>> answers(torch.tensor([[3], [5], [-1]]), ["digit"], {"digit=3": Attribute("digit", 3)})
+        {'digit=3': tensor([ 1,  0, -1])}
+    """
+    columns = {name: labels[:, concepts.index(attribute.concept)] for name, attribute in attributes.items()}
+    return {
+        name: torch.where(column < 0, -1, (column == attributes[name].label).long()) for name, column in columns.items()
+    }
+
+
+def compatible(name: str, names: Iterable[str]) -> list[str]:
+    """Return the attributes that can be kept while another changes: not itself, and no class that excludes it.
+
+    A digit that becomes a 3 ceases to be a 7; and the ten means of the digits span nine dimensions only, so that
+    nothing of a digit's direction is orthogonal to the other nine.
+
+    Example:
+        >>> compatible("digit=3", ["digit=3", "digit=7", "Smiling"])
+        ['Smiling']
+    """
+    concept = name.partition("=")[0]
+    return [other for other in names if other.partition("=")[0] != concept]
+
+
+def examples(answer: Tensor) -> tuple[int, int]:
+    """Count the examples (n,) that have an attribute, and those that lack it."""
+    return int((answer == 1).sum()), int((answer == 0).sum())
 
 
 @dataclass(frozen=True)
 class Direction:
-    """Where an attribute lies.
-
-    Attributes:
-        vector: d_F (N,), the step alpha = 1 towards having it.
-        having: how many examples have it.
-        lacking: how many do not.
-    """
+    """Step d_F (N,) that leads to having an attribute (alpha = 1), and how many examples have or lack it."""
 
     vector: Tensor
     having: int
@@ -45,7 +95,7 @@ class Direction:
 
 
 def choose_method(z_tilde: Tensor, factors: Factors) -> Method:
-    """The method that fits the spread of z̃ (n, N): "mean", or "logistic" where a factor is narrower than 1/2.
+    """Choose the method that fits the spread of z̃ (n, N): "mean", or "logistic" where a factor is narrower than 1/2.
 
     Example:
         >>> z_tilde, factors = torch.randn(1000, 3), Factors({"residual": 2, "digit": 1}, 3)
@@ -57,30 +107,24 @@ def choose_method(z_tilde: Tensor, factors: Factors) -> Method:
 
 
 def fit_directions(z_tilde: Tensor, attributes: Mapping[str, Tensor], method: Method = "mean") -> dict[str, Direction]:
-    """The direction of each attribute, towards having it.
+    """Fit the direction of each attribute (n,), towards having it, to factors z̃ (n, N).
 
     ``mean``: ``d_F = Δ_F``, Eq. 14, in which the paper prints x where it means z̃, and whose arrow F -> F̄ points from
     those with the attribute to those without; here alpha > 0 gives the attribute. ``svm`` and ``logistic``: the unit
     normal w of a linear classifier, towards having, with ``d_F = w |w·Δ_F|``. So alpha = 1 is, for all of them, the
     distance of the two class means along the direction. A rare attribute counts as much as a frequent one.
 
-    Where z̃ is standard normal, as an unsupervised T makes it, Δ_F is also the normal of the best linear reader of F; so
-    what is orthogonal to it changes nothing that can be read linearly. The other two methods do not rely on that: take
-    one of them for a supervised T, whose factors may be much narrower than N(0, 1).
-
-    Args:
-        z_tilde: (n, N), finite.
-        attributes: name -> (n,), 1 has it, 0 lacks it, -1 unknown and not looked at.
-        method: which estimator.
+    Where z̃ is standard normal, as an unsupervised T makes it, Δ_F is also the normal of the best linear classifier of
+    F; so what is orthogonal to it changes nothing that can be read linearly. The other two methods do not rely on that:
+    take them for a supervised T, whose factors may be much narrower than N(0, 1).
 
     Raises:
-        ConfigError: there is no such method; too few examples have an attribute, or lack it.
-        ShapeError: not an answer for each example, or another one than 1, 0 and -1.
+        ConfigError: the method does not exist; too few examples have an attribute, or lack it.
+        ShapeError: an attribute does not answer 1, 0 or -1 for each example.
         NonFiniteError: NaN or infinity in z̃.
 
     References:
-        Esser, Rombach and Ommer, CVPR 2020, arXiv 2004.13166, Eq. 14. Shen et al., Interpreting the latent space of
-        GANs for semantic face editing, CVPR 2020, arXiv 1907.10786 (normals).
+        Shen et al., Interpreting the latent space of GANs for semantic face editing, CVPR 2020, arXiv 1907.10786.
 
     Example:
         >>> z_tilde = torch.randn(4000, 3)
@@ -109,20 +153,11 @@ def fit_directions(z_tilde: Tensor, attributes: Mapping[str, Tensor], method: Me
 
 
 def project(directions: Mapping[str, Direction], name: str, others: Collection[str]) -> Tensor:
-    """The part of a direction that keeps other attributes fixed: what is orthogonal to their directions.
+    """Return the part (N,) of F's direction that keeps other attributes G: what is orthogonal to their directions.
 
-    ``d_F|G = p |d_F|² / |p|²``, where p is d_F minus its projection onto the span of all d_G. So ``d_F|G · d_F =
-    d_F · d_F``: whoever reads F along d_F sees a step do as much as without keeping anything, and alpha means the same.
-    The more F has in common with the others the longer is the step, |d_F| / |p| times, and the further off the data it
-    leads.
-
-    Args:
-        directions: by name.
-        name: of the attribute F that is to change.
-        others: of the attributes G that are to stay; none gives d_F.
-
-    Returns:
-        (N,), the step alpha = 1.
+    ``d_F|G = p |d_F|² / |p|²``, where p is d_F minus its projection onto the span of all d_G. So ``d_F|G · d_F = d_F ·
+    d_F``: along d_F a step does as much as without keeping anything, and alpha means the same. The more F has in common
+    with the others the longer is the step, |d_F| / |p| times, and the further off the data it leads.
 
     Raises:
         ConfigError: no direction of that name; F itself among the others, or nothing is left of it.
@@ -161,28 +196,16 @@ def project(directions: Mapping[str, Direction], name: str, others: Collection[s
 
 
 def cosines(vectors: Tensor) -> Tensor:
-    """How much directions (K, N) agree: ``cos(d_i, d_j)`` in [-1, 1], (K, K); 0 where they have nothing in common.
-
-    Example:
-        >>> cosines(torch.tensor([[2.0, 0.0], [0.0, 1.0]])).tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
-    """
+    """Return how much directions (K, N) agree: ``cos(d_i, d_j)`` in [-1, 1], (K, K)."""
     unit = torch.nn.functional.normalize(vectors.double())
     return (unit @ unit.T).to(vectors.dtype)
 
 
 @torch.no_grad()
 def along(interpreter: Interpreter, x: Tensor, vector: Tensor, alphas: Sequence[float]) -> Tensor:
-    """Walk images along a direction: ``G(T^-1(T(E(x)) + alpha d))`` for each alpha (Fig. 8).
+    """Walk images (B,C,H,W) along a direction d (N,): ``G(T^-1(T(E(x)) + alpha d))`` (A, B, ...) at A alphas (Fig. 8).
 
-    Args:
-        interpreter: who encodes, translates and decodes.
-        x: images (B,C,H,W) in [-1,1].
-        vector: d (N,), the step alpha = 1.
-        alphas: in units of d; 0 is the reconstruction, to the last bit.
-
-    Returns:
-        Outputs (len(alphas), B, ...): images in [-1,1], or logits.
+    Alpha 0 is the reconstruction, to the last bit.
     """
     z_tilde = interpreter.translate(interpreter.encode(x))
     step = vector.to(z_tilde)

@@ -1,7 +1,7 @@
 """Effects: what a step along one attribute's direction does to every attribute, and how entangled directions are.
 
-Symbols: d_k (N,) is the direction of attribute k, z̃ (n, N) are held-out factors, p_j(z̃) in [0, 1] is the probability
-that a reader, who sees what becomes of z̃, gives attribute j.
+Symbols: d_k (N,) is the direction of attribute k, z̃ (n, N) are held-out factors, p_j(z̃) in [0, 1] is the probability of
+attribute j that a judge gives, who sees what becomes of z̃.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,49 +15,38 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from iin_lightning.analysis.attributes import compatible
 from iin_lightning.analysis.chunks import in_chunks
+from iin_lightning.analysis.directions import compatible
 from iin_lightning.progress import track
 
-Reader = Callable[[Tensor], Tensor]
-"""Factors z̃ (B, N), or what became of them, -> probabilities (B, J) of J attributes."""
+Judge = Callable[[Tensor], Tensor]
+"""Factors z̃ (B, N), or latents -> probabilities (B, J) of J attributes, on the processor."""
 
 
 class Effects(NamedTuple):
-    """What steps along K directions do to J attributes.
-
-    Attributes:
-        mean: (K, J), in [-1, 1].
-        error: (K, J), standard errors of the means over the examples; NaN of a single one.
-    """
+    """What steps along K directions do to J attributes: (K, J) in [-1, 1], with standard errors over examples."""
 
     mean: Tensor
     error: Tensor
 
 
 @torch.no_grad()
-def effects(z_tilde: Tensor, vectors: Iterable[Tensor], read: Reader, alpha: float = 1.0) -> Effects:
-    """Entanglement: how much the probability of attribute j changes on a way along direction k.
+def effects(z_tilde: Tensor, vectors: Iterable[Tensor], judge: Judge, alpha: float = 1.0) -> Effects:
+    """Measure entanglement: how much the probability of attribute j changes on a way along direction k (N,).
 
     ``E_kj = mean over z̃ of p_j(z̃ + alpha/2 d_k) - p_j(z̃ - alpha/2 d_k)``. The way leads to both sides of an example,
-    since who has an attribute cannot get it. A probability, because it is the same unit for all readers: log-odds are
-    as large as a network is overconfident, and a few examples far from the boundary make up their mean.
-
-    Args:
-        z_tilde: (n, N), held-out.
-        vectors: (K, N), or K of (N,), the steps alpha = 1.
-        read: z̃ -> probabilities of the J attributes.
-        alpha: length of the way; 0 changes nothing.
+    since an example that has an attribute cannot get it. A probability, because it is the same unit for all judges:
+    log-odds are as large as a network is overconfident, and a few examples far from the boundary make up their mean.
 
     Example:
-        >>> read = lambda z_tilde: torch.sigmoid(4 * z_tilde)  # attribute j lies in dimension j
+        >>> judge = lambda z_tilde: torch.sigmoid(4 * z_tilde)  # attribute j lies in dimension j
         >>> vectors = torch.tensor([[2.0, 0.0], [1.0, 1.0]])  # the second is entangled
-        >>> (effects(torch.randn(500, 2), vectors, read).mean > 0.2).tolist()
+        >>> (effects(torch.randn(500, 2), vectors, judge).mean > 0.2).tolist()
         [[True, False], [True, True]]
     """
 
     def change(part: Tensor, half: Tensor) -> Tensor:
-        return read(part + half).cpu() - read(part - half).cpu()
+        return judge(part + half).cpu() - judge(part - half).cpu()
 
     means, errors = [], []
     for vector in vectors:
@@ -68,18 +57,10 @@ def effects(z_tilde: Tensor, vectors: Iterable[Tensor], read: Reader, alpha: flo
 
 
 def side_effects(mean: Tensor, moved: Sequence[str], read: Sequence[str]) -> dict[str, float]:
-    """How much the other attributes change, as a part of what the attribute itself changes: 0 disentangled.
+    """Return how much the other attributes change, relative to the attribute that is moved: 0 is disentangled.
 
-    ``mean_j |E_kj| / |E_kk|`` over all attributes j but k and those that exclude k.
-
-    Args:
-        mean: E (K, J).
-        moved: names of the K directions, each among those that are read.
-        read: names of the J attributes.
-
-    Returns:
-        Name of a direction -> its side effect; NaN if it has no effect of its own, and no entry where there is no
-        other attribute.
+    ``mean_j |E_kj| / |E_kk|`` of E (K, J) over all attributes j but k and those that exclude k; NaN where k has no
+    effect of its own, and no entry where it is the only attribute. ``moved`` and ``read`` name rows and columns.
 
     Example:
         >>> names = ["Smiling", "Male"]
@@ -96,16 +77,10 @@ def side_effects(mean: Tensor, moved: Sequence[str], read: Sequence[str]) -> dic
 
 
 def recognised(probabilities: Tensor, attributes: Mapping[str, Tensor]) -> dict[str, float]:
-    """How well a reader tells who has an attribute: the area under its ROC curve, 0.5 by chance, 1 always right.
+    """Return how well probabilities (n, J) tell examples that have an attribute (n,): the area under the ROC curve.
 
-    Effects on an attribute that its reader does not recognise mean nothing.
-
-    Args:
-        probabilities: (n, J), the reader's.
-        attributes: the J names -> (n,), 1 has it, 0 lacks it, -1 unknown and not looked at.
-
-    Returns:
-        Name -> area; NaN where all examples give the same answer.
+    0.5 is chance, 1 always right, NaN where all examples give the same answer. Effects on an attribute that its judge
+    does not recognise mean nothing.
 
     Example:
         >>> recognised(torch.tensor([[0.1], [0.4], [0.9]]), {"Smiling": torch.tensor([0, 0, 1])})
@@ -120,30 +95,23 @@ def recognised(probabilities: Tensor, attributes: Mapping[str, Tensor]) -> dict[
     return areas
 
 
-def linear_reader(z: Tensor, attributes: Mapping[str, Tensor]) -> Reader:
-    """Logistic regressions that read attributes from latents: for what no classifier of images is at hand.
-
-    Args:
-        z: (n, N), training latents.
-        attributes: name -> (n,), 1 has it, 0 lacks it, -1 unknown and not looked at; both answers occur.
-
-    Returns:
-        z (B, N) -> probabilities (B, J), in the order of the attributes.
+def linear_judge(z: Tensor, attributes: Mapping[str, Tensor]) -> Judge:
+    """Fit logistic regressions that tell attributes (n,) from latents (n, N): where no classifier of images is at hand.
 
     Example:
         >>> z = torch.randn(500, 2)
-        >>> read = linear_reader(z, {"Smiling": (z[:, 0] > 0).long()})
-        >>> read(torch.tensor([[3.0, 0.0], [-3.0, 0.0]])).round().tolist()
+        >>> judge = linear_judge(z, {"Smiling": (z[:, 0] > 0).long()})
+        >>> judge(torch.tensor([[3.0, 0.0], [-3.0, 0.0]])).round().tolist()
         [[1.0], [0.0]]
     """
     probes = []
-    for answer in track(attributes.values(), "Fitting readers"):
+    for answer in track(attributes.values(), "Fitting judges"):
         known = answer >= 0
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         probes.append(probe.fit(z[known].double().cpu().numpy(), answer[known].cpu().numpy()))
 
-    def read(z: Tensor) -> Tensor:
+    def judge(z: Tensor) -> Tensor:
         values = z.detach().double().cpu().numpy()
         return torch.stack([torch.from_numpy(probe.predict_proba(values)[:, 1]) for probe in probes], dim=1).float()
 
-    return read
+    return judge

@@ -23,18 +23,10 @@ EmbeddingMethod = Literal["auto", "umap", "pca"]
 
 
 class Embedding:
-    """A map of latents (n, N) to points (n, d), fitted on some of them; `fit_embedding` makes it.
+    """Map of latents (n, N) to points (n, d), fitted on some of them; `fit_embedding` makes it.
 
-    Args:
-        name: of the method, for captions: "UMAP", "PCA" or "PCA (umap-learn is not installed)".
-        model: with ``fit_transform`` and ``transform``, as scikit-learn has them.
-        latents: (n, N), to fit.
-
-    Attributes:
-        points: (n, d) of the latents that it was fitted on.
-
-    Raises:
-        NonFiniteError: NaN or infinity among the latents.
+    ``name`` is the method's, for captions: "UMAP", "PCA" or "PCA (umap-learn is not installed)"; ``model`` has
+    ``fit_transform`` and ``transform``, as in scikit-learn; ``points`` (n, d) are those of the latents of the fit.
     """
 
     def __init__(self, name: str, model: Any, latents: Tensor) -> None:
@@ -44,17 +36,13 @@ class Embedding:
             self.points = self._quietly(model.fit_transform, latents)
 
     def transform(self, latents: Tensor) -> Tensor:
-        """Points (m, d) of other latents (m, N), in the picture of those that were fitted.
-
-        Raises:
-            NonFiniteError: NaN or infinity among the latents.
-        """
+        """Return points (m, d) of other latents (m, N), in the picture of those that were fitted."""
         return self._quietly(self._model.transform, latents)
 
     @staticmethod
     def _quietly(function: Any, latents: Tensor) -> Tensor:
         with warnings.catch_warnings():
-            # Clusters are what one looks for; UMAP warns that its graph is not connected.
+            # UMAP warns that its graph is not connected: these are the clusters to be seen.
             warnings.simplefilter("ignore")
             return torch.from_numpy(np.asarray(function(_array(latents)), dtype=np.float32))
 
@@ -62,23 +50,15 @@ class Embedding:
 def fit_embedding(
     latents: Tensor, dim: int, method: EmbeddingMethod = "auto", neighbours: int = 15, seed: int = 0
 ) -> Embedding:
-    """Embed latents by UMAP, or by their principal components where umap-learn is not installed.
+    """Embed latents (n, N), or a factor's z̃_k, in ``dim`` = 1 or 2 dimensions by UMAP or their principal components.
 
-    The same seed gives the same points: UMAP runs on one thread for that. Up to 4096 latents it starts at once; for
-    more it compiles an approximate search of neighbours first, a minute on one core.
-
-    Args:
-        latents: z (n, N), or one factor z̃_k (n, N_k).
-        dim: d, 1 or 2.
-        method: ``umap``, ``pca``, or ``auto``: UMAP if it is there.
-        neighbours: how many UMAP keeps together, in [2, n); more show more of the whole and less of its parts.
-        seed: of UMAP.
-
-    Returns:
-        The fitted embedding; its ``name`` says what it is.
+    ``method="auto"`` takes UMAP if umap-learn is installed. The same seed gives the same points: UMAP runs on one
+    thread for that. Up to 4096 latents it starts at once; for more it compiles an approximate search of neighbours
+    first, a minute on one core. ``neighbours``, in [2, n), are kept together; more show more of the whole and less of
+    its parts.
 
     Raises:
-        ConfigError: there is no such method, or neighbours is below 2.
+        ConfigError: the method does not exist, or neighbours is below 2.
         MissingExtraError: ``umap`` is asked for and not installed.
         ShapeError: not latents (n, N) with n >= d + 3, or of fewer than d dimensions for PCA.
         NonFiniteError: NaN or infinity among the latents.
@@ -95,7 +75,7 @@ def fit_embedding(
     """
     check_method(method)
     if neighbours < 2:
-        raise ConfigError(f"neighbours={neighbours} must be at least 2: UMAP keeps so many together, 15 say.")
+        raise ConfigError(f"neighbours={neighbours} must be at least 2: take 15.")
     if latents.dim() != 2 or len(latents) < dim + 3:
         raise ShapeError(
             f"An embedding in {dim} dimensions needs {dim + 3} or more latents (n, N), got {tuple(latents.shape)}."
@@ -114,18 +94,14 @@ def fit_embedding(
 
 
 def check_method(method: str, key: str = "method") -> None:
-    """See that there is a method of a name, and its package.
-
-    Args:
-        method: see ``fit_embedding``.
-        key: that asks for it, for errors.
+    """Check that the method exists and its package is installed; ``key`` asks for it, and is named in errors.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the method does not exist.
         MissingExtraError: it is umap, which is not installed.
     """
     if method not in get_args(EmbeddingMethod):
-        raise ConfigError(f"There is no {key}={method} to embed; {choices(method, get_args(EmbeddingMethod))}.")
+        raise ConfigError(f"{key}={method} embeds nothing; {choices(method, get_args(EmbeddingMethod))}.")
     if method == "umap" and _umap() is None:
         raise MissingExtraError("umap-learn", "embed", f"{key}=umap")
 
@@ -135,8 +111,8 @@ class Staying(NamedTuple):
 
     Attributes:
         share: of steps, the start not counted, whose cluster is that of their walk's start; in [0, 1].
-        visited: distinct clusters a walk sees, the start's included; at least 1.
-        chance: the share if each step were a random one of the clusters as they are frequent; in [0, 1].
+        visited: distinct clusters a walk sees, that of the start included; at least 1.
+        chance: the share if each step fell at random into clusters as frequent as they are; in [0, 1].
     """
 
     share: Estimate
@@ -145,31 +121,19 @@ class Staying(NamedTuple):
 
 
 def nearest_class(latents: Tensor, reference: Tensor, labels: Tensor, neighbours: int = 15) -> Tensor:
-    """The class that most of the nearest reference latents have: in which cluster a latent lies.
+    """Return the class (...) that most of the nearest reference latents have: the cluster of latents (..., N).
 
-    Neighbours are those of z (Euclidean distance), not of an embedding, which tears distances and lays a point that it
-    was not fitted on among its neighbours, however far they are.
-
-    Args:
-        latents: (..., N).
-        reference: (n, N), of which the classes are known; all in one place and of one kind with ``latents``.
-        labels: whole numbers (n,).
-        neighbours: how many vote, cut to n.
-
-    Returns:
-        Whole numbers (...), on the processor.
+    Neighbours of the reference (n, N) with labels (n,) are those of z (Euclidean distance), not of an embedding, which
+    tears distances and lays a point that it was not fitted on among its neighbours, however far they are.
 
     Raises:
         NonFiniteError: NaN or infinity among the latents.
-        ShapeError: not one label for each of the reference latents.
 
     Example:
         >>> reference = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
         >>> nearest_class(torch.tensor([[[0.2], [4.0]]]), reference, torch.tensor([7, 7, 3, 3]), 2).tolist()
         [[7, 3]]
     """
-    if len(reference) != len(labels) or not len(labels):
-        raise ShapeError(f"Expected is a class for each reference latent, got {len(labels)} for {len(reference)}.")
     votes = KNeighborsClassifier(min(neighbours, len(reference)), algorithm="brute")
     votes.fit(_array(reference), labels.cpu().numpy())
     found = votes.predict(_array(latents.flatten(0, -2)))
@@ -177,19 +141,12 @@ def nearest_class(latents: Tensor, reference: Tensor, labels: Tensor, neighbours
 
 
 def staying(classes: Tensor, frequent: Tensor, seed: int = 0) -> Staying:
-    """How much walks stay in the cluster they started in.
+    """Measure how much walks stay in the cluster they started in: ``share = 1/(S B) Σ_t>0 Σ_b [c_t,b = c_0,b]``.
 
-    ``share = 1/(S B) Σ_t>0 Σ_b [c_t,b = c_0,b]``. A cluster is named by the class of its neighbours, also at the start,
-    so that a walk that stands still stays, even if it began at an example that lies among those of another class.
-    Intervals hold 95 % of a bootstrap over walks: the steps of one walk depend on each other.
-
-    Args:
-        classes: (S+1, B), the class around each point of B walks, the start first; `nearest_class` tells it.
-        frequent: classes (n,) of the reference latents.
-        seed: of the bootstrap.
-
-    Raises:
-        ShapeError: no step, or no walk.
+    ``classes`` (S+1, B) are those around each point of B walks, the start first, as `nearest_class` tells them: a walk
+    that stands still stays, even if it began at an example that lies among those of another class. ``frequent`` (n,)
+    are the classes of the reference. Intervals hold 95 % of a bootstrap over walks: steps of a walk depend on each
+    other.
 
     Example:
         >>> walks = torch.tensor([[0, 1], [0, 2], [0, 0]])
@@ -197,8 +154,6 @@ def staying(classes: Tensor, frequent: Tensor, seed: int = 0) -> Staying:
         >>> answer.share.value, answer.visited.value, round(answer.chance, 2)
         (0.5, 2.0, 0.33)
     """
-    if classes.dim() != 2 or len(classes) < 2 or not classes.shape[1]:
-        raise ShapeError(f"Expected are the classes (S+1, B) of B walks with S >= 1 steps, got {tuple(classes.shape)}.")
     stays = (classes[1:] == classes[0]).double().mean(0)
     visited = torch.tensor([len(walk.unique()) for walk in classes.T], dtype=torch.float64)
     chance = (classes[0][:, None] == frequent.to(classes.device)).double().mean().item()
@@ -207,15 +162,11 @@ def staying(classes: Tensor, frequent: Tensor, seed: int = 0) -> Staying:
 
 
 def shared_information(a: Tensor, b: Tensor, seed: int = 0) -> float:
-    """Mutual information of two one-dimensional embeddings in nats, at least 0: whether their plane is filled.
+    """Estimate the mutual information of two one-dimensional embeddings (n, 1) in nats: whether their plane is filled.
 
-    The estimate of Kraskov et al. from nearest neighbours, which is near 0, and never below, for independent ones, and
-    so large as the entropy of the classes where both embeddings consist of the same far-apart clusters.
-
-    Args:
-        a: (n, 1) or (n,).
-        b: (n, 1) or (n,), of the same examples.
-        seed: of the noise of 1e-10 that tells equal values apart.
+    The estimate of Kraskov et al. from nearest neighbours is near 0, and never below, for independent embeddings, and
+    as large as the entropy of the classes where both consist of the same far-apart clusters. ``seed`` is that of the
+    noise of 1e-10 that tells equal values apart.
 
     References:
         Kraskov, Stögbauer and Grassberger, Estimating mutual information, Physical Review E 69, 2004.
@@ -229,7 +180,7 @@ def shared_information(a: Tensor, b: Tensor, seed: int = 0) -> float:
 
 
 def _umap() -> Any:
-    """The class UMAP, or None; another package has the name umap, too, but no such class."""
+    """Return the class UMAP, or None; another package has the name umap, too, but no such class."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Tensorflow is not installed either

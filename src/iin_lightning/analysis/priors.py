@@ -16,24 +16,16 @@ COMPONENTS = 10
 
 
 class Prior(Protocol):
-    """A density of latents."""
+    """Density of latents."""
 
     def sample(self, count: int, seed: int) -> Tensor:
-        """Latents (count, N), the same for the same seed."""
+        """Draw latents (count, N), the same for the same seed."""
 
 
 class Mixture:
-    """A mixture of Gaussians with full covariances: ``p(z) = sum_k w_k N(z; mu_k, S_k)``.
+    """Mixture of Gaussians with full covariances, ``p(z) = sum_k w_k N(z; mu_k, S_k)``, fitted to n > N latents (n, N).
 
-    Args:
-        z: latents (n, N) to fit by expectation maximisation, n > N.
-        components: how many Gaussians; one is the maximum-likelihood Gaussian.
-        seed: of the start.
-
-    Example:
-        >>> z = torch.randn(500, 2) * 3
-        >>> Mixture(z, components=1, seed=0).sample(4, seed=0).shape
-        torch.Size([4, 2])
+    A single component is the maximum-likelihood Gaussian; more are fitted by expectation maximisation.
     """
 
     def __init__(self, z: Tensor, components: int, seed: int) -> None:
@@ -48,11 +40,7 @@ class Mixture:
 
 
 class Standard:
-    """N(0, I), which the KL term of an autoencoder asks its latents to be.
-
-    Args:
-        dim: N.
-    """
+    """N(0, I), which the KL term of an autoencoder asks its latents to be."""
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -63,15 +51,10 @@ class Standard:
 
 
 def fit_prior(kind: PriorKind, z: Tensor, seed: int = 0) -> Prior:
-    """A density of the kind, fitted to latents.
-
-    Args:
-        kind: "standard" (nothing is fitted), "gaussian" or "mixture" (of 10).
-        z: training latents (n, N).
-        seed: of the fit.
+    """Fit a density to training latents z (n, N): "standard" (nothing to fit), "gaussian" or "mixture" (of 10).
 
     Raises:
-        ConfigError: there is no such kind, or there are too few latents for a covariance.
+        ConfigError: the kind does not exist, or the latents are too few for a covariance.
 
     Example:
         >>> fit_prior("gaussian", torch.randn(100, 3) + 5).sample(1000, seed=0).mean() > 4

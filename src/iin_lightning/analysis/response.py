@@ -1,10 +1,11 @@
 """The response of a network to one factor: how its outputs follow, and how much of them the factor explains (Fig. 9).
 
-Symbols: a *response* turns latents into logits; y = log-softmax (C,) are the outputs and Y ~ softmax the prediction. Of
-a response that gives values, the outputs y are these.
-Outputs y (B, C) belong to B examples as they are; y^k (D, B, C) to the same examples whose factor z̃_k was exchanged for
-each of D draws, the others kept. A network is invariant under z̃_k if y^k is y.
-Every draw meets every example, so for the intervals both are drawn again (see `bootstrap`).
+A *response* turns latents into logits, or into values. Symbols: y (B, C) are the outputs, log-softmax or values, of B
+examples as they are, Y ~ softmax is the prediction; y^k (D, B, C) are the outputs of the same examples whose factor z̃_k
+was exchanged for each of D draws, the others kept. A network is invariant under z̃_k if y^k is y. Every draw meets every
+example, so for the intervals both are drawn again (see `bootstrap`), with a ``seed``.
+
+What answers to a factor have to agree with are answers where images themselves change: `version_response`.
 """
 
 from collections.abc import Callable
@@ -24,16 +25,12 @@ Respond = Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def outputs_of(latents: Tensor, respond: Respond, what: str | None = None, *, values: bool = False) -> Tensor:
-    """What a network answers to latents (..., N): log-softmax (..., C) in nats, or its values; on the processor.
+    """Return a network's answers to latents (..., N): log-softmax (..., C) in nats, or its values; on the processor.
 
-    Args:
-        latents: of any number of examples.
-        respond: see `Respond`.
-        what: see `in_chunks`.
-        values: the network gives values, not logits.
+    ``what`` names a progress bar.
 
     Raises:
-        ShapeError: it gives neither (B, C).
+        ShapeError: it gives neither logits nor values (B, C).
 
     Example:
         >>> outputs_of(torch.zeros(7, 5, 4), lambda z: z[:, :2]).exp().mean()
@@ -43,7 +40,9 @@ def outputs_of(latents: Tensor, respond: Respond, what: str | None = None, *, va
     def answer(z: Tensor) -> Tensor:
         given = respond(z).float()
         if given.ndim != 2:
-            raise ShapeError(f"Expected are logits or values (B, C), got {tuple(given.shape)}: average over places.")
+            raise ShapeError(
+                f"A response gives logits or values (B, C), got {tuple(given.shape)}: average over places."
+            )
         return (given if values else given.log_softmax(-1)).cpu()
 
     outputs = in_chunks(answer, latents.flatten(0, -2), what)
@@ -62,38 +61,14 @@ def redrawn_outputs(
     *,
     values: bool = False,
 ) -> Tensor:
-    """The outputs y^k of all examples with each of some draws of one factor.
+    """Return the outputs y^k (D, B, C) of all examples z (B, N) with each of D draws of a factor, on the processor.
 
-    Draws from the prior are where all walks in that factor end. With ``like`` they are not: draws are then some of the
-    examples themselves, but walks tend to the Gaussian of the examples' mean and covariance (`ornstein_uhlenbeck`).
-
-    Args:
-        interpreter: who translates.
-        z: latents (B, N) of the examples.
-        name: the factor z̃_k.
-        draws: D.
-        respond: see `Respond`.
-        generator: on the CPU.
-        like: (m, N_k), values of that factor to draw from; None: from its prior N(0, 1).
-        values: see `outputs_of`.
-
-    Returns:
-        Log-softmax or values (D, B, C), on the processor.
+    Draws are from the prior N(0, 1), where all walks in that factor end, or from ``like`` (m, N_k), values of the
+    factor. Walks tend to the Gaussian of their mean and covariance (`ornstein_uhlenbeck`); the draws are some of them.
 
     Raises:
-        FactorError: there is no factor of that name.
+        FactorError: the factor does not exist.
         ConfigError: draws is below 2.
-
-    Example:
-        >>> from iin_lightning.encoders.classifier import Classifier
-        >>> from iin_lightning.factors import Factors
-        >>> from iin_lightning.flows.translator import Translator
-        >>> network = Classifier(n_classes=3, image_size=16, latent_dim=8, width=4, norm="batch")
-        >>> factors = Factors({"residual": 4, "digit": 4}, 8)
-        >>> interpreter = Interpreter(network, Translator(8, n_blocks=2, hidden=16), factors)
-        >>> z, generator = torch.randn(5, 8), torch.Generator().manual_seed(0)
-        >>> redrawn_outputs(interpreter, z, "digit", 10, interpreter.decode, generator).shape
-        torch.Size([10, 5, 3])
     """
     if draws < 2:
         raise ConfigError(f"draws={draws} of a factor have no variance: take 2 or more, better 100.")
@@ -113,21 +88,13 @@ def redrawn_outputs(
 
 
 def explained_variance(redrawn: Tensor, outputs: Tensor, seed: int = 0) -> Estimate:
-    """Total-effect index of a factor: the share of the outputs' variance that is left when all but it are fixed.
+    """Estimate a factor's total-effect index: the share of the outputs' variance that is left when all else is fixed.
 
-    ``S_k = Σ_c E[Var(y^k_c | all but z̃_k)] / Σ_c Var(y_c)``. In nats of log-softmax it sees a change of confidence that
-    probabilities, near 0 or 1, no longer show, and classes that no one would predict count as much as others; of
-    probabilities (``exp`` of both arguments) it says what a change is worth. The indices of all factors sum to 1 if
-    outputs are sums of functions of one factor each, factors are independent, and draws have the law that the examples
-    have; to more where factors act together.
-
-    Args:
-        redrawn: y^k (D, B, C), or any other outputs.
-        outputs: y (B, C) of the same kind.
-        seed: of the bootstrap.
-
-    Returns:
-        Estimate, at least 0; above 1 it is noise, or a factor whose draws have a wider law than the examples.
+    ``S_k = Σ_c E[Var(y^k_c | all but z̃_k)] / Σ_c Var(y_c)``, at least 0; above 1 it is noise, or draws have a wider law
+    than the examples. In nats of log-softmax it sees a change of confidence that probabilities, near 0 or 1, no longer
+    show, and classes that are never predicted count as much as others; of probabilities (``exp`` of both arguments) it
+    says what a change is worth. The indices of all factors sum to 1 if outputs are sums of functions of one factor
+    each, factors are independent, and draws have the law of the examples; to more where factors act together.
 
     Raises:
         ShapeError: the arguments do not fit, or there are fewer than two draws or examples.
@@ -145,24 +112,13 @@ def explained_variance(redrawn: Tensor, outputs: Tensor, seed: int = 0) -> Estim
     _check(redrawn, outputs)
     examples = resample(redrawn.shape[1], seed, "examples")
     variance = _redraw_variance(redrawn, resample(len(redrawn), seed, "draws"), examples)
-    y = outputs.double() - outputs.double().mean(0)
-    total = (examples @ y.square() - (examples @ y).square()).sum(1) * len(y) / (len(y) - 1)
-    return estimate(variance / total)
+    return estimate(variance / _variance(outputs, examples))
 
 
 def variance_ratio(redrawn: Tensor, other: Tensor, seed: int = 0) -> Estimate:
-    """How many times more variance of the outputs one factor explains than another: S_k / S_l.
+    """Estimate how many times more variance of the outputs one factor explains than another, S_k / S_l.
 
-    Args:
-        redrawn: y^k (D, B, C).
-        other: y^l (D', B, C) of the same examples.
-        seed: of the bootstrap.
-
-    Returns:
-        Estimate; infinite if the network does not see the other factor at all.
-
-    Raises:
-        ShapeError: the examples are not the same, or there are fewer than two draws or examples.
+    It is infinite if the network does not see the other factor, y^l (D', B, C) of the same examples, at all.
 
     Example:
         >>> rest = torch.randn(1000, 1)
@@ -180,21 +136,7 @@ def variance_ratio(redrawn: Tensor, other: Tensor, seed: int = 0) -> Estimate:
 
 
 def changed_share(redrawn: Tensor, outputs: Tensor, seed: int = 0) -> Estimate:
-    """Share of predictions that change when the factor is drawn anew: ``P(argmax y^k ≠ argmax y)``, in [0, 1].
-
-    Args:
-        redrawn: y^k (D, B, C).
-        outputs: y (B, C).
-        seed: of the bootstrap.
-
-    Raises:
-        ShapeError: see `explained_variance`.
-
-    Example:
-        >>> y = torch.eye(4)
-        >>> changed_share(torch.stack([y, y.roll(1, 0)]), y).value
-        0.5
-    """
+    """Estimate the share of predictions that change when the factor is drawn anew: ``P(argmax y^k ≠ argmax y)``."""
     _check(redrawn, outputs)
     changed = (redrawn.argmax(-1) != outputs.argmax(-1)).double()
     draws, examples = (resample(n, seed, key) for n, key in zip(changed.shape, ("draws", "examples")))
@@ -202,22 +144,12 @@ def changed_share(redrawn: Tensor, outputs: Tensor, seed: int = 0) -> Estimate:
 
 
 def mutual_information(redrawn: Tensor, seed: int = 0) -> Estimate:
-    """What the factor alone tells of the prediction: ``I(z̃_k; Y) = H(Y) - E[H(Y | z̃_k)]`` in nats.
+    """Estimate what the factor alone tells of the prediction: ``I(z̃_k; Y) = H(Y) - E[H(Y | z̃_k)]`` in nats.
 
-    ``p(Y | z̃_k)`` is the mean over all examples of the softmax with that draw of z̃_k, Y a draw from it: what the other
-    factors decide, and what the network itself leaves open, is not information about z̃_k. Exactly 0 if the network
-    ignores the factor. D draws lower it by about (C - 1) / 2D if the factor decides the class, and few examples raise
-    it where factors act together.
-
-    Args:
-        redrawn: y^k, log-softmax (D, B, C).
-        seed: of the bootstrap.
-
-    Returns:
-        Estimate in [0, min(log C, log D)]; the entropy H(Y) it is a share of is `prediction_entropy`.
-
-    Raises:
-        ShapeError: there are fewer than two draws or examples.
+    It lies in [0, min(log C, log D)] and is a share of `prediction_entropy`. ``p(Y | z̃_k)`` is the mean over all
+    examples of the softmax with that draw of z̃_k: what the other factors decide, and what the network itself leaves
+    open, is not information about z̃_k. Exactly 0 if the network ignores the factor. D draws lower it by about (C - 1) /
+    2D if the factor decides the class, and few examples raise it where factors act together.
 
     Example:
         >>> decided = torch.eye(4)[torch.arange(400) % 4].log()[:, None].expand(-1, 20, -1)
@@ -237,12 +169,45 @@ def mutual_information(redrawn: Tensor, seed: int = 0) -> Estimate:
 
 
 def prediction_entropy(redrawn: Tensor) -> float:
-    """H(Y) in nats, at most log C: of the mean softmax over all draws and examples; the bound of `mutual_information`.
-
-    Args:
-        redrawn: y^k, log-softmax (D, B, C).
-    """
+    """Return H(Y) in nats, at most log C: that of the mean softmax over all draws and examples."""
     return _entropy(redrawn.double().exp().flatten(0, 1).mean(0)).item()
+
+
+def version_response(versions: Tensor, shares: Tensor, outputs: Tensor, seed: int = 0) -> dict[str, Estimate]:
+    """Estimate what becomes of answers to n images if each version is exchanged for a draw from all V of the image.
+
+    Versions differ in one concept alone; ``versions`` (V, n, C) are their log-softmax y_v, ``shares`` p (V,) those of
+    all items that are of version v, ``outputs`` (B, C) the log-softmax of the items that a factor is measured on. No
+    translator is involved. ``explained_variance = Σ_c E_i[Var_v(y_c)] / Σ_c Var(y_c)`` with v ~ p, of log-softmax and
+    of probabilities; ``changed_predictions = P(argmax y_v ≠ argmax y_w)`` with v, w ~ p. So they compare with
+    `explained_variance` and `changed_share` of a factor that is drawn from other items of the same data, and less with
+    those of draws from N(0, 1). Intervals are of the images and items; the versions are given.
+
+    Raises:
+        ShapeError: there are fewer than two versions, images or items, or the shapes do not fit.
+
+    Example:
+        >>> answers = torch.tensor([[0, 1, 0, 1], [0, 1, 1, 0]])  # two of four images are seen as something else
+        >>> y = torch.eye(2)[answers].mul(9).log_softmax(-1)
+        >>> found = version_response(y, torch.tensor([0.5, 0.5]), y.flatten(0, 1))
+        >>> found["changed_predictions"].value, round(found["explained_variance"].value, 2)
+        (0.25, 0.44)
+    """
+    fits = versions.ndim == 3 and shares.shape == versions.shape[:1] and outputs.shape[1:] == versions.shape[2:]
+    if not fits or min(*versions.shape[:2], len(outputs)) < 2:
+        raise ShapeError(
+            "A response to versions needs outputs (V, n, C) of at least 2 versions of 2 images, shares (V,) and (B, C) "
+            f"of 2 items, got {tuple(versions.shape)}, {tuple(shares.shape)}, {tuple(outputs.shape)}: take more."
+        )
+    y, p, all_y = versions.double(), shares.double(), outputs.double()
+    images, items = resample(y.shape[1], seed, "images"), resample(len(all_y), seed, "examples")
+    predicted = y.argmax(-1)
+    changed = torch.einsum("v,w,vwi->i", p, p, (predicted[:, None] != predicted[None]).double())
+    return {
+        "explained_variance": estimate(_share_within(y, p, images, all_y, items)),
+        "explained_variance_of_probabilities": estimate(_share_within(y.exp(), p, images, all_y.exp(), items)),
+        "changed_predictions": estimate(images @ changed, highest=1.0),
+    }
 
 
 def _redraw_variance(redrawn: Tensor, draws: Tensor, examples: Tensor) -> Tensor:
@@ -256,6 +221,19 @@ def _redraw_variance(redrawn: Tensor, draws: Tensor, examples: Tensor) -> Tensor
     return torch.cat(replicates) * len(x) / (len(x) - 1)
 
 
+def _variance(outputs: Tensor, examples: Tensor) -> Tensor:
+    """Variance over examples (B, C), summed over classes, for each row of weights (R, B)."""
+    y = outputs.double() - outputs.double().mean(0)
+    return (examples @ y.square() - (examples @ y).square()).sum(1) * len(y) / (len(y) - 1)
+
+
+def _share_within(y: Tensor, p: Tensor, images: Tensor, outputs: Tensor, items: Tensor) -> Tensor:
+    """Variance within images (V, n, C) as a share of that of items (B, C), for each row of weights (R, n), (R, B)."""
+    apart = y - torch.einsum("v,vic->ic", p, y)
+    within, total = images @ torch.einsum("v,vic->i", p, apart.square()), _variance(outputs, items)
+    return torch.where(total > 0, within / total, 0.0)
+
+
 def _entropy(p: Tensor) -> Tensor:
     return torch.special.entr(p).sum(-1)
 
@@ -263,6 +241,6 @@ def _entropy(p: Tensor) -> Tensor:
 def _check(redrawn: Tensor, outputs: Tensor) -> None:
     if redrawn.ndim != 3 or redrawn.shape[1:] != outputs.shape or min(redrawn.shape[:2]) < 2:
         raise ShapeError(
-            "Expected are outputs (D, B, C) of at least 2 draws and 2 examples, and (B, C) of the same examples, "
+            "A response needs outputs (D, B, C) of at least 2 draws and 2 examples, and (B, C) of the same examples, "
             f"got {tuple(redrawn.shape)} and {tuple(outputs.shape)}: take more of both."
         )

@@ -1,6 +1,6 @@
 """Walks in one factor: what a network could have seen if one concept were another one (Fig. 9, Sec. 4.2).
 
-Symbols: z (B, N) are latents, z̃ = T(z) their factors, z̃_k (B, N_k) the one that walks while all others stand still.
+Symbols: z (B, N) are latents, z̃ = T(z) their factors, z̃_k (B, N_k) walks while all others stand still.
 """
 
 import torch
@@ -14,25 +14,16 @@ from iin_lightning.interpreter import Interpreter
 def ornstein_uhlenbeck(
     start: Tensor, steps: int, r: float, generator: torch.Generator, like: Tensor | None = None
 ) -> Tensor:
-    """Random walks in a harmonic potential, whose law after many steps is N(0, 1) from any start.
+    """Draw random walks (steps + 1, B, n) in a harmonic potential, whose law tends to N(0, 1) from any start (B, n).
 
     ``z' = r z + sqrt(1 - r²) ε`` with ``ε ~ N(0, 1)``: the exact step of ``dz = -γ z dt + sqrt(2γ) dW`` over a time dt,
-    where ``r = exp(-γ dt)``. Two points t steps apart have correlation r^t; r = 0 draws each anew, r = 1 stands still.
-    This noise is the one whose stationary law is the prior of z̃ (Eq. 1), so a walk stays where T was trained.
+    where ``r = exp(-γ dt)`` in [0, 1]. Two points t steps apart have correlation r^t; r = 0 draws each anew, r = 1
+    stands still. The stationary law is the prior of z̃ (Eq. 1), so a walk stays where T was trained.
 
-    With ``like`` that law is N(μ, Σ) of those examples: ``z' = μ + r (z - μ) + sqrt(1 - r²) Σ^½ ε``. A factor need not
-    have its prior: the pair loss (Eq. 9) pays for what examples do not share, so the factor of a concept that the
-    network ignores becomes narrow, and N(0, 1) lies far outside of what the network ever sees.
-
-    Args:
-        start: (B, n), any real numbers.
-        steps: at least 1.
-        r: correlation of neighbouring points, in [0, 1].
-        generator: on the CPU, so that a seed gives the same walks on every device.
-        like: (m, n), examples of the law to walk in; None: N(0, 1).
-
-    Returns:
-        (steps + 1, B, n), the start first.
+    With ``like`` (m, n) that law is N(μ, Σ) of those examples: ``z' = μ + r (z - μ) + sqrt(1 - r²) Σ^½ ε``. A factor
+    need not have its prior: the pair loss (Eq. 9) pays for what examples do not share, so the factor of a concept that
+    the network ignores becomes narrow, and N(0, 1) lies far outside of what the network ever sees. The generator is on
+    the CPU, so that a seed gives the same walks on every device.
 
     Raises:
         ConfigError: steps or r out of range.
@@ -74,26 +65,13 @@ def factor_walks(
     generator: torch.Generator,
     like: Tensor | None = None,
 ) -> Tensor:
-    """Latents of walks in one factor, started at that of each z: ``z^(t) = T^-1(z̃_0, ..., z̃_k^(t), ..., z̃_K)``.
+    """Walk in one factor from each z (B, N): latents ``z^(t) = T^-1(z̃_0, ..., z̃_k^(t), ..., z̃_K)`` (steps + 1, B, N).
 
-    Args:
-        interpreter: who translates.
-        z: latents (B, N) to start at.
-        name: the factor that walks.
-        steps: see `ornstein_uhlenbeck`.
-        r: see `ornstein_uhlenbeck`.
-        generator: see `ornstein_uhlenbeck`.
-        like: (m, N_k), values of that factor; see `ornstein_uhlenbeck`.
-
-    Returns:
-        (steps + 1, B, N) on the interpreter's device, the start first: z again, as T^-1 gives it back.
+    The start comes first: z, as T^-1 gives it back. The rest are the arguments of `ornstein_uhlenbeck`.
 
     Raises:
-        FactorError: there is no factor of that name.
-        ConfigError: see `ornstein_uhlenbeck`.
-
-    References:
-        Esser, Rombach and Ommer, CVPR 2020, arXiv 2004.13166, Sec. 4.2.
+        FactorError: the factor does not exist.
+        ConfigError: steps or r out of range.
 
     Example:
         >>> from iin_lightning.encoders.classifier import Classifier

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iin_lightning.analysis.attributes import answers, attributes_in, examples
-from iin_lightning.analysis.directions import FEWEST, choose_method, fit_directions
+from iin_lightning.analysis.directions import FEWEST, answers, attributes_in, choose_method, examples, fit_directions
 from iin_lightning.data.base import LabelledBatch, Source
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.explorer.once import Once

@@ -1,1 +1,1 @@
-"""Numbers of a model: round trip, transfer, leakage, disentanglement, Gaussianity, sample quality."""
+"""Numbers of a model: likelihood, transfer, leakage, disentanglement, Gaussianity, sample quality."""

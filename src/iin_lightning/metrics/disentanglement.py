@@ -1,12 +1,14 @@
-"""Disentanglement of vector-valued factors: MIG, SAP, modularity and DCI, on whole factors instead of dimensions.
+"""Leakage and disentanglement of vector-valued factors: MIG, SAP, modularity and DCI, on factors instead of dimensions.
 
-Symbols: F factors z̃_k, the residual among them, and C concepts c. Probes (see `metrics.probes`) fill the matrices
-(F, C) from which each measure is a small formula: I_kc in [0, 1] is the share of what there is to know of concept c
-that factor k holds, S_kc in [0, 1] how well it is told from factor k, R_kc the importance of factor k where c is told
-from all of them. All measures lie in [0, 1]; perfect factors have 1, factors of which each holds everything have 0.
-A concept that all factors together do not tell counts as 0 in all matrices: chance is not weighed against chance.
+Symbols: F factors z̃_k, the residual among them, and C concepts c. Probes (see `metrics.probes`) fill the matrices (F,
+C) from which each measure is a small formula: I_kc in [0, 1] is the share of what there is to know of concept c that
+factor k holds, S_kc in [0, 1] how well it is told from factor k, R_kc the importance of factor k where c is told from
+all of them. All measures lie in [0, 1]; perfect factors have 1, factors of which each holds everything have 0. A
+concept that all factors together do not tell counts as 0 in all matrices: chance is not weighed against chance.
 
-What they say is whether each concept has *one* factor, not whether that is the factor of its name: see `leakage`.
+They say whether each concept has *one* factor; whether that is the factor of its name, says `leakage`. Arguments are
+factors (name -> z̃_k (n, N_k)), concepts (name -> a class, whole numbers (n,), or a quantity, floating-point (n, d)),
+and those of `fit_probe`.
 """
 
 import math
@@ -17,7 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from iin_lightning.errors import FactorError
+from iin_lightning.errors import FactorError, choices
+from iin_lightning.factors import RESIDUAL
 from iin_lightning.metrics.measured import Measured, average
 from iin_lightning.metrics.probes import ProbeKind, fit_probe
 from iin_lightning.progress import Bar, track
@@ -26,12 +29,42 @@ from iin_lightning.seeding import generator
 SHUFFLES = 5  # of each factor, for its importance
 
 
-class Importance(NamedTuple):
-    """Which factors a concept is told from.
+def leakage(
+    factors: Mapping[str, Tensor],
+    concepts: Mapping[str, Tensor],
+    probe: ProbeKind = "kernel",
+    seed: int = 0,
+    images: Tensor | None = None,
+) -> dict[str, Measured]:
+    """Measure what a probe reads of each concept from its own factor, and from all others, the residual included.
 
-    Attributes:
-        share: R (F, C); each column sums to 1, or to 0 if the concept is not told from any.
-        score: of C in [0, 1], how well each concept is told from all factors together, with standard errors.
+    Perfect factors keep a concept where it belongs: ``{concept}/own`` is high and ``{concept}/others`` is at
+    ``{concept}/chance``: accuracies, R² of a quantity. ``{concept}/own_information`` and
+    ``{concept}/others_information`` are shares of what there is to know, in [0, 1], which also tell where a class is so
+    frequent that accuracy is high.
+
+    Raises:
+        FactorError: a concept has no factor of its name.
+    """
+    for concept in concepts:
+        if concept not in factors or concept == RESIDUAL:
+            own = [name for name in factors if name != RESIDUAL]
+            raise FactorError(f"There is no factor {concept!r} whose leakage could be told; {choices(concept, own)}.")
+    scores: dict[str, Measured] = {}
+    for concept, values in concepts.items():
+        others = torch.cat([part for name, part in factors.items() if name != concept], dim=1)
+        for case, z in (("own", factors[concept]), ("others", others)):
+            readout = fit_probe(z, values, probe, seed, images).read(z)
+            scores[f"{concept}/{case}"] = readout.accuracy
+            scores[f"{concept}/{case}_information"] = readout.share
+            scores[f"{concept}/chance"] = Measured(readout.chance)
+    return scores
+
+
+class Importance(NamedTuple):
+    """Importance R (F, C) of factors for concepts, whose columns sum to 1, or to 0 if the concept is not told from any.
+
+    ``score``: how well each concept is told from all factors together, in [0, 1].
     """
 
     share: Tensor
@@ -39,44 +72,22 @@ class Importance(NamedTuple):
 
 
 def gap(matrix: Tensor) -> Tensor:
-    """Mean over concepts of the difference between the best and the second best factor.
+    """Return the mean over concepts of the difference between the best and the second best of F >= 2 factors.
 
-    ``1/C Σ_c (M_(1)c - M_(2)c)``. Of the information I it is the mutual information gap (MIG), of the scores S the
-    separated attribute predictability (SAP).
-
-    Args:
-        matrix: (F, C) with F >= 2.
-
-    References:
-        Chen et al., Isolating Sources of Disentanglement in VAEs, NeurIPS 2018, arXiv 1802.04942 (MIG).
-        Kumar, Sattigeri and Balakrishnan, ICLR 2018, arXiv 1711.00848 (SAP).
-
-    Example:
-        >>> gap(torch.tensor([[0.9, 0.5], [0.1, 0.5], [0.0, 0.0]]))
-        tensor(0.4000)
+    ``1/C Σ_c (M_(1)c - M_(2)c)`` of a matrix (F, C). Of the information I it is the mutual information gap (MIG, Chen
+    et al., NeurIPS 2018, arXiv 1802.04942), of the scores S the separated attribute predictability (SAP, Kumar,
+    Sattigeri and Balakrishnan, ICLR 2018, arXiv 1711.00848).
     """
     best = matrix.topk(2, dim=0).values
     return (best[0] - best[1]).mean()
 
 
 def modularity(information: Tensor) -> Tensor:
-    """Whether a factor tells of one concept only.
+    """Return whether a factor tells of one concept only, NaN if there is only one.
 
-    ``1 - Σ_{c ≠ c_k} I_kc² / (θ_k² (C - 1))`` with ``θ_k = max_c I_kc = I_k,c_k``, averaged over factors. They count
-    by θ_k, unlike in the paper: a residual that should tell of nothing would otherwise count by its noise.
-
-    Args:
-        information: I (F, C).
-
-    Returns:
-        Scalar; 0 if no factor tells of anything, NaN if there is only one concept.
-
-    References:
-        Ridgeway and Mozer, NeurIPS 2018, arXiv 1802.05312.
-
-    Example:
-        >>> modularity(torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]))
-        tensor(0.5000)
+    ``1 - Σ_{c ≠ c_k} I_kc² / (θ_k² (C - 1))`` with ``θ_k = max_c I_kc = I_k,c_k``, averaged over factors. They count by
+    θ_k, unlike in the paper (Ridgeway and Mozer, NeurIPS 2018, arXiv 1802.05312): a residual that should tell of
+    nothing would otherwise count by its noise.
     """
     if information.shape[1] == 1:
         return torch.tensor(math.nan, dtype=information.dtype)
@@ -86,22 +97,10 @@ def modularity(information: Tensor) -> Tensor:
 
 
 def disentanglement(importance: Tensor) -> Tensor:
-    """Whether a factor matters for one concept only: the disentanglement of DCI.
+    """Return whether a factor matters for one concept only, the D of DCI; NaN if there is only one concept.
 
-    ``Σ_k w_k (1 - H(P_k))`` with ``P_kc = R_kc / Σ_c R_kc``, H in units of log C and ``w_k = Σ_c R_kc / Σ_kc R_kc``.
-
-    Args:
-        importance: R (F, C).
-
-    Returns:
-        Scalar; 0 if nothing matters, NaN if there is only one concept.
-
-    References:
-        Eastwood and Williams, A Framework for the Quantitative Evaluation of Disentangled Representations, ICLR 2018.
-
-    Example:
-        >>> disentanglement(torch.tensor([[0.0, 0.5], [1.0, 0.0], [0.0, 0.5]]))
-        tensor(1.)
+    ``Σ_k w_k (1 - H(P_k))`` with ``P_kc = R_kc / Σ_c R_kc``, H in units of log C and ``w_k = Σ_c R_kc / Σ_kc R_kc``
+    (Eastwood and Williams, A Framework for the Quantitative Evaluation of Disentangled Representations, ICLR 2018).
     """
     if importance.shape[1] == 1:
         return torch.tensor(math.nan, dtype=importance.dtype)
@@ -109,18 +108,7 @@ def disentanglement(importance: Tensor) -> Tensor:
 
 
 def completeness(importance: Tensor) -> Tensor:
-    """Whether a concept is told from one factor only: the completeness of DCI, `disentanglement` of the transpose.
-
-    Args:
-        importance: R (F, C) with F >= 2.
-
-    Returns:
-        Scalar; 0 if nothing matters.
-
-    Example:
-        >>> completeness(torch.tensor([[0.0, 0.5], [1.0, 0.5]]))
-        tensor(0.5000)
-    """
+    """Return whether a concept is told from one factor only, the C of DCI: `disentanglement` of the transpose."""
     return _weighted_mean(_purity(importance.T), importance.sum(0))
 
 
@@ -131,28 +119,12 @@ def factor_importance(
     seed: int = 0,
     images: Tensor | None = None,
 ) -> Importance:
-    """Importance of whole factors: what a probe of all factors loses when one of them is shuffled between items.
+    """Measure the importance of factors: what a probe of all factors loses when one is shuffled between held-out items.
 
-    ``R_kc = Δ_kc / Σ_k Δ_kc``, where Δ_kc >= 0 is the loss of information about c on held-out items when all dimensions
-    of factor k are exchanged together, averaged over some shuffles: of information and not of accuracy, which the
-    second copy of a concept can make good. A concept whose score is reached by one of 200 permutations of its labels is
-    told from no factor, and its column is 0.
-
-    Args:
-        factors: name -> z̃_k (n, N_k).
-        concepts: concept -> whole numbers (n,) or floating-point (n,), (n, d).
-        probe: which one, see `fit_probe`.
-        seed: of probes and shuffles.
-        images: see `fit_probe`.
-
-    References:
-        Breiman, Random Forests, Machine Learning 2001 (permutation importance).
-
-    Example:
-        >>> a, b = torch.randint(2, (2, 400))
-        >>> factors = {"residual": torch.randn(400, 2), "a": a[:, None].float(), "b": b[:, None].float()}
-        >>> factor_importance(factors, {"a": a, "b": b}, "linear").share.round(decimals=2).tolist()
-        [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    ``R_kc = Δ_kc / Σ_k Δ_kc``, where Δ_kc >= 0 is the loss of information about c when all dimensions of factor k are
+    exchanged together, averaged over some shuffles (Breiman, Random Forests, Machine Learning 2001): of information and
+    not of accuracy, which the second copy of a concept can make good. A concept whose score is reached by one of 200
+    permutations of its labels is told from no factor, and its column is 0.
     """
     z, widths = torch.cat(list(factors.values()), dim=1).cpu(), [part.shape[1] for part in factors.values()]
     share = torch.zeros(len(factors), len(concepts), dtype=torch.float64)
@@ -185,24 +157,14 @@ def disentanglement_scores(
     seed: int = 0,
     images: Tensor | None = None,
 ) -> dict[str, Measured]:
-    """All measures of disentanglement, and what each factor tells of each concept.
+    """Return all measures of disentanglement, and what each factor tells of each concept.
 
-    Args:
-        factors: name -> z̃_k (n, N_k), two or more, as ``Factors.split`` gives them.
-        concepts: concept -> whole numbers (n,) for a class, floating-point (n,) or (n, d) for a quantity.
-        probe: which ones, see `fit_probe`.
-        seed: of the halves of the images, probes and shuffles.
-        images: see `fit_probe`.
-
-    Returns:
-        ``mig``, ``sap``, ``completeness`` and ``informativeness`` (how well concepts are told from all factors
-        together, mean over concepts), each in [0, 1]; with two or more concepts also ``modularity`` and
-        ``disentanglement``; and ``information/{concept}/{factor}``: lower bounds of I(c; z̃_k) in nats. Informativeness
-        and information have standard errors over held-out images.
+    ``mig``, ``sap``, ``completeness`` and ``informativeness`` (how well concepts are told from all factors together,
+    mean over concepts); of two or more concepts also ``modularity`` and ``disentanglement``; and
+    ``information/{concept}/{factor}``: lower bounds of I(c; z̃_k) in nats. The last and informativeness have errors.
 
     Raises:
         FactorError: fewer than two factors, or no concept.
-        ConfigError, ShapeError: see `fit_probe`.
 
     Example:
         >>> digit, color = torch.arange(400) % 4, torch.rand(400, 3)
@@ -246,7 +208,7 @@ def disentanglement_scores(
 
 
 def _purity(rows: Tensor) -> Tensor:
-    """1 - entropy of each row as a distribution over columns, in units of the largest entropy."""
+    """Return 1 - entropy of each row as a distribution over columns, in units of the largest entropy."""
     p = rows / rows.sum(1, keepdim=True)
     return 1 - torch.special.entr(p).sum(1) / math.log(rows.shape[1])
 

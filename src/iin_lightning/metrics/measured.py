@@ -12,13 +12,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 @dataclass(frozen=True)
 class Measured:
-    """A number and its standard error.
+    """A number and its standard error, NaN where it is not known.
 
-    Attributes:
-        value: the number.
-        error: NaN where it is not known.
-        scores: (n,), of which the value is the mean, where a difference to another number may be asked for.
-        images: long (n, U), see `standard_error`.
+    It is the mean of ``scores`` (n,) of ``images`` (n, U), where a difference to another number may be asked for.
 
     Example:
         >>> print(Measured(0.91512, 0.00613))
@@ -31,40 +27,26 @@ class Measured:
     images: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        """The number with the digits that its error leaves, three to six behind the point."""
+        """Return the number with the digits that its error leaves, three to six behind the point."""
         if not math.isfinite(self.error):
             return f"{self.value:.4g}"
         digits = min(max(3, -math.floor(math.log10(self.error))), 6) if self.error > 0 else 3
         return f"{self.value:.{digits}f} ± {self.error:.{digits}f}"
 
     def __sub__(self, other: "Measured") -> "Measured":
-        """The mean difference of scores of the same images: what both find hard is in neither's favour."""
+        """Return the mean difference of scores of the same images: what both find hard favours neither."""
         if self.scores is None or self.images is None or other.scores is None:
             return Measured(self.value - other.value)
         return means({"": self.scores - other.scores}, self.images)[""]
 
 
 def standard_error(scores: Tensor, images: Tensor) -> Tensor:
-    """Standard error of the mean of scores, of which those that an image takes part in depend on each other.
+    """Return the standard error (C,) in float64 of means of scores (n, C), where rows that share an image depend on it.
 
     ``1/n sqrt(Σ d_r d_s)``, summed over all rows r and s that have an image in common, with d the deviations from the
-    mean: of n rows with an image each, the usual one; where rows are pairs of images, that of pairs. It is at least
-    that of rows which have the first image in common.
-
-    Args:
-        scores: (n, C).
-        images: long (n,) or (n, 2), the image or the two images that a row is of.
-
-    Returns:
-        (C,) in float64; NaN of a single image.
-
-    References:
-        Aronow, Samii and Assenova, Cluster-robust variance estimation for dyadic data, Political Analysis 2015.
-
-    Example:
-        >>> scores = torch.tensor([[0.0], [0.0], [1.0], [1.0]])  # two versions of two images
-        >>> standard_error(scores, torch.tensor([0, 0, 1, 1])), standard_error(scores, torch.arange(4))
-        (tensor([0.5000], dtype=torch.float64), tensor([0.2887], dtype=torch.float64))
+    mean. ``images`` (n,) or (n, 2) are the image or the two images of a row: of an image a row it is the usual error,
+    of pairs that of pairs, at least that of rows which have the first image in common. NaN of a single image. Source:
+    Aronow, Samii and Assenova, Cluster-robust variance estimation for dyadic data, Political Analysis 2015.
     """
     n, deviations = len(scores), scores.double() - scores.double().mean(0)
     images = images.reshape(n, -1).to(scores.device)
@@ -83,12 +65,7 @@ def standard_error(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def means(scores: Mapping[str, Tensor], images: Tensor) -> dict[str, Measured]:
-    """The mean of each name's scores (n,) with its standard error.
-
-    Example:
-        >>> means({"digit": torch.tensor([0.0, 1.0])}, torch.arange(2))["digit"].error
-        0.5
-    """
+    """Return the mean of each name's scores (n,) with its standard error."""
     columns = torch.stack(list(scores.values()), dim=1)
     values, errors = columns.double().mean(0).tolist(), standard_error(columns, images).tolist()
     return {
@@ -98,17 +75,10 @@ def means(scores: Mapping[str, Tensor], images: Tensor) -> dict[str, Measured]:
 
 
 def balanced(scores: Tensor, labels: Tensor) -> Tensor:
-    """Scores whose mean is the mean over classes, each counted equally, and whose deviations are those of that mean.
+    """Reweigh scores (n,) so that their mean counts classes equally, and their deviations are those of that mean.
 
-    ``w_i (s_i - m_c) + m`` with m_c the mean of class c, m the mean of the K means, and ``w_i = n / (K n_c)``.
-
-    Args:
-        scores: (n,).
-        labels: (n,); a negative one is that of no class, whose score counts for nothing.
-
-    Example:
-        >>> balanced(torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([0, 0, 0, 1]))
-        tensor([0.5000, 0.5000, 0.5000, 0.5000])
+    ``w_i (s_i - m_c) + m`` with m_c the mean of class c, m the mean of the K means, and ``w_i = n / (K n_c)``; a
+    negative label is unknown and counts for nothing.
     """
     names, place, counts = labels.unique(return_inverse=True, return_counts=True)
     means_of = scores.new_zeros(len(names)).index_add_(0, place, scores) / counts
@@ -120,13 +90,7 @@ def balanced(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def average(numbers: Sequence[Measured]) -> Measured:
-    """The mean of numbers, each of them a mean over some of the images.
-
-    Example:
-        >>> one, other = (means({"": torch.tensor([0.0, 1.0])}, images)[""] for images in torch.arange(4).view(2, 2))
-        >>> print(average([one, other]), average([one, one]))
-        0.500 ± 0.289 0.500 ± 0.500
-    """
+    """Return the mean of numbers, each of them a mean over some of the images."""
     value = sum(number.value for number in numbers) / len(numbers)
     parts = [(number.scores, number.images) for number in numbers]
     known = [(scores.double(), images) for scores, images in parts if scores is not None and images is not None]
@@ -138,18 +102,9 @@ def average(numbers: Sequence[Measured]) -> Measured:
 
 
 class Scores(Metric):
-    """Scores of all rows of all processes, with their images.
+    """Scores of all rows of all processes, with their images, by name.
 
     Rows of an image may be on several processes, so that no sum of one process is enough: each gathers all rows.
-
-    Args:
-        names: of the C scores of a row.
-
-    Example:
-        >>> scores = Scores(["nll"])
-        >>> scores.update(torch.tensor([[1.0], [2.0]]), torch.arange(2))
-        >>> print(scores.means()["nll"])
-        1.500 ± 0.500
     """
 
     full_state_update = False
@@ -168,18 +123,18 @@ class Scores(Metric):
         self.images.append(images.reshape(len(scores), -1).to(scores.device))
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """The scores (n, C) and images (n, U) of all processes."""
+        """Return the scores (n, C) and images (n, U) of all processes."""
         return dim_zero_cat(self.scores), dim_zero_cat(self.images)
 
     def means(self) -> dict[str, Measured]:
-        """The mean of each score, on the processor."""
+        """Return the mean of each score, on the processor."""
         scores, images = (values.cpu() for values in self.compute())
         scores = scores.reshape(-1, len(self.names))  # torchmetrics makes a scalar of a single number
         return means(dict(zip(self.names, scores.unbind(1))), images.reshape(len(scores), -1))
 
 
 def flat(numbers: Mapping[str, Measured]) -> dict[str, float]:
-    """Numbers for loggers: each under its name, its error, where there is one, under ``name/error``.
+    """Flatten numbers for loggers: each under its name, its error, where it is known, under ``name/error``.
 
     Example:
         >>> flat({"nll": Measured(1.5, 0.5), "chance": Measured(0.1)})
@@ -194,12 +149,7 @@ def flat(numbers: Mapping[str, Measured]) -> dict[str, float]:
 
 
 def paired(numbers: Mapping[str, float]) -> dict[str, Measured]:
-    """Numbers from what loggers were given: the other way round of `flat`.
-
-    Example:
-        >>> paired({"nll": 1.5, "nll/error": 0.5})
-        {'nll': Measured(value=1.5, error=0.5)}
-    """
+    """Return the numbers of which `flat` made these."""
     errors = {name for name in numbers if name.endswith("/error") and name.removesuffix("/error") in numbers}
     return {
         name: Measured(value, numbers[f"{name}/error"] if f"{name}/error" in errors else math.nan)
@@ -209,7 +159,7 @@ def paired(numbers: Mapping[str, float]) -> dict[str, Measured]:
 
 
 def _square_of_sums(deviations: Tensor, groups: Tensor) -> tuple[Tensor, int]:
-    """The sum over groups of the square of what their rows sum up to (C,), and how many groups there are."""
+    """Return the sum over groups of the square of the sum of their rows (C,), and the number of groups."""
     names, group = groups.unique(return_inverse=True)
     sums = deviations.new_zeros(len(names), deviations.shape[1]).index_add_(0, group, deviations)
     return sums.square().sum(0), len(names)

@@ -1,10 +1,14 @@
 """Sample quality: how far generated images and reconstructions are from real ones, in an extractor's features.
 
+The same samples get an FID of 5 or of 10 by what is done to the real and the generated images before the extractor sees
+them. So a protocol has a name, and every number carries it.
+
 Two distances always stand beside that of samples. *Reconstructions* of the real images themselves are what is usually
 published; but samples cannot know these images, so that the floor of whatever samples the same latent is the distance
 of *reconstructions of others*, as many images that are not among the real ones.
 """
 
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,13 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from iin_lightning.data.base import Split
 from iin_lightning.errors import ConfigError, ShapeError, choices
 from iin_lightning.metrics import real_cache
-from iin_lightning.metrics.extractors import Extractor, Inception
-from iin_lightning.metrics.feature_bank import FeatureBank, kernel_distance, precision_recall
-from iin_lightning.metrics.frechet import Gaussian, GaussianStatistics, frechet_distance
-from iin_lightning.metrics.pixels import dequantize_images, resize_clean, stretch, to_uint8
-from iin_lightning.metrics.protocols import Protocol
+from iin_lightning.metrics.distances import (
+    FeatureBank,
+    Gaussian,
+    GaussianStatistics,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
+from iin_lightning.metrics.extractors import Extractor, Inception, dequantize_images, resize_clean, stretch, to_uint8
+from iin_lightning.seeding import FIXED, generator
 
 Kind = Literal["real", "samples", "reconstructions", "reconstructions_of_others"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -29,6 +39,72 @@ ELSEWHERE = {"fid": "frechet", "kid": "kernel"}
 FEW, MANY = {"cpu": 4}, 64
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """How real and generated images are chosen and prepared.
+
+    Attributes:
+        count: how many images are generated, and at most how many real ones stand against them.
+        preparation: crop and size, in words: what the data must be asked for, since it is not done here.
+        dequantised: real images get one u ~ U[0,1) each; see ``dequantize_images``.
+        stretched: generated images are stretched to the whole range; see ``stretch``.
+        antialiased: images are resized for the extractor by ``resize_clean``, not by the extractor.
+        seed: of what is drawn: which real images, their noise, and the subsets of the KID.
+    """
+
+    name: str
+    count: int = 10_000
+    split: Split = "test"
+    preparation: str = "as the data gives them"
+    dequantised: bool = False
+    stretched: bool = False
+    antialiased: bool = False
+    seed: int = FIXED
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ConfigError(f"count={self.count} images have no covariance: take thousands.")
+
+    def items(self, n: int) -> Tensor:
+        """Choose ``count`` of the split's n items for the real images, without replacement, in their order."""
+        order = torch.randperm(n, generator=generator(self.seed, "real images", n))
+        return order[: self.count].sort().values
+
+
+PROTOCOLS = {
+    preset.name: preset
+    for preset in (
+        # Esser, Rombach, Ommer 2020 and its code. Theirs draws CelebA's images with replacement, which leaves 7,765
+        # distinct ones of 10,000; and it gives noise to the extractor as fractions, of which bytes keep the rounding.
+        Protocol(
+            "authors2020",
+            preparation="data.preset=authors: MNIST, FashionMNIST enlarged bilinearly to 32; CelebA centre 160 to 64 "
+            "without antialiasing",
+            dequantised=True,
+        ),
+        # Dai & Wipf 2019, arXiv 1903.05789: the numbers of the paper's Tab. 2.
+        Protocol(
+            "two_stage",
+            preparation="MNIST, FashionMNIST: 28 (ours: padded to 32); CelebA: centre 140 to 64 (data.crop=140)",
+            stretched=True,
+        ),
+        # Parmar, Zhang, Zhu 2022, arXiv 2104.11222.
+        Protocol("clean", antialiased=True),
+    )
+}
+
+
+def protocol(name: str, **changes: Any) -> Protocol:
+    """Return a preset, authors2020, two_stage or clean, with changes of its fields, which provenance then shows.
+
+    Raises:
+        ConfigError: the name is not known.
+    """
+    if name not in PROTOCOLS:
+        raise ConfigError(f"There is no protocol {name}; {choices(name, PROTOCOLS)}.")
+    return replace(PROTOCOLS[name], **changes)
+
+
 class SampleQuality(nn.Module):
     """Distances of samples and reconstructions from real images, under a protocol that every number carries.
 
@@ -36,25 +112,8 @@ class SampleQuality(nn.Module):
     Inception's features what is ``fid``, ``kid``, ``precision``, ``recall``; in those of another extractor
     ``frechet_NAME``, ``kernel_NAME``, ``precision_NAME``, ``recall_NAME``, for they compare with no published number.
 
-    Args:
-        extractor: of features.
-        protocol: how images are prepared.
-        kernel: give the kernel distance, too; features are kept.
-        coverage: give precision and recall, too; features are kept.
-        batch_size: images that go through the extractor at a time, however many ``update`` is given; None: 4 on the
-            processor, 64 elsewhere.
-
-    Example:
-        >>> from iin_lightning.encoders.classifier import Classifier
-        >>> from iin_lightning.metrics.extractors import ClassifierLatents
-        >>> from iin_lightning.metrics.protocols import protocol
-        >>> extractor = ClassifierLatents(Classifier(n_classes=2, image_size=16, latent_dim=2, width=4, norm="batch"))
-        >>> quality = SampleQuality(extractor, protocol("clean", count=8))
-        >>> images = torch.rand(8, 3, 16, 16) * 2 - 1
-        >>> quality.update(images, "real")
-        >>> quality.update(images, "reconstructions")
-        >>> {name: round(value, 6) for name, value in quality.compute().items()}
-        {'frechet_classifier/reconstructions': 0.0}
+    ``kernel`` and ``coverage`` ask for the kernel distance, precision and recall, for which features are kept;
+    ``batch_size`` images go through the extractor at a time, by default 4 on the processor, 64 elsewhere.
     """
 
     def __init__(
@@ -76,11 +135,7 @@ class SampleQuality(nn.Module):
 
     @torch.no_grad()
     def update(self, images: Tensor, kind: Kind) -> None:
-        """Take a batch of images.
-
-        Args:
-            images: (B,C,H,W) in [-1,1], C = 1 or 3.
-            kind: one of KINDS.
+        """Take a batch of images (B,C,H,W) in [-1,1], C = 1 or 3, of a kind.
 
         Raises:
             ConfigError: another kind, or images in another range.
@@ -101,7 +156,7 @@ class SampleQuality(nn.Module):
             state.update(features)
 
     def prepare(self, images: Tensor, kind: Kind) -> Tensor:
-        """The bytes, uint8 (B,3,H,W), that the extractor is given of images (B,C,H,W) of that kind."""
+        """Return the bytes, uint8 (B,3,H,W), that the extractor is given of images (B,C,H,W) of that kind."""
         if self.protocol.stretched and kind != "real":
             images = stretch(images)
         pixels = to_uint8(images)
@@ -111,11 +166,11 @@ class SampleQuality(nn.Module):
         return pixels if self._clean_size is None else resize_clean(pixels, self._clean_size)
 
     def compute(self) -> dict[str, float]:
-        """Name -> number. See ``report``, which gives their provenance, too."""
+        """Return name -> number; see ``report``, which gives their provenance, too."""
         return {name: record["value"] for name, record in self.report().items()}
 
     def report(self) -> dict[str, dict[str, Any]]:
-        """Name -> plain values: ``value``, and all that it depends on but the model. All ranks must call it.
+        """Return name -> ``value``, and all that it depends on but the model, as plain values. All ranks must call it.
 
         Raises:
             ConfigError: there are no real images, nothing to compare with them, or a single image of a kind.
@@ -144,11 +199,11 @@ class SampleQuality(nn.Module):
         return numbers
 
     def provenance(self) -> dict[str, Any]:
-        """Protocol, extractor and the images' shape (C,H,W), as plain values."""
+        """Return protocol, extractor and the images' shape (C,H,W), as plain values."""
         size = self._clean_size
         resize = self.extractor.resize if size is None else f"to {size}: bicubic, antialiased"
         extractor = {"name": self.extractor.name, "weights": self.extractor.fingerprint(), "resize": resize}
-        return {"protocol": self.protocol.as_dict(), "extractor": extractor, "image_shape": self.image_shape}
+        return {"protocol": asdict(self.protocol), "extractor": extractor, "image_shape": self.image_shape}
 
     def reset(self, *, real: bool = True) -> None:
         """Forget what came; ``real=False`` keeps the real images, for the next model to be compared with."""
@@ -160,14 +215,9 @@ class SampleQuality(nn.Module):
             self.image_shape = None
 
     def load_real(self, folder: Path, data: str) -> bool:
-        """Take the statistics of the real images from a folder instead of ``update``. All ranks must call it.
+        """Take the statistics of the real images that ``save_real`` wrote; return whether they lay there whole.
 
-        Args:
-            folder: where ``save_real`` wrote.
-            data: the fingerprint of the real images, see ``data.latents.fingerprint``.
-
-        Returns:
-            Whether they lay there whole; if not, nothing has changed.
+        All ranks must call it. ``data`` is the fingerprint of the real images, see ``data.latents.fingerprint``.
         """
         # The ranks' states are added up, so the first one holds them for all.
         cached = real_cache.read(folder, self._key(data)) if _rank() == 0 else None

@@ -28,14 +28,7 @@ FEWEST = 4  # characters a line
 
 @dataclass(frozen=True)
 class Panel:
-    """A block of cells under a title.
-
-    Attributes:
-        title: above the block.
-        cells: (n, m, C, H, W) in [-1, 1]: n cells of m images side by side.
-        captions: n texts, wrapped below the cells; "" for none.
-        columns: cells a row.
-    """
+    """Cells under a title: images (n, m, C, H, W) in [-1, 1], m side by side, with a caption below each cell."""
 
     title: str
     cells: Tensor
@@ -44,21 +37,17 @@ class Panel:
 
     @property
     def cell_width(self) -> float:
-        """In inches."""
+        """Inches."""
         return self.cells.shape[1] * (IMAGE + HAIR) - HAIR
 
     @property
     def width(self) -> float:
-        """In inches; not less where there are fewer cells than columns, for the title's sake."""
+        """Inches; not less where there are fewer cells than columns, for the title's sake."""
         return self.columns * (self.cell_width + GAP) - GAP
 
 
 def contact_figure(panels: Sequence[Panel]) -> Figure:
-    """Panels side by side, each as high as its captions need.
-
-    Args:
-        panels: at least one, each with a cell.
-    """
+    """Draw panels side by side, each as high as its captions need."""
     width = sum(panel.width + BETWEEN for panel in panels) - BETWEEN
     with style():
         figure = Figure()
@@ -75,7 +64,7 @@ def contact_figure(panels: Sequence[Panel]) -> Figure:
 
 
 def _draw(axes: Axes, panel: Panel, left: float) -> float:
-    """Draw a panel and say how far down it reaches, in inches."""
+    """Draw a panel and return how far down it reaches, in inches."""
     axes.text(left, TITLE / 2, panel.title, fontsize=8, fontweight="bold", va="center")
     top = TITLE
     for start in range(0, len(panel.cells), panel.columns):
@@ -94,7 +83,7 @@ def _draw(axes: Axes, panel: Panel, left: float) -> float:
 
 
 def _within(image: Tensor, left: float, top: float) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of an image (C, H, W), in the middle of its square."""
+    """Return left, right, bottom and top of an image (C, H, W), in the middle of its square."""
     height, width = (IMAGE * side / max(image.shape[-2:]) for side in image.shape[-2:])
     left, top = left + (IMAGE - width) / 2, top + (IMAGE - height) / 2
     return left, left + width, top + height, top

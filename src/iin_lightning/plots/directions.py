@@ -7,13 +7,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iin_lightning.plots.dimensions import COLORS, LUMINANCE
-from iin_lightning.plots.grids import GAP, broken_into_lines, cell_size, plain, tile
-from iin_lightning.plots.style import PAGE, style
+from iin_lightning.plots.grids import GAP, broken_into_lines, cell_size, frame, plain, tile
+from iin_lightning.plots.style import COLORS, LUMINANCE, PAGE, style
 
 IMAGE = 0.42  # inches a picture is wide at least, for the labels of columns
 STEP = 0.55  # the same of an edit, which has longer labels
@@ -26,15 +24,11 @@ DIVERGING = LinearSegmentedColormap.from_list("less and more", [COLORS[1], "whit
 
 
 def direction_figure(blocks: Sequence[Mapping[str, Tensor]], alphas: Sequence[float]) -> Figure:
-    """A block an attribute, its directions side by side; a row an image, walked from left to right (Fig. 8).
+    """Draw a block an attribute, its directions side by side; a row an image, walked from left to right (Fig. 8).
 
-    Args:
-        blocks: at least one, each of one attribute: title -> the same images (A,B,C,H,W) in [-1,1] at A alphas, along
-            the plain direction and a projected one if any.
-        alphas: of the columns, in distances between the class means; that of 0, the reconstruction, is framed.
-
-    Returns:
-        The figure.
+    ``blocks`` have for each attribute title -> the same images (A,B,C,H,W) in [-1,1] at A alphas, along the plain
+    direction and a projected one if any. Alphas are in distances between the class means; the reconstruction, 0, is
+    framed.
     """
     columns = max(len(block) for block in blocks)
     first = next(iter(blocks[0].values()))
@@ -52,23 +46,21 @@ def direction_figure(blocks: Sequence[Mapping[str, Tensor]], alphas: Sequence[fl
             for axes in line[len(texts) :]:
                 axes.set_visible(False)
             for axes, text, walks in zip(line, texts, block.values()):
-                _strips(axes, walks, [_signed(alpha) for alpha in alphas], framed=_zeros(alphas))
+                _strips(
+                    axes,
+                    walks,
+                    [_signed(alpha) for alpha in alphas],
+                    framed=[column for column, alpha in enumerate(alphas) if alpha == 0],
+                )
                 axes.set_title(text, fontsize=8)
         figure.supxlabel(label, fontsize=8)
     return figure
 
 
 def edit_figure(images: Tensor, walks: Tensor, alphas: Sequence[float], title: str) -> Figure:
-    """Originals at the left, then their reconstructions (alpha = 0) and the way to the edited images at the right.
+    """Draw originals (B,C,H,W), then their reconstructions (alpha = 0) and the way to the edited images at the right.
 
-    Args:
-        images: (B,C,H,W) in [-1,1].
-        walks: (A,B,C,H,W) in [-1,1], at alphas from 0 to that of the edit.
-        alphas: A of them.
-        title: above all.
-
-    Returns:
-        The figure.
+    ``walks`` (A,B,C,H,W) are at alphas from 0 to that of the edit; all images in [-1,1].
     """
     labels = ["original", *(_signed(alpha) for alpha in alphas)]
     labels[1] = "recon-\nstruction\nα = 0"
@@ -95,18 +87,10 @@ def matrix_figure(
     axes_labels: tuple[str, str] = ("", ""),
     errors: Mapping[str, Tensor] | None = None,
 ) -> Figure:
-    """Matrices in colours from -1 to 1, with their numbers in the cells; where row and column are one, a frame.
+    """Draw matrices (R,S) by title, in colours from -1 to 1 with their numbers; where row and column are one, a frame.
 
-    Args:
-        panels: title -> matrix (R,S), side by side if a page has room for them, or one below the other.
-        rows: R names.
-        columns: S names.
-        label: of the colours.
-        axes_labels: what columns and rows are.
-        errors: title -> standard errors (R,S), written below the numbers.
-
-    Returns:
-        The figure.
+    They stand side by side if a page has room for them, or below each other; ``errors`` are written below the numbers.
+    ``axes_labels`` say what columns and rows are, ``label`` what the colours are.
     """
     written = max(len(rows), len(columns)) <= WRITTEN
     names = [plain(name.replace("_", " ")) for name in (*rows, *columns)]
@@ -128,7 +112,9 @@ def matrix_figure(
             axes.tick_params(length=0)
             axes.set(xlabel=axes_labels[0], ylabel=axes_labels[1] if first else "")
             axes.spines[:].set_visible(False)
-            _own_cells(axes, rows, columns)
+            for row, name in enumerate(rows):
+                if name in columns:
+                    frame(axes, (columns.index(name) - 0.5, row - 0.5, 1, 1), "black")
             if written:
                 _write(axes, values, None if errors is None else errors[title].double().cpu().numpy())
         figure.colorbar(picture, ax=list(table), label=label, shrink=0.8 / below, aspect=20)
@@ -136,7 +122,7 @@ def matrix_figure(
 
 
 def _strips(axes: Axes, walks: Tensor, labels: Sequence[str], framed: Sequence[int]) -> None:
-    """Images (A,B,C,H,W), a row an image, a labelled column a step."""
+    """Draw images (A,B,C,H,W), a row an image, a labelled column a step."""
     steps, rows, _, height, width = walks.shape
     axes.imshow(tile(walks.transpose(0, 1).flatten(0, 1), steps), interpolation="antialiased")
     centres = GAP + np.arange(steps) * (width + GAP) + width / 2 - 0.5
@@ -145,16 +131,8 @@ def _strips(axes: Axes, walks: Tensor, labels: Sequence[str], framed: Sequence[i
     axes.tick_params(length=0, pad=2)
     axes.spines[:].set_visible(False)
     for column in framed:
-        corner = (column * (width + GAP) + 0.5, 0.5)
-        size = (width + GAP, rows * (height + GAP))
-        axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=COLORS[6], linewidth=1.2, clip_on=False))
-
-
-def _own_cells(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    for row, name in enumerate(rows):
-        if name in columns:
-            corner = (columns.index(name) - 0.5, row - 0.5)
-            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="black", linewidth=0.8, clip_on=False))
+        box = (column * (width + GAP) + 0.5, 0.5, width + GAP, rows * (height + GAP))
+        frame(axes, box, COLORS[6], 1.2)
 
 
 def _write(axes: Axes, values: NDArray[np.float64], errors: NDArray[np.float64] | None) -> None:
@@ -168,7 +146,3 @@ def _write(axes: Axes, values: NDArray[np.float64], errors: NDArray[np.float64] 
 
 def _signed(alpha: float) -> str:
     return f"{alpha:+.3g}".replace("-", "−") if alpha else "0"
-
-
-def _zeros(alphas: Sequence[float]) -> list[int]:
-    return [column for column, alpha in enumerate(alphas) if alpha == 0]

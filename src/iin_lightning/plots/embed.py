@@ -30,14 +30,10 @@ EDGE = 0.1  # of a panel's side, as high as the histograms at its edges are
 
 
 class Coloring(NamedTuple):
-    """What the colours of points say.
+    """What the colours of points say: the name of a concept or quantity, "digit" or "log-likelihood", and values.
 
-    Attributes:
-        name: the concept or quantity, "digit" or "log-likelihood".
-        values: whole numbers (n,) for classes, of which negative ones are unknown; floating-point (n, 3) for true
-            colours, RGB in [0,1]; floating-point (n,) for a quantity; None: all points are grey.
-        classes: the names of classes 0, 1, ...
-        unit: of a quantity.
+    Values are whole numbers (n,) for ``classes``, negative where unknown; floating-point (n, 3) for true colours, RGB
+    in [0,1]; floating-point (n,) for a quantity in a ``unit``; None: all points are grey.
     """
 
     name: str
@@ -47,26 +43,16 @@ class Coloring(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """A walk on the map.
-
-    Attributes:
-        path: (S+1, 2), the start first.
-        share: of all steps of all walks in this factor, how many lie in the cluster of their start; None: unknown.
-    """
+    """Walk (S+1, 2) on the map, the start first, and which share of its factor's steps stays in the start's cluster."""
 
     path: Tensor
     share: float | None = None
 
 
 class Pair(NamedTuple):
-    """Two factors' one-dimensional embeddings.
+    """Embeddings (n, 2) of factor x, to the right, and factor y, upwards, with their mutual information in nats.
 
-    Attributes:
-        x: the one to the right, its name.
-        y: the one upwards, its name.
-        points: (n, 2).
-        by: the concept that gives the points their colours; None: they are grey.
-        information: mutual information of the two, in nats.
+    ``by`` is the concept that gives the points their colours; None: they are grey.
     """
 
     x: str
@@ -84,18 +70,10 @@ def walk_map_figure(
     count: int = 1,
     chance: float | None = None,
 ) -> Figure:
-    """One map a factor: the embedded latents, and on them a walk in that factor alone (Fig. 10).
+    """Draw a map a factor: the embedded latents (n, 2), and on them a walk in that factor alone (Fig. 10).
 
-    Args:
-        points: (n, 2), the embedding of held-out latents.
-        coloring: of the points.
-        walks: factor -> its walk.
-        method: what embedded them, "UMAP".
-        count: of the walks in each factor that shares are of.
-        chance: the share of steps in the start's class if steps fell anywhere.
-
-    Returns:
-        The figure; points are an image in a PDF, all else is vectors.
+    ``method`` embedded them ("UMAP"); ``count`` walks in each factor make up its share; ``chance`` is the share of
+    steps in the start's class if steps fell anywhere. Points are an image in a PDF, all else is vectors.
     """
     columns = min(len(walks), 3)
     rows = math.ceil(len(walks) / columns)
@@ -105,15 +83,10 @@ def walk_map_figure(
         for axes in grid.flat[len(walks) :]:
             axes.set_visible(False)
         for axes, (name, walk) in zip(grid.flat, walks.items()):
-            painted = _scatter(axes, points.numpy(), coloring, alpha=0.55)
-            _write_names(axes, points.numpy(), coloring)
+            painted = _map(axes, points, coloring, method, alpha=0.55)
             _draw_walk(axes, walk.path.numpy())
             _head(axes, f"walk in {_readable(name)}", _verdict(walk.share, chance or 0.0))
-            short = method.partition(" ")[0]
-            _bare(axes, f"{short} 1", f"{short} 2")
-            axes.set_box_aspect(1)
-        if painted is not None:
-            figure.colorbar(painted, ax=grid, label=f"{plain(coloring.name)} [{coloring.unit}]", shrink=0.8)
+        _bar(figure, painted, grid, coloring)
         by = "" if coloring.values is None else f", coloured by {plain(coloring.name)}"
         unnamed = len(coloring.classes) > MOST_NAMES and not _named(coloring)
         repeat = f" ({len(coloring.classes)} classes, colours repeat)" if unnamed else ""
@@ -129,16 +102,7 @@ def walk_map_figure(
 
 
 def map_figure(points: Tensor, coloring: Coloring, title: str, method: str) -> Figure:
-    """One map, with the names of the classes beside their clusters.
-
-    Args:
-        points: (n, 2).
-        coloring: of the points.
-        title: above the map.
-        method: what made it, "UMAP".
-
-    Returns:
-        The figure.
+    """Draw a map of points (n, 2), with the names of the classes beside their clusters.
 
     Example:
         >>> figure = map_figure(torch.rand(9, 2), Coloring("", None), "digit", "PCA")
@@ -148,30 +112,17 @@ def map_figure(points: Tensor, coloring: Coloring, title: str, method: str) -> F
     with style():
         figure = Figure(figsize=(PAGE / 2, PAGE / 2 + 0.3), layout="constrained")
         axes = figure.subplots()
-        painted = _scatter(axes, points.numpy(), coloring, alpha=0.8)
-        _write_names(axes, points.numpy(), coloring)
+        painted = _map(axes, points, coloring, method, alpha=0.8)
         axes.set_title(fill(title, 50), parse_math=False)
-        short = method.partition(" ")[0]
-        _bare(axes, f"{short} 1", f"{short} 2")
-        axes.set_box_aspect(1)
-        if painted is not None:
-            figure.colorbar(painted, ax=axes, label=f"{plain(coloring.name)} [{coloring.unit}]", shrink=0.8)
+        _bar(figure, painted, axes, coloring)
     return figure
 
 
 def pair_figure(pairs: Sequence[Pair], colorings: Mapping[str, Coloring], method: str) -> Figure:
-    """Factors against each other, each in one dimension of its own (Fig. 9, right).
+    """Draw factors against each other, each in one dimension of its own (Fig. 9, right).
 
-    A disentangled pair fills the plane: whichever the cluster of the one, the other takes all its values. Histograms at
-    the edges are those of the single factors.
-
-    Args:
-        pairs: one panel each.
-        colorings: concept -> values, of the concepts that give colours, or whose classes are named along their axis.
-        method: what embedded the factors, "UMAP".
-
-    Returns:
-        The figure; points are an image in a PDF, all else is vectors.
+    A disentangled pair fills the plane: whichever the cluster of x, y takes all its values. ``colorings`` are of the
+    concepts that give colours, or whose classes are named along their axis. Histograms are those of the single factors.
     """
     columns, side = min(len(pairs), 2), PAGE / 2
     rows = math.ceil(len(pairs) / columns)
@@ -184,6 +135,21 @@ def pair_figure(pairs: Sequence[Pair], colorings: Mapping[str, Coloring], method
         hint = "of independent factors, each cluster of one spans the whole range of the other (0 nats)"
         figure.suptitle("\n".join(fill(line, 45 * columns) for line in (title, hint)), fontsize=9)
     return figure
+
+
+def _map(axes: Axes, points: Tensor, coloring: Coloring, method: str, alpha: float) -> Any:
+    """Draw a square map; return what a colour bar is made of, if one is needed."""
+    painted = _scatter(axes, points.numpy(), coloring, alpha)
+    _write_names(axes, points.numpy(), coloring)
+    short = method.partition(" ")[0]
+    _bare(axes, f"{short} 1", f"{short} 2")
+    axes.set_box_aspect(1)
+    return painted
+
+
+def _bar(figure: Figure, painted: Any, axes: Any, coloring: Coloring) -> None:
+    if painted is not None:
+        figure.colorbar(painted, ax=axes, label=f"{plain(coloring.name)} [{coloring.unit}]", shrink=0.8)
 
 
 def _draw_pair(figure: Figure, place: SubplotSpec, pair: Pair, colorings: Mapping[str, Coloring], method: str) -> None:
@@ -211,7 +177,7 @@ def _draw_pair(figure: Figure, place: SubplotSpec, pair: Pair, colorings: Mappin
 
 
 def _scatter(axes: Axes, points: NDArray[Any], coloring: Coloring, alpha: float) -> Any:
-    """Points, as an image also in a PDF; gives back what a colour bar is made of, if one is needed."""
+    """Draw points, as an image also in a PDF; return what a colour bar is made of, if one is needed."""
     values = None if coloring.values is None else coloring.values.numpy()
     size = float(np.clip(6000 / max(len(points), 1), 1.5, 9))
     options: dict[str, Any] = {"s": size, "linewidths": 0, "alpha": alpha, "rasterized": True}
@@ -240,7 +206,7 @@ def _draw_walk(axes: Axes, path: NDArray[Any]) -> None:
 
 
 def _write_names(axes: Axes, points: NDArray[Any], coloring: Coloring) -> None:
-    """The name of each class at the upper edge of its cluster, which may be smaller than a letter."""
+    """Write the name of each class at the upper edge of its cluster, which may be smaller than a letter."""
     named = _named(coloring)
     widest = max((len(text) for text, _, _ in named), default=1)
     scale = (np.ptp(points, axis=0) + 1e-12) * (max(1.0, widest / 2), 1.0)  # wide names need more room sideways
@@ -251,7 +217,7 @@ def _write_names(axes: Axes, points: NDArray[Any], coloring: Coloring) -> None:
 
 
 def _named(coloring: Coloring) -> list[tuple[str, str, NDArray[Any]]]:
-    """Name, colour and members of each class that occurs; none if they are no classes, or too many to be named."""
+    """Return name, colour and members of each class that occurs; nothing if they are too many, or no classes."""
     values = coloring.values
     if values is None or values.is_floating_point() or not coloring.classes:
         return []
@@ -262,14 +228,14 @@ def _named(coloring: Coloring) -> list[tuple[str, str, NDArray[Any]]]:
 
 
 def _head(axes: Axes, title: str, below: str) -> None:
-    """A title, and below it in lighter letters what there is to see."""
+    """Write a title, and below it in lighter letters what there is to see."""
     lines = below.count("\n") + 1 if below else 0
     axes.set_title(title, pad=4 + 9.5 * lines)
     axes.annotate(below, (0.5, 1), (0, 4), "axes fraction", "offset points", ha="center", fontsize=7)
 
 
 def _verdict(share: float | None, chance: float) -> str:
-    """In words; of a walk that leaves, more than half of the way to chance is gone."""
+    """Say whether a walk stays; if it leaves, more than half of the way to chance is gone."""
     if share is None:
         return ""
     stays = "stays in its cluster" if share >= 0.95 else "mostly stays in its cluster"
@@ -282,12 +248,12 @@ def _percent(share: float) -> str:
 
 
 def _bare(axes: Axes, right: str, up: str) -> None:
-    """Names of the axes alone: coordinates of an embedding have no unit."""
+    """Name the axes alone: coordinates of an embedding have no unit."""
     axes.set(xticks=[], yticks=[], xlabel=right, ylabel=up)
 
 
 def _dark(color: str) -> tuple[float, ...]:
-    """A colour as ink: dark enough to read on white."""
+    """Darken a colour into ink that can be read on white."""
     return tuple(0.55 * part for part in to_rgb(color))
 
 
@@ -296,7 +262,7 @@ def _readable(name: str) -> str:
 
 
 def _spread(places: Sequence[Any], gap: float) -> NDArray[np.float64]:
-    """Places (k, d) that lie closer than a gap are pushed apart in turn, so that labels at them do not overlap."""
+    """Push places (k, d) that lie closer than a gap apart in turn, so that labels at them do not overlap."""
     spread = np.array(places, dtype=float)
     if len(spread) < 2:
         return spread

@@ -21,7 +21,7 @@ CELL = 0.3  # inches an image of 32 pixels is wide
 
 
 def cell_size(images: Tensor) -> float:
-    """Inches an image (..., C, H, W) is wide: twice the area for four times the pixels, as there is more to be seen.
+    """Return the width of an image (..., C, H, W) in inches: twice the area for four times the pixels.
 
     Example:
         >>> cell_size(torch.zeros(3, 28, 28)), cell_size(torch.zeros(3, 128, 128))
@@ -31,7 +31,7 @@ def cell_size(images: Tensor) -> float:
 
 
 def aspect(images: Tensor) -> float:
-    """How high images (..., C, H, W) are, as a multiple of their width."""
+    """Return the height of images (..., C, H, W) as a multiple of their width."""
     return images.shape[-2] / images.shape[-1]
 
 
@@ -50,26 +50,20 @@ def show(axes: Axes, picture: NDArray[np.float32], title: str = "") -> None:
     axes.spines[:].set_visible(False)
 
 
-def _frame(axes: Axes, box: tuple[float, float, float, float]) -> None:
-    """Set the inputs of a grid apart from what was made of them."""
+def frame(axes: Axes, box: tuple[float, float, float, float], color: str = "0.35", linewidth: float = 0.8) -> None:
+    """Set a box (x, y, width, height) apart from the rest of a grid, as inputs from what was made of them."""
     x, y, width, height = box
-    frame = Rectangle((x, y), width, height, fill=False, edgecolor="0.35", linewidth=0.8, clip_on=False)
-    axes.add_patch(frame)
+    axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=linewidth, clip_on=False))
 
 
 def _side_by_side(count: int, width: float) -> int:
-    """How many panels of a width in inches fit a page, shared out evenly over the rows that they take."""
+    """Return how many panels of a width in inches stand in each row of a page, as evenly as they fit."""
     fit = max(min(count, int(PAGE / width)), 1)
     return -(-count // -(-count // fit))
 
 
 def broken_into_lines(text: str, width: float, size: float) -> str:
-    r"""Break a text, formulas in $ and all, at blanks into lines of so many inches.
-
-    Args:
-        text: to be broken.
-        width: inches.
-        size: of the letters, in points.
+    r"""Break a text, formulas in $ and all, at blanks into lines of a width in inches, in letters of a size in points.
 
     Example:
         >>> broken_into_lines("decoded by the same $G$", 1.0, 7)
@@ -86,7 +80,7 @@ def broken_into_lines(text: str, width: float, size: float) -> str:
 
 
 def plain(name: str) -> str:
-    r"""A name for a title, in which a $ begins no formula.
+    r"""Escape a name for a title, in which a $ begins no formula.
 
     Example:
         >>> plain("cheap ($)")
@@ -96,28 +90,21 @@ def plain(name: str) -> str:
 
 
 def _lines(*texts: str) -> int:
-    """How many the longest one has."""
+    """Return the number of lines of the longest."""
     return max(text.count("\n") for text in texts) + 1
 
 
 def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -> Figure:
-    """One grid a factor: rows are targets, columns give the factor (Figs. 2, 5, 6).
+    """Draw a grid a factor (Figs. 2, 5, 6): rows are targets (R,C,H,W), columns are sources (S,C,H,W), both framed.
 
-    Args:
-        targets: images (R,C,H,W) in [-1,1], framed at the left of each grid.
-        sources: images (S,C,H,W) in [-1,1], framed at its top.
-        grids: factor name -> images (R,S,C,H,W) of the targets with that factor of the sources.
-
-    Returns:
-        The figure: grids side by side where they fit a page.
+    ``grids``: factor -> images (R,S,C,H,W) of the targets with that factor of the sources; all images in [-1,1].
     """
     rows, columns, (height, width) = len(targets), len(sources), targets.shape[-2:]
     cell = cell_size(targets)
     across = _side_by_side(len(grids), one := (columns + 1) * cell + 0.15)
     down = -(-len(grids) // across)
-    titles = [
-        broken_into_lines(f"{plain(name)} from the top row", 0.72 * one, 9) for name in grids
-    ]  # bold letters are wider
+    # Bold letters are wider.
+    titles = [broken_into_lines(f"{plain(name)} from the top row", 0.72 * one, 9) for name in grids]
     text = "each cell: the image at its left, with the one factor named above taken from the image at its top"
     note = broken_into_lines(text, one * across, 7)
     tall = ((rows + 1) * cell * height / width + 0.2 + 0.14 * _lines(*titles)) * down + 0.15 + 0.11 * _lines(note)
@@ -129,8 +116,8 @@ def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -
             table = [corner, sources, *(part for i in range(rows) for part in (targets[i : i + 1], grid[i]))]
             show(axes, tile(torch.cat([part.cpu() for part in table]), columns + 1), title)
             step_x, step_y = width + GAP, height + GAP
-            _frame(axes, (step_x + 0.5, 0.5, columns * step_x - 1, step_y - 1))
-            _frame(axes, (0.5, step_y + 0.5, step_x - 1, rows * step_y - 1))
+            frame(axes, (step_x + 0.5, 0.5, columns * step_x - 1, step_y - 1))
+            frame(axes, (0.5, step_y + 0.5, step_x - 1, rows * step_y - 1))
             axes.set_ylabel("target" if axes.get_subplotspec().is_first_col() else "")
         for axes in places[len(grids) :]:
             axes.set_axis_off()
@@ -139,25 +126,15 @@ def swap_figure(targets: Tensor, sources: Tensor, grids: Mapping[str, Tensor]) -
 
 
 def reconstruction_figure(images: Tensor, reconstructions: Tensor, columns: int = 12) -> Figure:
-    """Images above their reconstructions, in as many double rows as needed.
-
-    Args:
-        images: (B,C,H,W) in [-1,1].
-        reconstructions: (B,C,H,W) in [-1,1].
-        columns: images a row.
-    """
-    lines: list[Tensor] = []
-    for i in range(0, len(images) - len(images) % columns or len(images), columns):
+    """Draw images (B,C,H,W) in [-1,1] above their reconstructions, in as many double rows as needed."""
+    columns, lines = min(columns, len(images)), list[Tensor]()
+    for i in range(0, len(images) // columns * columns, columns):
         lines += [images[i : i + columns].cpu(), reconstructions[i : i + columns].cpu()]
-    with style():
-        cell = cell_size(images)
-        figure = Figure(figsize=(columns * cell, len(lines) * cell * aspect(images) + 0.24), layout="constrained")
-        show(figure.subplots(), tile(torch.cat(lines), columns), "each image above its reconstruction")
-    return figure
+    return sample_figure(torch.cat(lines), columns, "each image above its reconstruction")
 
 
 def sample_figure(samples: Tensor, columns: int = 12, title: str = "samples") -> Figure:
-    """Images (B,C,H,W) in [-1,1] in a grid."""
+    """Draw images (B,C,H,W) in [-1,1] in a grid."""
     rows, cell = -(-len(samples) // columns), cell_size(samples)
     with style():
         figure = Figure(figsize=(columns * cell, rows * cell * aspect(samples) + 0.24), layout="constrained")
@@ -166,22 +143,12 @@ def sample_figure(samples: Tensor, columns: int = 12, title: str = "samples") ->
 
 
 def walk_figure(walks: Tensor, title: str = "straight walks between the factors of two images") -> Figure:
-    """Interpolations (steps,B,C,H,W), one a row, from left to right (Fig. 4)."""
-    (steps, rows), cell = walks.shape[:2], cell_size(walks)
-    with style():
-        figure = Figure(figsize=(steps * cell, rows * cell * aspect(walks) + 0.24), layout="constrained")
-        show(figure.subplots(), tile(walks.transpose(0, 1).flatten(0, 1), steps), title)
-    return figure
+    """Draw interpolations (steps,B,C,H,W), a row each, from left to right (Fig. 4)."""
+    return sample_figure(walks.transpose(0, 1).flatten(0, 1), len(walks), title)
 
 
 def panels_figure(panels: Mapping[str, Tensor], columns: int, note: str = "") -> Figure:
-    """Titled blocks of images, side by side where they fit a page.
-
-    Args:
-        panels: title -> images (n,C,H,W) in [-1,1]; as many in each panel.
-        columns: images a row of a panel.
-        note: below all.
-    """
+    """Draw titled blocks of as many images (n,C,H,W) each, side by side where they fit a page, above a note."""
     first = next(iter(panels.values()))
     cell, rows = cell_size(first), -(-len(first) // columns)
     across = _side_by_side(len(panels), one := columns * cell + 0.2)
@@ -202,13 +169,7 @@ def panels_figure(panels: Mapping[str, Tensor], columns: int, note: str = "") ->
 
 
 def rows_figure(rows: Mapping[str, Tensor], title: str, note: str = "") -> Figure:
-    """The same images in several states, one labelled row a state.
-
-    Args:
-        rows: label -> images (n,C,H,W) in [-1,1]; as many in each row.
-        title: above.
-        note: below.
-    """
+    """Draw the same images in several states: a row of images (n,C,H,W) a state, with its label, above a note."""
     first = next(iter(rows.values()))
     columns = len(first)
     cell = max(min(cell_size(first), (PAGE - 1.3) / columns), 0.8 * CELL)

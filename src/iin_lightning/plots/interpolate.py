@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from iin_lightning.plots.dimensions import COLORS
-from iin_lightning.plots.grids import GAP, aspect, broken_into_lines, cell_size, show, tile
-from iin_lightning.plots.style import PAGE, style
+from iin_lightning.plots.grids import GAP, aspect, broken_into_lines, cell_size, frame, show, tile
+from iin_lightning.plots.style import COLORS, PAGE, style
 
 LABELS = {"z_tilde": r"$\tilde{z}$", "z": "$z$"}
 COLOR = {"z_tilde": COLORS[1], "z": COLORS[6]}
@@ -24,12 +23,9 @@ ACROSS = 4  # curves side by side
 
 @dataclass(frozen=True)
 class Curve:
-    """A measure along walks.
+    """Measure along walks: space where they are straight -> (S, B), and its values (n,) of held-out images.
 
-    Attributes:
-        label: above it, with the unit.
-        walks: space where the walks are straight -> (S, B); or (S-1, B) of lengths of steps, where `held_out` is None.
-        held_out: the measure of held-out images (n,), whose middle 98 % are shaded; of steps there is none.
+    Without ``held_out`` it is the lengths of steps (S-1, B). Of held-out images the middle 98 % are shaded.
     """
 
     label: str
@@ -38,11 +34,9 @@ class Curve:
 
 
 def walks_figure(images: Mapping[str, Tensor], curves: Sequence[Curve]) -> Figure:
-    """For each pair of images the walk that is straight in z̃ above the one that is straight in z, and measures along t.
+    """Draw for each pair of images the walk that is straight in z̃ above that in z, and measures of all pairs along t.
 
-    Args:
-        images: space -> images (S,B,C,H,W) in [-1,1] of the pairs that are shown; "z_tilde" and "z".
-        curves: of all pairs that were measured, at least one.
+    ``images``: space, "z_tilde" and "z" -> (S,B,C,H,W) in [-1,1].
     """
     first = next(iter(images.values()))
     size = min((PAGE - MARGIN) / len(first), 1.6 * cell_size(first))
@@ -68,7 +62,7 @@ def walks_figure(images: Mapping[str, Tensor], curves: Sequence[Curve]) -> Figur
 
 
 def _walks(axes: Axes, images: Mapping[str, Tensor], size: float) -> None:
-    """All walks, one a row, in inches from the upper left corner."""
+    """Draw all walks, a row each, in inches from the upper left corner."""
     first = next(iter(images.values()))
     (steps, pairs), (high, wide) = first.shape[:2], first.shape[-2:]
     pixel = size / (wide + GAP)
@@ -92,7 +86,7 @@ def _walks(axes: Axes, images: Mapping[str, Tensor], size: float) -> None:
 
 
 def _curve(axes: Axes, curve: Curve) -> None:
-    """Median and middle 80 % over pairs for each space."""
+    """Draw median and middle 80 % over pairs for each space."""
     steps = curve.held_out is None
     if curve.held_out is None:
         axes.axhline(1, color="0.55", linewidth=0.8, linestyle="dotted")
@@ -117,7 +111,7 @@ def _curve(axes: Axes, curve: Curve) -> None:
 
 
 def square_figure(images: Tensor, title: str) -> Figure:
-    """A square of images (S,S,C,H,W) in [-1,1]; its corners, from which the others were made, are framed (Fig. 7)."""
+    """Draw a square of images (S,S,C,H,W) in [-1,1]; its corners, which the rest were made from, are framed."""
     steps, (height, width) = len(images), images.shape[-2:]
     side = min(steps * 1.3 * cell_size(images), PAGE)
     with style():
@@ -125,9 +119,7 @@ def square_figure(images: Tensor, title: str) -> Figure:
         axes = figure.subplots()
         show(axes, tile(images.flatten(0, 1), steps))
         axes.set_title(broken_into_lines(title, side, 7.5), fontsize=7.5, fontweight="normal")
-        for across in (0, steps - 1):
-            for down in (0, steps - 1):
-                corner = (across * (width + GAP) + 0.5, down * (height + GAP) + 0.5)
-                frame = Rectangle(corner, width + GAP, height + GAP, fill=False, edgecolor=COLORS[6], linewidth=1.5)
-                axes.add_patch(frame)
+        for across, down in product((0, steps - 1), repeat=2):
+            corner = (across * (width + GAP) + 0.5, down * (height + GAP) + 0.5)
+            frame(axes, (*corner, width + GAP, height + GAP), COLORS[6], 1.5)
     return figure

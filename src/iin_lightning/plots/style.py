@@ -10,6 +10,9 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 PAGE = 6.9  # inches: the two columns of a paper
+# Okabe and Ito's colours, which the colour-blind tell apart; the residual is grey.
+COLORS = ("#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+LUMINANCE = (0.2126, 0.7152, 0.0722)
 LETTERS = 18  # of a footnote, for each inch
 STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long literal
     "font.family": "sans-serif",
@@ -23,8 +26,6 @@ STYLE: dict[Any, Any] = {  # matplotlib types its keys as one long literal
     "pdf.fonttype": 42,  # letters that can be searched and edited
     "svg.hashsalt": "iin-lightning",  # else the same figure is another file every time
 }
-
-
 # Without these matplotlib writes its version and the time into the file.
 UNDATED: dict[str, Any] = {
     ".png": {"Software": None},
@@ -40,7 +41,7 @@ def style() -> Iterator[None]:
 
 
 def footnote(figure: Figure, text: str, alarm: bool) -> None:
-    """Write below a figure what it is not to be read without, in red if it is an alarm."""
+    """Write below a figure what is not to be missed when it is read, in red if it is an alarm."""
     lines = fill(text, int(LETTERS * figure.get_figwidth()))
     figure.text(
         0.5, -0.01, lines, ha="center", va="top", fontsize=6.5, color="firebrick" if alarm else "0.35", parse_math=False
@@ -48,14 +49,9 @@ def footnote(figure: Figure, text: str, alarm: bool) -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG or PDF, the same bytes for the same figure.
+    """Write a figure as PNG, PDF or SVG, as the path's suffix says; the same bytes for the same figure.
 
-    Args:
-        figure: a figure made here; it is not registered with pyplot, so nothing need be closed.
-        path: where to, with the suffix of a format; folders are made.
-
-    Returns:
-        The path.
+    Folders are made. Figures made here are not registered with pyplot, so nothing need be closed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with style():

@@ -9,7 +9,7 @@ from iin_lightning.analysis.dimensions import Method, dimension_shares, factor_s
 from iin_lightning.data.sharing import sharing_pairs
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import RESIDUAL
-from iin_lightning.plots.dimensions import dimension_figure
+from iin_lightning.plots.charts import dimension_figure
 from iin_lightning.questions.answer import Answer
 from iin_lightning.questions.subject import Subject
 

@@ -7,15 +7,19 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from iin_lightning.analysis.attributes import Attribute, answers, attributes_in, compatible, examples
 from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.analysis.directions import (
     FEWEST,
+    Attribute,
     Direction,
     Method,
     along,
+    answers,
+    attributes_in,
     choose_method,
+    compatible,
     cosines,
+    examples,
     fit_directions,
     project,
 )

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from iin_lightning.analysis.attributes import compatible
-from iin_lightning.analysis.directions import along, project
+from iin_lightning.analysis.directions import along, compatible, project
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.directions import edit_figure
 from iin_lightning.questions.answer import Answer

@@ -18,13 +18,11 @@ from iin_lightning.data.swaps import FixedSwaps
 from iin_lightning.data.versions import image_of
 from iin_lightning.distributed import is_main_process
 from iin_lightning.errors import ConfigError, choices
-from iin_lightning.metrics.disentanglement import disentanglement_scores
-from iin_lightning.metrics.gaussianity import factor_nll, gaussianity, typicality_auroc
-from iin_lightning.metrics.leakage import leakage
+from iin_lightning.metrics.disentanglement import disentanglement_scores, leakage
+from iin_lightning.metrics.gaussianity import gaussianity
+from iin_lightning.metrics.likelihood import RoundTrip, edited, factor_nll, typicality_auroc
 from iin_lightning.metrics.measured import Measured, means
-from iin_lightning.metrics.readings import readings_for
-from iin_lightning.metrics.round_trip import RoundTrip, edited
-from iin_lightning.metrics.transfer import FactorTransfer
+from iin_lightning.metrics.transfer import FactorTransfer, judges_for
 from iin_lightning.progress import track, waiting
 from iin_lightning.questions.quality import BATCH_SIZE, choose_extractor, measure_quality
 from iin_lightning.questions.readers import predicted_concept
@@ -58,20 +56,20 @@ def measure_transfer(subject: Subject, config: DictConfig) -> Numbers:
     """Factor transfer between test images, read by independent judges, or by a classifier's own logits."""
     interpreter, data, concepts = subject.interpreter, subject.data, subject.interpreter.factors.concepts
     if interpreter.encoder.output == "image":
-        judges = {name: subject.judge(name) for name in concepts if name in data.classes}
-        readings = readings_for(data.kinds, judges, data.traits)
+        classifiers = {name: subject.judge(name) for name in concepts if name in data.classes}
+        judges = judges_for(data.kinds, classifiers, data.traits)
     elif interpreter.encoder.output == "logits":
         told = predicted_concept(subject, *_some_outputs(subject))
-        readings = {} if told is None else readings_for(data.kinds, {}, predicted=told)
+        judges = {} if told is None else judges_for(data.kinds, {}, predicted=told)
     else:
-        readings = {}
-    readings = {name: reading for name, reading in readings.items() if name in (*concepts, *data.traits)}
-    if not readings:
+        judges = {}
+    judges = {name: judge for name, judge in judges.items() if name in (*concepts, *data.traits)}
+    if not judges:
         raise ConfigError(
             f"transfer swaps concepts and reads them from what the network gives; that of {subject.folder} tells none "
             "of its factors' concepts: leave it out, and say 'metric=[leakage]'."
         )
-    metric = FactorTransfer(interpreter.factors, readings, data.concepts).to(subject.device)
+    metric = FactorTransfer(interpreter.factors, judges, data.concepts).to(subject.device)
     swaps = FixedSwaps(data.source("test"), BATCH_SIZE, FIXED)
     for target, source, images in track((swaps[i] for i in range(len(swaps))), "Swapping", len(swaps)):
         arguments = (t.to(subject.device) for t in (*target, *source, images))

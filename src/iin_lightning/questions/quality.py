@@ -17,8 +17,7 @@ from iin_lightning.distributed import is_main_process
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.errors import ConfigError
 from iin_lightning.metrics.extractors import Extractor, build_extractor
-from iin_lightning.metrics.protocols import Protocol, protocol
-from iin_lightning.metrics.sample_quality import SampleQuality
+from iin_lightning.metrics.sample_quality import Protocol, SampleQuality, protocol
 from iin_lightning.progress import printable, track, waiting
 from iin_lightning.questions.subject import Subject
 from iin_lightning.seeding import FIXED, generator

@@ -7,16 +7,16 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from iin_lightning.analysis.attributes import Attribute, answers
 from iin_lightning.analysis.chunks import CHUNK
-from iin_lightning.analysis.effects import Reader, linear_reader
+from iin_lightning.analysis.directions import Attribute, answers
+from iin_lightning.analysis.effects import Judge, linear_judge
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.questions.subject import Subject
 
 ReaderKind = Literal["judge", "probe"]
 
 
-def attribute_reader(subject: Subject, attributes: Mapping[str, Attribute], kind: ReaderKind) -> Reader:
+def attribute_reader(subject: Subject, attributes: Mapping[str, Attribute], kind: ReaderKind) -> Judge:
     """What reads the probabilities of attributes from z̃, that is from what T^-1 and G make of it.
 
     Args:
@@ -46,7 +46,7 @@ def attribute_reader(subject: Subject, attributes: Mapping[str, Attribute], kind
             classify = {predicted: lambda logits: logits}
     rest = {name: attribute for name, attribute in attributes.items() if attribute.concept not in classify}
     latents = subject.latents("train")
-    probe = linear_reader(latents.mean, answers(latents.labels, subject.data.concepts, rest))
+    probe = linear_judge(latents.mean, answers(latents.labels, subject.data.concepts, rest))
 
     @torch.no_grad()
     def read(z_tilde: Tensor) -> Tensor:

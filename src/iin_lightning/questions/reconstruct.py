@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from iin_lightning.analysis.chunks import CHUNK, in_chunks
-from iin_lightning.metrics.round_trip import RoundTrip
+from iin_lightning.metrics.likelihood import RoundTrip
 from iin_lightning.plots.grids import rows_figure
 from iin_lightning.questions.answer import Answer
 from iin_lightning.questions.reference import encode

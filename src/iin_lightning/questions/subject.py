@@ -1,6 +1,5 @@
 """What is evaluated and analysed: a trained model, its data, their held-out latents, and images to look at."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.losses.likelihood import standard_normal_nll
 from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import FIXED, generator
 
@@ -234,7 +234,7 @@ class Subject:
         """``-log p(z)`` of a posterior sample of each image of a split (n,), in nats, on the processor."""
         samples = self.translated_samples if split == "test" else self._translate(self.samples(split).mean, split)
         z_tilde, logdet = samples
-        return 0.5 * (z_tilde.double().square().sum(1) + z_tilde.shape[1] * math.log(2 * math.pi)) - logdet
+        return standard_normal_nll(z_tilde.double(), logdet)
 
     @torch.no_grad()
     def _translate(self, z: Tensor, split: Split) -> tuple[Tensor, Tensor]:

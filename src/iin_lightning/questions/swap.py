@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iin_lightning.analysis.consistency import swap_errors
-from iin_lightning.analysis.edit import swap_grid
+from iin_lightning.analysis.swap import swap_errors, swap_grid
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.grids import swap_figure

@@ -18,14 +18,14 @@ from iin_lightning.analysis.response import (
     prediction_entropy,
     redrawn_outputs,
     variance_ratio,
+    version_response,
 )
-from iin_lightning.analysis.versions import version_response
 from iin_lightning.analysis.walk import factor_walks
 from iin_lightning.data.base import Source, Subset
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.versions import changing, versions_of
 from iin_lightning.errors import ConfigError, choices
-from iin_lightning.plots.response import FactorResponse, response_figure
+from iin_lightning.plots.walk import FactorResponse, response_figure
 from iin_lightning.progress import Bar, track
 from iin_lightning.questions.answer import Answer
 from iin_lightning.questions.readers import predicted_concept

@@ -18,7 +18,7 @@ from iin_lightning.data.framing import BrokenImageError
 from iin_lightning.errors import CheckpointError, IINError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import Measured
-from iin_lightning.plots.curves import curves_figure
+from iin_lightning.plots.charts import curves_figure
 from iin_lightning.progress import track
 from iin_lightning.questions import results
 from iin_lightning.questions.answer import Answer, ask

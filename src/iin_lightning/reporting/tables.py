@@ -14,7 +14,6 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.metrics.readings import ClassReading, ColorReading
 from iin_lightning.questions.results import TRANSFER, measured, section, transfer_rows, transfer_scores
 from iin_lightning.reporting.data_card import Rows
 from iin_lightning.reporting.page import Table
@@ -28,7 +27,7 @@ MEANINGS = {
     r".*round_trip_error_of_edits": "the same of latents after swaps, and of samples twice as wide as N(0, 1)",
     r".*accuracy": "share of images whose class is named right",
 }
-UNITS = {"class": f"{ClassReading.unit} read right ↑", "color": f"{ColorReading.unit} ↓"}
+UNITS = {"class": "share read right ↑", "color": "RGB difference ↓"}
 BOUNDS = {
     "reconstruction": "nothing: reconstructions, the bound",
     "images": "nothing: the images themselves",

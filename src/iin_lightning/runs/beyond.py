@@ -17,7 +17,7 @@ from iin_lightning.data.module import DataModule
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, IINError, choices
 from iin_lightning.metrics.extractors import ClassifierLatents, build_extractor
 from iin_lightning.metrics.measured import Measured, flat
-from iin_lightning.metrics.protocols import protocol
+from iin_lightning.metrics.sample_quality import protocol
 from iin_lightning.progress import Screen
 from iin_lightning.questions.answer import Answer, Written, answer, called
 from iin_lightning.questions.embed import embed

@@ -23,8 +23,7 @@ from iin_lightning.encoders.frozen import Behind
 from iin_lightning.errors import CheckpointError, ConfigError, choices
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.metrics.readings import readings_for
-from iin_lightning.metrics.transfer import FactorTransfer
+from iin_lightning.metrics.transfer import FactorTransfer, judges_for
 from iin_lightning.runs.build import build_encoder, build_factors, check_learnable, class_concept
 from iin_lightning.runs.checks import (
     check_encoder,
@@ -227,7 +226,7 @@ def _transfer(
         if config.judge.get("recipe") is None and config.judge.get("path") is None:
             return []
         judges = {concept: require("judge", concept) for concept in factors.concepts if concept in data.classes}
-        readings = readings_for(data.kinds, judges, data.traits)
+        readings = judges_for(data.kinds, judges, data.traits)
     elif interpreter.encoder.output == "values":
         log.warning("Factor transfer is left out: the network gives values, which name no class.")
         return []
@@ -243,7 +242,7 @@ def _transfer(
                 wanted,
             )
             return []
-        readings = readings_for(data.kinds, {}, predicted=concept)
+        readings = judges_for(data.kinds, {}, predicted=concept)
     readings = {name: reading for name, reading in readings.items() if name in (*factors.concepts, *data.traits)}
     if not readings:
         return []

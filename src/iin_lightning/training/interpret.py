@@ -9,8 +9,8 @@ from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.factors import GroupBatch, PairBatch
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood, Translate
+from iin_lightning.metrics.likelihood import RoundTrip, edited
 from iin_lightning.metrics.measured import Scores
-from iin_lightning.metrics.round_trip import RoundTrip, edited
 from iin_lightning.training.base import OptimizerFactory, SchedulerFactory, Task
 from iin_lightning.training.diagnose import first_non_finite
 

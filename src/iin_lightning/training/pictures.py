@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
-from iin_lightning.analysis.edit import swap_grid
+from iin_lightning.analysis.swap import swap_grid
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.grids import reconstruction_figure, sample_figure, swap_figure, walk_figure

@@ -17,8 +17,8 @@ from iin_lightning.explorer.states import SwapState
 from iin_lightning.explorer.tabs.tab import Tab
 from iin_lightning.explorer.uploads import uploaded
 from iin_lightning.factors import RESIDUAL
+from iin_lightning.plots.charts import probabilities_figure
 from iin_lightning.plots.contact import Panel, contact_figure
-from iin_lightning.plots.probabilities import probabilities_figure
 
 if TYPE_CHECKING:
     from iin_lightning.explorer.page import Page

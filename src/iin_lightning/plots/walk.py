@@ -1,7 +1,8 @@
-"""How a network answers to walks in each factor, and how much each of them matters (Fig. 9, left)."""
+"""Walks in each factor: how a network answers to them, and how much each of them matters (Fig. 9, left)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +13,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iin_lightning.plots.dimensions import COLORS
 from iin_lightning.plots.grids import plain
-from iin_lightning.plots.style import PAGE, style
+from iin_lightning.plots.style import COLORS, PAGE, style
 
 RIGHT, GAP = 0.62, 0.13  # for the colour bar; between factors
 LINE, TICKS = 0.18, 0.42  # a line of text; ticks with their label
@@ -52,17 +52,10 @@ class FactorResponse:
 def response_figure(
     responses: Mapping[str, FactorResponse], classes: Sequence[str], concept: str, examples: int, law: str
 ) -> Figure:
-    """A column a factor: a walk of one example, then that example with draws of the factor; all examples and measures.
+    """Draw a column for each of 1 to 6 factors: a walk of an example, that example with draws; then all examples.
 
-    Args:
-        responses: factor -> its response; 1 to about 6.
-        classes: names of the C classes, up to about 40.
-        concept: what the classes are classes of.
-        examples: how many examples the shares and measures are taken over.
-        law: what factors are drawn from, in words.
-
-    Returns:
-        The figure, at most as wide as a page.
+    There are up to 40 ``classes`` of a ``concept``; shares and measures are over so many ``examples``; ``law`` says in
+    words what factors are drawn from. The figure is at most as wide as a page.
     """
     first = next(iter(responses.values()))
     names = [_short(name, LONGEST) for name in classes]
@@ -78,11 +71,8 @@ def response_figure(
         page.write(f"The same example, each factor drawn {len(first.redrawn)} times from {law}", 3)
         middle = left + (width - left - RIGHT) / 2
         page.write("step of the walk", 2, middle)
-        page.write(
-            "log-softmax in nats: 5 to 95 % (line), 25 to 75 % (bar), start (black); share predicted (orange)",
-            5,
-            width / 2,  # of the page, which it nearly fills
-        )
+        text = "log-softmax in nats: 5 to 95 % (line), 25 to 75 % (bar), start (black); share predicted (orange)"
+        page.write(text, 5, width / 2)  # of the page, which it nearly fills
         norm = Normalize(_floor(response.walk for response in responses.values()), 0)
         floor = _floor(response.redrawn for response in responses.values())
         for number, (name, response) in enumerate(responses.items()):
@@ -91,16 +81,9 @@ def response_figure(
             bars = page.axes(x + 0.76 * wide, 4, 0.24 * wide)
             title = _short(name, int(BOLD * wide / SMALLEST_BOLD))
             heat.set_title(plain(title), pad=11, fontsize=min(9.0, BOLD * wide / len(title)))
-            heat.annotate(
-                f"{response.dim} dimension{'s' * (response.dim > 1)}",
-                (0.5, 1),
-                (0, 2),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=SMALL,
-            )
+            dims = f"{response.dim} dimension{'s' * (response.dim > 1)}"
+            above: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+            heat.annotate(dims, (0.5, 1), (0, 2), ha="center", fontsize=SMALL, **above)
             _walk(heat, _array(response.walk), norm)
             _spread(spread, response, floor, COLORS[number % len(COLORS)], ticks=3 if wide > NARROW else 2)
             _predictions(bars, response, ticks=[0, 1] if wide > NARROW else [1])
@@ -114,34 +97,22 @@ def response_figure(
         bar = page.figure.colorbar(ScalarMappable(norm, MAP), cax=page.axes(width - RIGHT + 0.1, 1, 0.1))
         bar.set_label("log-softmax (nats)", fontsize=SMALL)
         bar.outline.set_visible(False)
-        half = left + (width - left - RIGHT) / 2
         page.write(f"All {examples} examples: predictions kept", 6)
         really = any(r.images_changed for r in responses.values())
         title = "Factor changed (◇ image changed)" if really else "What each factor accounts for"
-        page.write(title, 6, half + 0.2, centred=False)
-        kept = page.axes(left, 7, half - left - 0.1)
+        page.write(title, 6, middle + 0.2, centred=False)
+        kept = page.axes(left, 7, middle - left - 0.1)
         _kept(kept, responses)
-        page.figure.legend(
-            *kept.get_legend_handles_labels(),
-            loc="center",
-            bbox_to_anchor=page.at(width / 2, 6, 1.9 * LINE),
-            ncols=len(responses),
-            frameon=False,
-            fontsize=SMALL,
-            handlelength=1.0,
-            columnspacing=1.2,
-        )
-        _measures(page.axes(half + 0.95, 7, width - half - 0.95 - 0.4), responses)
+        options: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "handlelength": 1.0, "columnspacing": 1.2}
+        place = page.at(width / 2, 6, 1.9 * LINE)
+        handles = kept.get_legend_handles_labels()
+        page.figure.legend(*handles, loc="center", bbox_to_anchor=place, ncols=len(responses), **options)
+        _measures(page.axes(middle + 0.95, 7, width - middle - 0.95 - 0.4), responses)
     return page.figure
 
 
 class _Page:
-    """A figure laid out in inches, so that columns stay aligned and letters legible whatever there is to show.
-
-    Args:
-        width: in inches.
-        heights: of its rows, in inches.
-    """
+    """Figure laid out in inches, so that columns stay aligned and letters legible whatever there is to show."""
 
     def __init__(self, width: float, heights: Sequence[float]) -> None:
         self.width, self.heights = width, heights
@@ -149,18 +120,18 @@ class _Page:
         self.figure = Figure(figsize=(width, self.tops[-1]))
 
     def at(self, x: float, row: int, below: float = 0.0) -> tuple[float, float]:
-        """The place x inches from the left and so many below the top of a row, in parts of the figure."""
+        """Return the place x inches from the left and so many below the top of a row, in parts of the figure."""
         return x / self.width, 1 - (self.tops[row] + below) / self.tops[-1]
 
     def axes(self, x: float, row: int, width: float) -> Axes:
-        """Axes that fill a row."""
+        """Make axes that fill a row."""
         size = width / self.width, self.heights[row] / self.tops[-1]
         axes = self.figure.add_axes((*self.at(x, row + 1), *size))
         axes.tick_params(labelsize=SMALL, length=2, pad=2)
         return axes
 
     def write(self, text: str, row: int, x: float | None = None, centred: bool = True) -> None:
-        """A caption at the left edge, or a smaller label around x below the ticks."""
+        """Write a caption at the left edge, or a smaller label around x below the ticks."""
         if x is None or not centred:
             self.figure.text(*self.at(x or 0.05, row, 0.8 * LINE if row else 0.4 * LINE), text, va="center")
         else:
@@ -239,7 +210,7 @@ def _measures(axes: Axes, responses: Mapping[str, FactorResponse]) -> None:
 
 
 def _floor(outputs: Iterable[Tensor]) -> float:
-    """Where an axis of log-softmax begins: rare depths are cut off, or all else would be flat."""
+    """Return where an axis of log-softmax begins: rare depths are cut off, or all else would be flat."""
     return min(-1.0, *(float(np.quantile(_array(part), 0.02)) for part in outputs))
 
 

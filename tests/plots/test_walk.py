@@ -1,19 +1,14 @@
-"""The figure of a network's response: legible for few and many classes and factors, and the same bytes every time."""
+"""The figure of a network's response: what is drawn is what was given."""
 
 from dataclasses import replace
-from itertools import combinations
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from iin_lightning.plots.response import FactorResponse, response_figure
-from iin_lightning.plots.style import STYLE, save
+from iin_lightning.plots.walk import FactorResponse, response_figure
 from iin_lightning.seeding import generator
 
-PAGE = 7.1  # inches, the width of a paper's two columns
-SMALLEST_LETTERS = 6.5  # points
 NAMES = ("residual", "digit", "color", "Wearing_Lipstick", "background", "pose")
 
 
@@ -31,46 +26,6 @@ def response(number, classes, measures=None):
 
 def responses(factors, classes, **more):
     return {name: replace(response(number, classes), **more) for number, name in enumerate(NAMES[:factors])}
-
-
-@pytest.fixture
-def drawn_texts(monkeypatch):
-    """The texts of a figure with their boxes: those that are drawn, for labels of ticks out of sight are there too."""
-
-    def texts(figure):
-        drawn, draw = [], Text.draw
-
-        def record(text, renderer):
-            draw(text, renderer)
-            if text.get_visible() and text.get_text():
-                drawn.append((text, text.get_window_extent(renderer)))
-
-        renderer = FigureCanvasAgg(figure).get_renderer()
-        with monkeypatch.context() as patch:
-            patch.setattr(Text, "draw", record)
-            figure.draw(renderer)
-        return drawn
-
-    return texts
-
-
-@pytest.mark.parametrize("images_changed", [{}, {"predictions\nchanged": (0.2, 0.1, 0.3)}])
-@pytest.mark.parametrize(("factors", "classes"), [(1, 2), (3, 40), (6, 5)])
-def test_letters_are_large_enough_and_do_not_overlap(factors, classes, images_changed, drawn_texts):
-    names = [f"class {c}" if c % 2 else "Mouth_Slightly_Open" for c in range(classes)]
-    given = responses(factors, classes, images_changed=images_changed)
-    figure = response_figure(given, names, "attribute", 100, "N(0, 1)")
-    figure.set_dpi(STYLE["savefig.dpi"])
-    texts = drawn_texts(figure)
-    assert len(texts) > 2 * classes
-    assert min(text.get_fontsize() for text, _ in texts) >= SMALLEST_LETTERS
-    shrunk = [(text.get_text(), box.padded(-2)) for text, box in texts]  # boxes have a margin, letters do not fill it
-    for (a, box_a), (b, box_b) in combinations(shrunk, 2):
-        assert not box_a.overlaps(box_b), f"{a!r} overlaps {b!r}"
-    for text, box in shrunk:
-        assert box.x0 >= 0, f"{text!r} is cut off"
-        assert box.x1 <= figure.bbox.x1, f"{text!r} is cut off"
-    assert figure.get_figwidth() < PAGE
 
 
 def test_what_is_drawn_is_what_was_given():
@@ -114,11 +69,3 @@ def test_shares_of_nothing_leave_the_others_within_their_axes(odd):
     assert [text.get_text() for text in response_figure(nothing, "abc", "letter", 5, "N(0, 1)").axes[-1].texts] == [
         f"{odd}"
     ]
-
-
-def test_the_same_numbers_give_the_same_bytes(tmp_path):
-    a, b = (
-        save(response_figure(responses(2, 3), "012", "digit", 100, "N(0, 1)"), tmp_path / f"{name}.png").read_bytes()
-        for name in "ab"
-    )
-    assert a == b
