@@ -14,7 +14,6 @@ from iin_lightning.flows import (
     ActNorm,
     AffineCoupling,
     Chain,
-    Inverse,
     Permutation,
     RotationBlock,
     ShuffleBlock,
@@ -36,7 +35,6 @@ def twice() -> Chain:
 CHAINS: dict[str, Callable[[], Chain]] = {
     "translator": lambda: Translator(DIM, n_blocks=3, hidden=16).blocks,
     "rotation block": lambda: RotationBlock(DIM, 16, 1, torch.Generator().manual_seed(0)),
-    "inverse": lambda: Chain([ActNorm(DIM), Inverse(AffineCoupling(DIM, "first", mlp(8, 1))), ActNorm(DIM)]),
     "chain in a chain": lambda: Chain([Chain([ActNorm(DIM)]), AffineCoupling(DIM, "second", mlp(8, 0))]),
     "one coupling twice": twice,
 }

@@ -27,11 +27,9 @@ from iin_lightning.flows import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood
 from iin_lightning.training import checkpoints
-from iin_lightning.training.checkpoint_io import AtomicCheckpointIO
-from iin_lightning.training.checkpoints import Checkpoints
+from iin_lightning.training.checkpoints import AtomicCheckpointIO, Checkpoints, KeepBest
 from iin_lightning.training.ema import EMA
 from iin_lightning.training.interpret import Interpret
-from iin_lightning.training.keep_best import KeepBest
 
 STEPS, VALIDATE = 12, 4
 

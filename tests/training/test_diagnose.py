@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from iin_lightning.flows import Translator
-from iin_lightning.training.diagnose import first_non_finite
+from iin_lightning.training.finite import first_non_finite
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from iin_lightning.factors import Factors
 from iin_lightning.flows import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood
+from iin_lightning.training.checkpoints import KeepBest
 from iin_lightning.training.ema import EMA
 from iin_lightning.training.interpret import Interpret
-from iin_lightning.training.keep_best import KeepBest
 
 DECAY = 0.3  # so that the slow beginning is over after four steps
 

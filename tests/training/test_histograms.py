@@ -14,8 +14,8 @@ from iin_lightning.factors import Factors, PairBatch
 from iin_lightning.flows import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
-from iin_lightning.training.histograms import Histograms
 from iin_lightning.training.interpret import Interpret
+from iin_lightning.training.pictures import Histograms
 
 FACTORS = Factors({"residual": 4, "digit": 2}, 6)
 Z = torch.randn(64, 6, generator=torch.Generator().manual_seed(2))

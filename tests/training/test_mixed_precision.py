@@ -7,7 +7,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.utils.data import DataLoader
 
 from iin_lightning.metrics.measured import Measured
-from iin_lightning.training.evaluate import Evaluate
+from iin_lightning.training.interpret import Evaluate
 
 
 class Norms(pl.Callback):

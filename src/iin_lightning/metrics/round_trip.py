@@ -16,7 +16,7 @@ class RoundTrip(Metric):
     """The worst |T^-1(T(z)) - z| over all latents and dimensions, in the units of z.
 
     Example:
-        >>> from iin_lightning.flows.permutation import Permutation
+        >>> from iin_lightning.flows.linear import Permutation
         >>> metric = RoundTrip()
         >>> metric.update(Permutation([2, 0, 1]), torch.randn(5, 3))
         >>> metric.compute().item()
