@@ -12,7 +12,7 @@ from iin_lightning.flows import AffineCoupling, Chain, Conditioner, Permutation,
 every_bijector = pytest.mark.parametrize("name", BIJECTORS)
 
 
-@pytest.mark.parametrize("dim", [2, 5, 513])
+@pytest.mark.parametrize("dim", [2, 5, 129])
 @every_bijector
 def test_inverse_undoes_forward_and_logdets_cancel(name, dim):
     bijector = trained(name, dim)
