@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from iin_lightning.encoders import Autoencoder, PatchDiscriminator
 from iin_lightning.errors import ConfigError
-from iin_lightning.losses.adversarial import Adversarial, adaptive_weight, discriminator_loss, generator_loss
+from iin_lightning.losses.adversarial import Adversarial, adaptive_weight, discriminator_loss
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +36,6 @@ def test_the_discriminator_descends_half_both_cross_entropies():
     real, fake = torch.randn(3, 1, 2, 2), torch.randn(5, 1, 2, 2)
     expected = cross_entropy(real, torch.ones_like(real)) + cross_entropy(fake, torch.zeros_like(fake))
     torch.testing.assert_close(discriminator_loss(real, fake), expected / 2)
-
-
-def test_extreme_logits_stay_finite():
-    real, fake = torch.tensor([-1e4, 1e4]), torch.tensor([1e4, -1e4])
-    assert discriminator_loss(real, fake).item() == pytest.approx(5e3)
-    assert generator_loss(fake).item() == 0
 
 
 @pytest.mark.parametrize("factor", [0.1, 30.0])
@@ -104,19 +98,6 @@ def test_neither_term_leaves_a_gradient_at_the_other_side(played, spectral_norm)
     assert all(grad is None for grad in gradients(game).values())
     assert all(parameter.requires_grad for parameter in game.parameters())
     torch.testing.assert_close(autoencoder.last_layer.grad, expected)
-
-
-def test_a_discriminator_learns_to_tell_noise_from_images():
-    game = adversarial()
-    optimizer = torch.optim.Adam(game.parameters(), lr=5e-3, betas=(0.5, 0.9))
-    for _ in range(15):
-        smooth = torch.rand(16, 1, 4, 4).repeat_interleave(8, -1).repeat_interleave(8, -2) * 2 - 1
-        term = game.discriminator_term(smooth, torch.rand(16, 1, 32, 32) * 2 - 1, step=0)
-        optimizer.zero_grad()
-        term.value.backward()
-        optimizer.step()
-    assert term.logit_real > 0 > term.logit_fake
-    assert term.value < 0.3
 
 
 @pytest.mark.parametrize("options", [{"start": -1}, {"weight": -1.0}])

@@ -78,16 +78,6 @@ def test_the_pair_likelihood_is_symmetric():
     torch.testing.assert_close(there, back)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_the_pair_likelihood_gives_gradients_to_both_halves(shared):
-    a, b, logdet_a, logdet_b = (tensor.requires_grad_() for tensor in latents())
-    mask = torch.full((8, N), shared)
-    pair_nll(a, b, logdet_a, logdet_b, mask, rho=0.975).sum().backward()
-    for tensor in (a, b, logdet_a, logdet_b):
-        assert tensor.grad is not None
-        assert tensor.grad.abs().min() > 0
-
-
 def test_float32_agrees_with_float64_near_full_correlation():
     a, b, logdet_a, logdet_b = latents()
     shared = torch.ones(8, N, dtype=torch.bool)
@@ -231,9 +221,9 @@ def explained_variance(x: Tensor, y: Tensor) -> float:
 def test_planted_factors_come_back(kind):
     torch.manual_seed(0)
     world = LinearGaussianWorld(0, rho=0.975)
-    translator = Translator(N, n_blocks=4, hidden=32, depth=1)
+    translator = Translator(N, n_blocks=2, hidden=32, depth=1)
     translator.initialize(world.pairs(1000).a)
-    loss, steps = kind(FACTORS, rho=0.975), 250
+    loss, steps = kind(FACTORS, rho=0.975), 200
     adam = torch.optim.Adam(translator.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=1e-2, total_steps=steps)
     for _ in range(steps):

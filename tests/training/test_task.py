@@ -157,12 +157,6 @@ def test_gradients_are_clipped_whatever_the_precision(precision, algorithm, size
     assert torch.linalg.vector_norm(norms.after, size) == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_without_a_limit_gradients_stay_as_they_are():
-    norms = Norms()
-    trainer(1, precision="bf16-mixed", callbacks=[norms]).fit(interpret(), latents(1))
-    assert torch.equal(norms.before, norms.after)
-
-
 def test_with_a_gradient_scaler_clipping_stays_lightnings():
     """A fused step would clip what is still scaled, which Lightning refuses."""
     run = trainer(1, gradient_clip_val=1.0, plugins=[MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))])
