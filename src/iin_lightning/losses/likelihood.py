@@ -153,7 +153,8 @@ class PairLikelihood(nn.Module):
             )
         # Both halves in the same pass keep the matrix products large.
         z_tilde, logdet = translator(torch.cat([z_a, z_b]))
-        return pair_nll(*z_tilde.chunk(2), *logdet.chunk(2), self.factors.expand(shared), rho=self.rho)
+        (z_tilde_a, z_tilde_b), (logdet_a, logdet_b) = z_tilde.chunk(2), logdet.chunk(2)
+        return pair_nll(z_tilde_a, z_tilde_b, logdet_a, logdet_b, self.factors.expand(shared), rho=self.rho)
 
     def extra_repr(self) -> str:
         """Show the factors and ρ."""

@@ -70,7 +70,7 @@ class StepProgress(ProgressBar):
         bar, task = self._bars[-1]
         bar.advance(task)
 
-    def _end(self, *args: Any) -> None:
+    def _end(self, *args: Any, **kwargs: Any) -> None:
         bar, _ = self._bars.pop()
         bar.stop()
 
