@@ -9,7 +9,7 @@ from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.errors import ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.base import Bijector
-from iin_lightning.flows.permutation import Permutation
+from iin_lightning.flows.linear import Permutation
 from iin_lightning.flows.translator import PaperTranslator
 from iin_lightning.interpreter import Interpreter
 

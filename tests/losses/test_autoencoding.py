@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.distributions import Laplace, Normal
 
-from iin_lightning.encoders import Autoencoder, DiagonalGaussian
+from iin_lightning.encoders import DiagonalGaussian
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.losses.autoencoding import AutoencodingLoss
 
@@ -39,7 +39,7 @@ class Distance(nn.Module):
 
 
 @every_pixel
-@pytest.mark.parametrize("scale", [0.05, 0.3, 2])
+@pytest.mark.parametrize("scale", [0.05, 2])
 def test_a_fixed_scale_gives_the_density_of_torch_distributions(pixel, scale, batch):
     terms = AutoencodingLoss(pixel, scale)(*batch)
     torch.testing.assert_close(terms.nll, nll(pixel, *batch[:2], scale))
@@ -80,12 +80,8 @@ def test_the_learned_scale_ends_at_the_closed_form(pixel, perceptual, batch):
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-9, rtol=0)
 
 
-def test_the_learned_scale_is_the_only_parameter():
-    assert [name for name, _ in AutoencodingLoss("l1", "learned").named_parameters()] == ["log_scale"]
-    assert not list(AutoencodingLoss("l1", "closed_form").parameters())
-
-
 def test_the_total_weighs_the_kl(batch):
+    assert AutoencodingLoss()(*batch[:2], DiagonalGaussian.deterministic(torch.randn(5, 4))).kl == 0
     terms = AutoencodingLoss(kl_weight=0.25)(*batch)
     torch.testing.assert_close(terms.kl, batch[2].kl().mean())
     torch.testing.assert_close(terms.total, terms.nll + 0.25 * terms.kl)
@@ -107,14 +103,8 @@ def test_a_perceptual_distance_is_added_to_every_dimension(pixel, batch):
 def test_examples_are_averaged_and_dimensions_summed(batch):
     x, x_hat, posterior = batch
     loss = AutoencodingLoss("l2", 0.5)
-    each = [
-        loss(
-            x[i : i + 1],
-            x_hat[i : i + 1],
-            DiagonalGaussian(posterior.mean[i : i + 1], posterior.scale[i : i + 1]),
-        )
-        for i in range(len(x))
-    ]
+    rows = zip(*(tensor.split(1) for tensor in (x, x_hat, posterior.mean, posterior.scale)))
+    each = [loss(image, image_hat, DiagonalGaussian(mean, scale)) for image, image_hat, mean, scale in rows]
     torch.testing.assert_close(loss(*batch).total, torch.stack([terms.total for terms in each]).mean())
 
 
@@ -129,34 +119,12 @@ def test_a_perfect_reconstruction_is_finite(pixel, scale):
     assert x_hat.grad.isfinite().all()
 
 
-def test_a_deterministic_posterior_costs_nothing(batch):
-    terms = AutoencodingLoss()(*batch[:2], DiagonalGaussian.deterministic(torch.randn(5, 4)))
-    assert terms.kl == 0
-    torch.testing.assert_close(terms.total, terms.nll)
-
-
-def test_an_autoencoder_learns_a_batch_by_heart():
-    autoencoder = Autoencoder(image_size=16, channels=1, latent_dim=8, width=8, n_down=2, norm="batch")
-    x = torch.rand(8, 1, 4, 4).repeat_interleave(4, -1).repeat_interleave(4, -2) * 2 - 1
-    loss, optimizer = AutoencodingLoss("l2", "closed_form"), torch.optim.Adam(autoencoder.parameters(), 1e-2)
-    errors = []
-    for _ in range(20):
-        posterior = autoencoder.encode(x)
-        terms = loss(x, autoencoder.decode(posterior.sample()), posterior)
-        optimizer.zero_grad()
-        terms.total.backward()
-        optimizer.step()
-        errors.append(terms.abs_error.item())
-    assert errors[-1] < 0.5 * errors[0]
-
-
 @pytest.mark.parametrize(
     ("kwargs", "text"),
     [
         ({"pixel": "l3"}, "allowed are: l1, l2"),
         ({"scale": "closed-form"}, "did you mean closed_form"),
         ({"scale": 0.0}, "above 0, got 0.0"),
-        ({"scale": -1}, "above 0, got -1"),
         ({"scale": float("nan")}, "above 0, got nan"),
         ({"kl_weight": -0.1}, "must not be negative"),
     ],

@@ -1,7 +1,6 @@
 """The likelihoods are exact, and what they are for works: planted factors come back."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -33,15 +32,6 @@ MASKS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads that wait for one another on a busy machine cost more than they bring."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def latents(batch: int = 8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
     a, b = torch.randn(2, batch, N, dtype=torch.float64)
@@ -63,7 +53,7 @@ def planted_linear(z: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * z, torch.full((len(z),), z.shape[1] * math.log(2), dtype=z.dtype)
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.5, 0.975, 0.9999])
+@pytest.mark.parametrize("rho", [0.0, 0.975, 0.9999])
 @pytest.mark.parametrize("case", MASKS)
 def test_pair_nll_equals_bivariate_normals(case, rho):
     a, b, logdet_a, logdet_b = latents()
@@ -88,16 +78,6 @@ def test_the_pair_likelihood_is_symmetric():
     torch.testing.assert_close(there, back)
 
 
-@pytest.mark.parametrize("shared", [False, True])
-def test_the_pair_likelihood_gives_gradients_to_both_halves(shared):
-    a, b, logdet_a, logdet_b = (tensor.requires_grad_() for tensor in latents())
-    mask = torch.full((8, N), shared)
-    pair_nll(a, b, logdet_a, logdet_b, mask, rho=0.975).sum().backward()
-    for tensor in (a, b, logdet_a, logdet_b):
-        assert tensor.grad is not None
-        assert tensor.grad.abs().min() > 0
-
-
 def test_float32_agrees_with_float64_near_full_correlation():
     a, b, logdet_a, logdet_b = latents()
     shared = torch.ones(8, N, dtype=torch.bool)
@@ -106,7 +86,7 @@ def test_float32_agrees_with_float64_near_full_correlation():
     torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 8])
+@pytest.mark.parametrize("batch", [1, 8])
 def test_the_modules_give_one_value_an_example_through_one_pass(batch):
     a, b, _, _ = latents(batch)
     mask = torch.tensor(MASKS["each pair its own"])[:batch]
@@ -125,14 +105,7 @@ def test_the_modules_give_one_value_an_example_through_one_pass(batch):
     torch.testing.assert_close(marginal, -normal.log_prob(a).sum(1))
 
 
-def test_nothing_shared_costs_two_single_latents():
-    a, b, _, _ = latents()
-    pair = PairLikelihood(FACTORS)(planted_linear, PairBatch(a, b, torch.zeros(8, 3, dtype=torch.bool)))
-    single = MarginalLikelihood()
-    torch.testing.assert_close(pair, single(planted_linear, a) + single(planted_linear, b))
-
-
-@pytest.mark.parametrize("rho", [0.0, 0.5, 0.975, 0.9999])
+@pytest.mark.parametrize("rho", [0.0, 0.975, 0.9999])
 def test_group_nll_equals_one_normal_of_the_whole_batch(rho):
     """Groups of one to four, examples of no group, and factors that group the batch in ways of their own."""
     z, _, logdet, _ = latents()
@@ -171,7 +144,7 @@ def test_groups_of_two_are_pairs(case):
     torch.testing.assert_close(by_loss, PairLikelihood(FACTORS)(planted_linear, PairBatch(a, b, mask)))
 
 
-@pytest.mark.parametrize("rho", [1.0, 1.5, -0.1, math.nan])
+@pytest.mark.parametrize("rho", [1.0, -0.1, math.nan])
 def test_a_correlation_outside_the_interval_is_named(rho):
     with pytest.raises(ConfigError, match=rf"lies in \[0, 1\), got {rho}"):
         PairLikelihood(FACTORS, rho=rho)
@@ -193,10 +166,6 @@ def test_a_batch_that_does_not_fit_the_factors_is_named(a, b, mask):
 def test_groups_that_do_not_fit_the_factors_are_named(z, groups):
     with pytest.raises(ShapeError, match="residual"):
         BatchLikelihood(FACTORS)(planted_linear, GroupBatch(torch.zeros(z), torch.zeros(groups).long()))
-
-
-def test_the_pair_loss_prints_itself():
-    assert repr(PairLikelihood(FACTORS)) == "PairLikelihood(Factors(residual=3, a=2, b=3), rho=0.975)"
 
 
 class LinearGaussianWorld:
@@ -249,13 +218,12 @@ def explained_variance(x: Tensor, y: Tensor) -> float:
 
 
 @pytest.mark.parametrize("kind", [PairLikelihood, BatchLikelihood])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_planted_factors_come_back(seed, kind):
-    torch.manual_seed(seed)
-    world = LinearGaussianWorld(seed, rho=0.975)
-    translator = Translator(N, n_blocks=4, hidden=32, depth=1, seed=seed)
+def test_planted_factors_come_back(kind):
+    torch.manual_seed(0)
+    world = LinearGaussianWorld(0, rho=0.975)
+    translator = Translator(N, n_blocks=2, hidden=32, depth=1)
     translator.initialize(world.pairs(1000).a)
-    loss, steps = kind(FACTORS, rho=0.975), 250
+    loss, steps = kind(FACTORS, rho=0.975), 200
     adam = torch.optim.Adam(translator.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(adam, max_lr=1e-2, total_steps=steps)
     for _ in range(steps):

@@ -36,26 +36,23 @@ def lpips(monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("batch", [1, 4])
-def test_a_distance_is_one_number_an_image_and_zero_to_itself(lpips, channels, batch):
-    x, y = torch.rand(2, batch, channels, 8, 8) * 2 - 1
-    assert lpips(x, y).shape == (batch,)
-    assert (lpips(x, y) > 0).all()
-    assert lpips(x, x).equal(torch.zeros(batch))
-
-
-def test_grey_is_repeated_to_rgb(lpips):
-    x, y = torch.rand(2, 3, 1, 8, 8) * 2 - 1
-    torch.testing.assert_close(lpips(x, y), lpips(x.repeat(1, 3, 1, 1), y.repeat(1, 3, 1, 1)))
+def test_a_distance_is_one_number_an_image_and_zero_to_itself(lpips, channels):
+    for batch in (1, 4):
+        x, y = torch.rand(2, batch, channels, 8, 8) * 2 - 1
+        assert lpips(x, y).shape == (batch,)
+        assert (lpips(x, y) > 0).all()
+        assert lpips(x, x).equal(torch.zeros(batch))
+        rgb = [image.expand(-1, 3, -1, -1) for image in (x, y)]  # grey is repeated
+        torch.testing.assert_close(lpips(x, y), lpips(*rgb))
 
 
 @pytest.mark.parametrize("wrong", [255.0, -1.2, float("nan")])
-@pytest.mark.parametrize("side", [0, 1])
-def test_images_out_of_range_are_refused(lpips, wrong, side):
-    pair = torch.zeros(2, 2, 3, 8, 8)
-    pair[side, 0, 0, 0, 0] = wrong
-    with pytest.raises(ConfigError, match=r"in \[-1, 1\], got values from"):
-        lpips(*pair)
+def test_images_out_of_range_are_refused(lpips, wrong):
+    for side in (0, 1):
+        pair = torch.zeros(2, 2, 3, 8, 8)
+        pair[side, 0, 0, 0, 0] = wrong
+        with pytest.raises(ConfigError, match=r"in \[-1, 1\], got values from"):
+            lpips(*pair)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +72,7 @@ def test_gradients_reach_the_images_and_nothing_else(lpips):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_the_network_is_frozen_and_in_no_checkpoint(lpips):
+def test_the_network_is_frozen_in_no_checkpoint_and_follows_to_another_precision(lpips):
     parent = nn.ModuleDict({"lpips": lpips}).train().requires_grad_()
     assert not list(parent.parameters())
     assert not parent.state_dict()
@@ -83,12 +80,8 @@ def test_the_network_is_frozen_and_in_no_checkpoint(lpips):
         (network,) = module._network
         assert not any(part.training for part in network.modules())
         assert not any(parameter.requires_grad for parameter in network.parameters())
-
-
-def test_the_network_follows_to_another_precision(lpips):
-    nn.ModuleDict({"lpips": lpips}).double()
-    x, y = torch.rand(2, 2, 1, 8, 8, dtype=torch.float64)
-    assert lpips(x, y).dtype == torch.float64
+    parent.double()
+    assert lpips(*torch.rand(2, 2, 1, 8, 8, dtype=torch.float64)).dtype == torch.float64
 
 
 def test_the_missing_package_is_named_with_its_extra(monkeypatch):

@@ -6,7 +6,7 @@ from torch import nn
 
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.factors import Factors
-from iin_lightning.flows.permutation import Permutation
+from iin_lightning.flows.linear import Permutation
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.transfer import ClassJudge, DifferenceJudge, FactorTransfer, judges_for, stroke_color
 

@@ -17,7 +17,7 @@ from iin_lightning.encoders.classifier import Classifier
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.factors import Factors
-from iin_lightning.flows.permutation import Permutation
+from iin_lightning.flows.linear import Permutation
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.questions.answer import LEARNED, answer, ask
 from iin_lightning.questions.learned import NOT_YET, Learned

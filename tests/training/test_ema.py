@@ -5,19 +5,15 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
+from tests.training.tasks import interpret, latents, loader, trainer, weights
 from torch import nn
-from torch.utils.data import DataLoader
 
 from iin_lightning import serialization
-from iin_lightning.encoders import Autoencoder
 from iin_lightning.errors import ConfigError
-from iin_lightning.factors import Factors
-from iin_lightning.flows import Translator
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.losses.likelihood import MarginalLikelihood
+from iin_lightning.training.checkpoints import KeepBest
 from iin_lightning.training.ema import EMA
 from iin_lightning.training.interpret import Interpret
-from iin_lightning.training.keep_best import KeepBest
 
 DECAY = 0.3  # so that the slow beginning is over after four steps
 
@@ -32,38 +28,18 @@ class Recorded(Interpret):
         self.validated.append(weights(self))
 
 
-def weights(task):
-    return {name: value.clone() for name, value in task.interpreter.translator.state_dict().items()}
-
-
 def task():
-    torch.manual_seed(0)
-    network = Autoencoder(image_size=16, latent_dim=6, width=4, norm="batch")
-    interpreter = Interpreter(network, Translator(6, n_blocks=2, hidden=8), Factors.unsupervised(6))
-    adam = partial(torch.optim.Adam, lr=1e-2)
-    constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
-    made = Recorded(interpreter, MarginalLikelihood(), "e", adam, constant)
+    made = interpret(optimizer=partial(torch.optim.Adam, lr=1e-2), kind=Recorded)
     made.history, made.validated = [], []
     return made
 
 
 def fit(made, steps, callbacks, checkpoint=None, done=0, **options):
-    batches = torch.randn(24, 32, 6, generator=torch.Generator().manual_seed(2))
-    loader = DataLoader(list(batches[done:]), batch_size=None)
-    run = pl.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        logger=False,
-        callbacks=callbacks,
-        enable_checkpointing=any(isinstance(c, KeepBest) for c in callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        val_check_interval=3,
-        check_val_every_n_epoch=None,
-        **options,
-    )
-    run.fit(made, loader, loader, ckpt_path=checkpoint, weights_only=True)
+    batches = loader(list(latents(24))[done:])
+    keeps = any(isinstance(callback, KeepBest) for callback in callbacks)
+    validate = {"val_check_interval": 3, "check_val_every_n_epoch": None}
+    run = trainer(steps, callbacks=callbacks, enable_checkpointing=keeps, **validate, **options)
+    run.fit(made, batches, batches, ckpt_path=checkpoint, weights_only=True)
     return run
 
 
@@ -90,9 +66,8 @@ def test_the_task_ends_with_the_average_and_trains_without(tmp_path):
     for a, b in zip(with_average.history, without.history):
         assert all(torch.equal(a[name], b[name]) for name in a)
     same(weights(with_average), by_hand(without.history))
-    assert not torch.equal(
-        weights(with_average)["blocks.0.actnorm.layer.loc"], without.history[-1]["blocks.0.actnorm.layer.loc"]
-    )
+    name = "blocks.0.actnorm.layer.loc"
+    assert not torch.equal(weights(with_average)[name], without.history[-1][name])
     with_average.interpreter.save_pretrained(tmp_path)
     same(Interpreter.from_pretrained(tmp_path).translator.state_dict(), by_hand(without.history))
     assert serialization.fingerprint(with_average.interpreter.encoder) == before
@@ -109,16 +84,17 @@ def test_the_average_is_validated_and_the_best_one_kept(tmp_path):
     same(weights(made), by_hand(made.history[:step]))
 
 
-@pytest.mark.parametrize("first", [3, 5], ids=["after a validation", "between"])
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, first):
-    whole, begun, resumed = task(), task(), task()
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
+    whole = task()
     fit(whole, 8, [EMA(DECAY)])
-    run = fit(begun, first, [EMA(DECAY)])
-    run.save_checkpoint(tmp_path / "c.ckpt")  # the task holds the average now, the checkpoint must not
-    fit(resumed, 8, [EMA(DECAY)], tmp_path / "c.ckpt", done=first)
-    for name, value in weights(whole).items():
-        assert torch.equal(weights(resumed)[name], value), name
-    same(resumed.history[-1], whole.history[-1])
+    for first in (3, 5):  # after a validation, and between two
+        begun, resumed = task(), task()
+        run = fit(begun, first, [EMA(DECAY)])
+        run.save_checkpoint(tmp_path / "c.ckpt")  # the task holds the average now, the checkpoint must not
+        fit(resumed, 8, [EMA(DECAY)], tmp_path / "c.ckpt", done=first)
+        for name, value in weights(whole).items():
+            assert torch.equal(weights(resumed)[name], value), name
+        same(resumed.history[-1], whole.history[-1])
 
 
 def test_batches_that_only_accumulate_are_no_steps():
@@ -143,16 +119,7 @@ def test_running_statistics_are_averaged_with_the_weights_beside_them():
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     net = Net()
-    ema = EMA(DECAY)
-    pl.Trainer(
-        max_steps=2,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[ema],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    ).fit(net, DataLoader(list(torch.randn(2, 8, 3)), batch_size=None))
+    trainer(2, callbacks=[EMA(DECAY)]).fit(net, loader(list(torch.randn(2, 8, 3))))
     d = 2 / 11
     torch.testing.assert_close(net.norm.running_mean, d * net.means[0] + (1 - d) * net.means[1])
     assert net.norm.num_batches_tracked == 2

@@ -5,6 +5,7 @@ import re
 import pytest
 import pytorch_lightning as pl
 import torch
+from tests.training.tasks import trainer
 from torch.utils.data import DataLoader
 
 from iin_lightning import progress
@@ -44,24 +45,20 @@ def run(tmp_path, monkeypatch):
 
     def fit(task):
         batches = DataLoader(torch.ones(64, 1), batch_size=1)
-        trainer = pl.Trainer(
-            max_steps=10,
+        run = trainer(
+            10,
             max_epochs=-1,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
+            enable_progress_bar=True,
             log_every_n_steps=5,
             val_check_interval=5,
             check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
             limit_val_batches=3,
             limit_test_batches=2,
             default_root_dir=tmp_path,
             callbacks=[StepProgress()],
         )
-        trainer.fit(task, batches, batches)
-        trainer.test(task, batches, verbose=False)
+        run.fit(task, batches, batches)
+        run.test(task, batches, verbose=False)
         return heard
 
     return fit

@@ -1,4 +1,4 @@
-"""Affine coupling: one half of the dimensions is scaled and shifted by functions of the other half."""
+"""Affine coupling: half of the dimensions is scaled and shifted by functions of the other half."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -15,20 +15,18 @@ Networks = Callable[[int, int], nn.Module]
 
 
 class AffineCoupling(Bijector):
-    """Transform one half x_b given the other half x_a, which passes unchanged.
+    """Transform half of the dimensions, x_b, given the other half x_a, which passes unchanged.
 
     ``y_b = x_b * exp(tanh s(x_a)) + t(x_a)``, ``logdet = sum_i tanh s_i(x_a)``. The tanh keeps every scale within
-    (1/e, e), so that the inverse never divides by something that training drove to zero. Under `torch.autocast` the
-    products inside s and t alone run in low precision, and those of the inverse never do.
+    (1/e, e), so that the inverse never divides by a number that training drove to zero. Under `torch.autocast` only
+    the products inside s and t run in low precision, and those of the inverse never do.
 
-    Args:
-        dim: N >= 2; the first half has floor(N/2) dimensions, the second the rest.
-        transformed: which half is x_b.
-        networks: makes s and t, such as ``partial(Conditioner, hidden=512, depth=2)``.
+    The first half has floor(N/2) dimensions, the second the rest; ``transformed`` says which is x_b. ``networks`` makes
+    s and t, such as ``partial(Conditioner, hidden=512, depth=2)``.
 
     Raises:
-        ShapeError: ``dim`` is below 2.
-        ConfigError: another ``transformed``.
+        ShapeError: ``dim`` N is below 2.
+        ConfigError: ``transformed`` is neither "first" nor "second".
 
     References:
         Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017, arXiv 1605.08803, Eq. 7-8.
@@ -68,7 +66,7 @@ class AffineCoupling(Bijector):
         return self._merge(y_a, (y_b - t) * torch.exp(-log_scale)), -log_scale.sum(1)
 
     def rewind(self, y: Tensor, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, Tensor, Gradients]:
-        """Undo and repeat with the same s and t, since y_a is x_a: the conditioner runs once, not twice."""
+        """Undo and repeat with the same s and t: y_a is x_a, so the conditioner runs once, not twice."""
         y_a, y_b = self._split(y)
         grad_y_a, grad_y_b = self._split(grad_y)
         x_a = y_a.detach().requires_grad_()
@@ -93,5 +91,5 @@ class AffineCoupling(Bijector):
         return torch.cat([b, a] if self.transformed == "first" else [a, b], dim=1)
 
     def extra_repr(self) -> str:
-        """Show the halves and which one moves."""
+        """Show both sizes and the half that changes."""
         return f"{self.sizes[0]} + {self.sizes[1]}, transformed={self.transformed!r}"

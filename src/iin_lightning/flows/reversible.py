@@ -1,4 +1,4 @@
-"""Training with memory that does not grow with depth: inputs are computed again from outputs, not kept."""
+"""Training with memory that does not grow with depth: activations are computed again from outputs, not kept."""
 
 from typing import Any
 
@@ -9,41 +9,29 @@ from torch.autograd.function import once_differentiable
 from iin_lightning.flows.base import Bijector
 
 
-# Compiled, it would fall into pieces, and CUDA graphs write over what one of them returned.
+# Not for torch.compile: it would break into several graphs, and CUDA graphs overwrite what an earlier graph returned.
 def run_reversibly(bijector: Bijector, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``bijector(x)`` for training, of which the output alone is kept until gradients are asked for.
+    """Compute ``bijector(x)`` for training and keep only its output; the backward pass is `Bijector.rewind`.
 
-    They are those of plain autograd but for what the way back loses to rounding: nothing to speak of while the round
-    trip ``inverse(forward(x))`` is good. They cannot be differentiated again.
-
-    Args:
-        bijector: goes back by `Bijector.rewind`, a `Chain` part by part.
-        x: (B, N).
+    Gradients are those of plain autograd up to the rounding of the round trip ``inverse(forward(x))``. They cannot be
+    differentiated again.
 
     References:
         Gomez, Ren, Urtasun and Grosse, "The Reversible Residual Network: Backpropagation Without Storing
         Activations", 2017, arXiv 1707.04585, Sec. 3.
-
-    Example:
-        >>> from iin_lightning.flows import Translator
-        >>> chain, x = Translator(4, n_blocks=2, hidden=8).blocks, torch.randn(5, 4)
-        >>> y, logdet = run_reversibly(chain, x)
-        >>> torch.equal(y, chain(x)[0])
-        True
     """
     y, logdet = _Reversible.apply(bijector, x, *bijector.parameters())
     return y, logdet
 
 
 class _Reversible(torch.autograd.Function):
-    # The parameters are arguments, so that autograd and its hooks (those of distributed training) see their gradients.
+    # Parameters are arguments, so that autograd and its hooks (those of distributed training) see their gradients.
 
     @staticmethod
     def forward(ctx: Any, bijector: Bijector, x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
         device = x.device.type
         ctx.bijector = bijector
-        # The way back repeats the way there, so in its precision. Each weight is cast once a way: a cache would hold
-        # the casts of all blocks.
+        # The way back repeats the forward pass in its precision; a cache would keep the casts of all blocks.
         ctx.precision = {
             "device_type": device,
             "enabled": torch.is_autocast_enabled(device),
@@ -52,7 +40,7 @@ class _Reversible(torch.autograd.Function):
         }
         with torch.autocast(**ctx.precision):
             y, logdet = bijector(x)
-        # Parameters are saved for autograd to say so if an optimizer changed them before the way back.
+        # Saved parameters let autograd complain where an optimizer changes them before the backward pass.
         ctx.save_for_backward(y, *parameters)
         return y, logdet
 

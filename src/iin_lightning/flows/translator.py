@@ -1,20 +1,55 @@
-"""The translator T of the paper: from a latent z to factors z̃ that are jointly standard normal."""
+"""The translator T: from a latent z to factors z̃ that are jointly standard normal.
+
+T is a chain of equal blocks: ActNorm normalises each dimension, a rotation or a permutation mixes the dimensions, and
+two couplings transform either half given the other.
+"""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from iin_lightning.errors import ConfigError, ShapeError
-from iin_lightning.flows.actnorm import ActNorm
 from iin_lightning.flows.base import Bijector, Chain
-from iin_lightning.flows.blocks import RotationBlock, ShuffleBlock
+from iin_lightning.flows.conditioner import Conditioner, ResidualConditioner
+from iin_lightning.flows.coupling import AffineCoupling
+from iin_lightning.flows.linear import ActNorm, Permutation, Rotation
 from iin_lightning.flows.reversible import run_reversibly
-from iin_lightning.flows.rotation import Rotation
+
+
+class RotationBlock(Chain):
+    """ActNorm, a learned rotation, and two couplings of `ResidualConditioner`s, which start as the identity."""
+
+    def __init__(self, dim: int, hidden: int, depth: int, generator: torch.Generator) -> None:
+        networks = partial(ResidualConditioner, hidden=hidden, depth=depth)
+        super().__init__(
+            {
+                "actnorm": ActNorm(dim),
+                "rotation": Rotation(dim, generator),
+                "coupling_1": AffineCoupling(dim, "second", networks),
+                "coupling_2": AffineCoupling(dim, "first", networks),
+            }
+        )
+
+
+class ShuffleBlock(Chain):
+    """The paper's block: ActNorm, two couplings of `Conditioner`s, and a fixed permutation."""
+
+    def __init__(self, dim: int, hidden: int, depth: int, generator: torch.Generator) -> None:
+        networks = partial(Conditioner, hidden=hidden, depth=depth)
+        super().__init__(
+            {
+                "actnorm": ActNorm(dim),
+                "coupling_1": AffineCoupling(dim, "second", networks),
+                "coupling_2": AffineCoupling(dim, "first", networks),
+                "permutation": Permutation.random(dim, generator),
+            }
+        )
 
 
 class Translator(Bijector):
-    """The invertible network T with z̃ = T(z), a chain of `RotationBlock`s that ends in a rotation.
+    """The invertible network T with z̃ = T(z): ``n_blocks`` `RotationBlock`s, then ActNorm and a rotation.
 
     Args:
         dim: N >= 2, the dimension of the latents.
@@ -22,8 +57,8 @@ class Translator(Bijector):
         hidden: width of the coupling networks.
         depth: number of their residual blocks.
         seed: of the first rotations, which are drawn apart from torch's global generator.
-        reversible: train with memory that does not grow with ``n_blocks``, for about a third more time: keep no
-            activations, but compute them again from the outputs. Gradients are then as good as the round trip.
+        reversible: train with memory that does not grow with ``n_blocks``, for about a third more time: activations
+            are computed again from the outputs, and gradients are as good as the round trip.
 
     Raises:
         ShapeError: ``dim`` is below 2, or an input is not (B, N).
@@ -69,7 +104,7 @@ class Translator(Bijector):
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Translate latents z (B, N) to factors z̃ (B, N), with log|det ∂z̃/∂z| (B,)."""
-        self.check(z)
+        self._check(z)
         # A compiler decides itself what is kept and what is computed again.
         if self.reversible and self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return run_reversibly(self.blocks, z)
@@ -78,11 +113,11 @@ class Translator(Bijector):
 
     def inverse(self, z_tilde: Tensor) -> tuple[Tensor, Tensor]:
         """Translate factors z̃ (B, N) back to latents z (B, N), with log|det ∂z/∂z̃| (B,)."""
-        self.check(z_tilde)
+        self._check(z_tilde)
         return self.blocks.inverse(z_tilde)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of latents z (B, N) where z̃ is standard normal, in nats (B,).
+        """Return the log-density (B,) in nats of latents z (B, N), given that z̃ is standard normal.
 
         ``log p(z) = -1/2 |T(z)|^2 - N/2 log 2π + log|det T'(z)|`` (Eq. 1 and the change of variables).
         """
@@ -96,13 +131,13 @@ class Translator(Bijector):
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
-        """Set every ActNorm from latents z (B, N), a thousand or more; does nothing where that was done.
+        """Set every ActNorm that is not set yet from latents z (B, N), a thousand or more.
 
         Without it the first training batch does the same, from fewer examples.
 
         Raises:
             ShapeError: z is not (B, N), or has too few examples for a deviation.
-            NonFiniteError: NaN or infinity in z or behind a layer.
+            NonFiniteError: NaN or infinity in z or in the output of a layer.
         """
         was_training = self.training
         self.train()
@@ -113,31 +148,18 @@ class Translator(Bijector):
         if not self.ready:
             raise ShapeError(f"ActNorm needs at least 2 latents to start from, got {len(z)}.")
 
-    def check(self, z: Tensor) -> None:
-        """Raise a ShapeError unless z is (B, N)."""
+    def _check(self, z: Tensor) -> None:
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise ShapeError(
                 f"This translator takes latents of shape (B, {self.dim}), got {tuple(z.shape)}: "
                 "flatten spatial latents, and build the translator with the encoder's latent_dim."
             )
 
-    def extra_repr(self) -> str:
-        """Show the constructor's arguments."""
-        return f"dim={self.dim}, n_blocks={self.n_blocks}, hidden={self.hidden}, depth={self.depth}"
-
 
 class PaperTranslator(Translator):
-    """The translator of the paper's code, a chain of `ShuffleBlock`s.
+    """The translator of the paper's code, a chain of `ShuffleBlock`s; 26,815,488 parameters for N = 64.
 
-    The defaults have 26,815,488 parameters for N = 64.
-
-    Args:
-        dim: N >= 2, the dimension of the latents.
-        n_blocks: number of blocks.
-        hidden: width of the coupling networks.
-        depth: number of their hidden-to-hidden layers.
-        seed: of the permutations.
-        reversible: see `Translator`.
+    Arguments are those of `Translator`; ``depth`` counts hidden-to-hidden layers, ``seed`` draws the permutations.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Activation normalisation: an affine map per channel that starts from the statistics of the first batch.
+"""Activation normalisation (Glow, arXiv 1807.03039): an affine map per channel that starts from the first batch.
 
 Symbols: x is the input and y the output, both with n channels in dimension 1; loc and log_scale are (n,).
 """
@@ -25,15 +25,8 @@ class ActNormalization(nn.Module):
     * A single value a channel has no deviation: the layer stays an identity and waits for a larger batch.
     * A channel that is constant in the first batch is shifted, but keeps its scale.
 
-    Args:
-        num_features: number of channels n.
-
     Raises:
         NonFiniteError: the batch to initialise from holds NaN or infinity.
-
-    References:
-        Kingma and Dhariwal, "Glow: Generative Flow with Invertible 1x1 Convolutions", 2018,
-        arXiv 1807.03039, Sec. 3.1.
 
     Example:
         >>> layer = ActNormalization(3)
@@ -52,7 +45,7 @@ class ActNormalization(nn.Module):
         self.loc = nn.Parameter(torch.zeros(num_features))
         self.log_scale = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("initialized", torch.tensor(False))
-        # The buffer travels with checkpoints; asking it in each step would make the host wait for the device.
+        # The buffer travels with checkpoints; to read it at each step would make the host wait for the device.
         self.ready = False
 
     def forward(self, x: Tensor) -> Tensor:

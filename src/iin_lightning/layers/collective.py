@@ -1,4 +1,7 @@
-"""What the processes of a distributed run have together; where there is one process, it is its own."""
+"""Sums, means and rows over the processes of a distributed run; a single process is all of them.
+
+Every process must call these functions. None has a gradient except `gather_rows`.
+"""
 
 from typing import Any
 
@@ -8,25 +11,17 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """The number of processes that train together.
-
-    Example:
-        >>> world_size()
-        1
-    """
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def rank() -> int:
+    """Return the number of this process among those that train together."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
 def sum_over_ranks(x: Tensor) -> Tensor:
-    """The sum of what all processes hold, without gradient. Every process must call it.
-
-    Args:
-        x: of the same shape in each; it is not changed.
-
-    Example:
-        >>> sum_over_ranks(torch.tensor([1.0, 2.0]))
-        tensor([1., 2.])
-    """
+    """Return the sum of the processes' tensors, which have the same shape; x itself is not changed."""
     x = x.detach()
     if world_size() > 1:
         x = x.clone(memory_format=torch.contiguous_format)
@@ -35,44 +30,27 @@ def sum_over_ranks(x: Tensor) -> Tensor:
 
 
 def count_over_ranks(count: int, device: torch.device) -> int:
-    """The sum of what all processes count. Every process must call it; the host waits for the device."""
+    """Return the sum of the processes' counts; the host waits for the device."""
     return count if world_size() == 1 else int(sum_over_ranks(torch.tensor(count, device=device)))
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
-    """The mean of what all processes hold, without gradient: see ``sum_over_ranks``."""
+    """Return the mean of the processes' tensors, see `sum_over_ranks`."""
     return sum_over_ranks(x) / world_size() if world_size() > 1 else x.detach()
 
 
 def mean_over_batch(x: Tensor) -> Tensor:
-    """The mean of numbers (B,), one a row of the batch, over the rows of all processes, without gradient.
-
-    Args:
-        x: of the rows of this process, whose number may differ between processes.
-    """
+    """Return the mean of numbers (B,) over the rows of all processes, which may differ in B."""
     if world_size() == 1:
         return x.detach().mean()
     total, count = sum_over_ranks(torch.stack([x.sum(), x.new_tensor(len(x))]))
     return total / count
 
 
-def rank() -> int:
-    """The number of this process among those that train together."""
-    return dist.get_rank() if world_size() > 1 else 0
-
-
 def gather_rows(x: Tensor) -> Tensor:
-    """The rows of all processes, those of process 0 first, with gradient. Every process must call it, and go back.
+    """Return the rows (B * world size, ...) of the processes' tensors (B, ...), those of process 0 first.
 
-    Args:
-        x: (B, ...), of the same shape in each.
-
-    Returns:
-        (B * world size, ...). The gradient of a row is the sum of those that all processes have for it.
-
-    Example:
-        >>> gather_rows(torch.tensor([[1.0], [2.0]])).tolist()
-        [[1.0], [2.0]]
+    The gradient of a row is the sum of the gradients that all processes have for it, so all must go back.
     """
     return _Gather.apply(x) if world_size() > 1 else x
 

@@ -6,10 +6,10 @@ from torch import nn
 
 
 class Held(nn.Module):
-    """In evaluation mode for ever and without gradients to parameters: a trainer cannot wake it.
+    """A module that stays in evaluation mode and without gradients to its parameters: a trainer cannot wake it.
 
-    ``parent.requires_grad_()`` and ``for m in parent.modules(): m.train()`` reach past the two methods below, so a
-    subclass calls ``hold`` before it computes.
+    ``parent.requires_grad_()`` and ``for m in parent.modules(): m.train()`` bypass the two methods below, so a
+    subclass calls `hold` before it computes.
 
     Example:
         >>> class Mean(Held):

@@ -3,12 +3,11 @@
 Symbols: D the discriminator, x an image, x̂ its reconstruction; all logits are positive for "real".
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from iin_lightning.errors import ConfigError
@@ -16,49 +15,28 @@ from iin_lightning.layers.collective import mean_over_ranks
 
 
 def discriminator_loss(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
-    """Half the sum of both cross entropies (Goodfellow et al. 2014): 1/2 E[softplus(-D(x)) + softplus(D(x̂))].
-
-    Args:
-        logits_real: D(x), any shape.
-        logits_fake: D(x̂), any shape.
-
-    Returns:
-        A scalar in nats; log 2 if D cannot tell.
+    """Return half the sum of both cross entropies (Goodfellow et al. 2014), 1/2 E[softplus(-D(x)) + softplus(D(x̂))].
 
     Example:
-        >>> round(discriminator_loss(torch.zeros(2), torch.zeros(2)).item(), 4)
+        >>> round(discriminator_loss(torch.zeros(2), torch.zeros(2)).item(), 4)  # log 2: D cannot tell
         0.6931
     """
     return 0.5 * (softplus(-logits_real).mean() + softplus(logits_fake).mean())
 
 
 def generator_loss(logits_fake: Tensor) -> Tensor:
-    """The negative mean logit -E[D(x̂)], which has a gradient even where D is sure.
-
-    Example:
-        >>> generator_loss(torch.tensor([1.0, 3.0])).item()
-        -2.0
-    """
+    """Return the negative mean logit -E[D(x̂)], which has a gradient even where D is sure."""
     return -logits_fake.mean()
 
 
 def adaptive_weight(
     reconstruction_term: Tensor, generator_term: Tensor, last_layer: Tensor, ceiling: float = 1e4
 ) -> Tensor:
-    """The weight that makes both terms pull equally hard at the last layer of the decoder.
+    """Return the weight that makes both terms pull equally hard at the last layer of the decoder.
 
     w = |∇L_rec| / (|∇L_gen| + 1e-4) with gradients with respect to ``last_layer``, clamped to [0, ceiling]
-    (Esser, Rombach, Ommer, "Taming Transformers", CVPR 2021, Eq. 7). Under ``torch.distributed`` they are those of the
-    batch of all ranks.
-
-    Args:
-        reconstruction_term: scalar L_rec.
-        generator_term: scalar L_gen.
-        last_layer: the weight of the decoder's last layer.
-        ceiling: the largest weight.
-
-    Returns:
-        A scalar in float32 without gradient; both terms can still be differentiated afterwards.
+    (Esser, Rombach, Ommer, "Taming Transformers", CVPR 2021, Eq. 7). Under ``torch.distributed`` they are the gradients
+    of the batch of all ranks. The weight is in float32 and has no gradient; both terms can still be differentiated.
 
     Example:
         >>> weight = torch.ones(1, requires_grad=True)
@@ -75,25 +53,14 @@ def adaptive_weight(
 
 
 class GeneratorTerm(NamedTuple):
-    """What the autoencoder descends besides its own loss.
-
-    Attributes:
-        value: weight * -E[D(x̂)].
-        weight: the factor in it, without gradient.
-    """
+    """What the autoencoder descends besides its own loss: ``value = weight * -E[D(x̂)]``."""
 
     value: Tensor
     weight: Tensor
 
 
 class DiscriminatorTerm(NamedTuple):
-    """What the discriminator descends.
-
-    Attributes:
-        value: 1/2 E[softplus(-D(x)) + softplus(D(x̂))].
-        logit_real: E[D(x)], without gradient.
-        logit_fake: E[D(x̂)], without gradient.
-    """
+    """What the discriminator descends, and the mean logits E[D(x)] and E[D(x̂)] without gradient."""
 
     value: Tensor
     logit_real: Tensor
@@ -103,15 +70,10 @@ class DiscriminatorTerm(NamedTuple):
 class Adversarial(nn.Module):
     """Both sides of the game from step ``start`` on; before it no discriminator runs and the terms are None.
 
-    Each side has its own pass through D and touches nothing of the other: the generator's term leaves no
-    gradient at D, the discriminator's none at the autoencoder. Differentiate both before either optimizer
-    steps, or take one side after the other.
-
-    Args:
-        discriminator: images (B, C, H, W) -> logits.
-        start: the first step of the autoencoder (not of both optimizers together) at which the term counts.
-        weight: factor of the generator's term; with ``adaptive`` a factor of the adaptive weight.
-        adaptive: scale by ``adaptive_weight``, as the authors do.
+    Each side has its own pass through D (images (B, C, H, W) -> logits) and leaves the other alone: the generator's
+    term has no gradient at D, the discriminator's none at the autoencoder. Differentiate both before either optimizer
+    steps, or take the sides in turn. ``weight`` multiplies the generator's term; with ``adaptive`` it multiplies the
+    `adaptive_weight`, as in the authors' code.
 
     Raises:
         ConfigError: a negative start or weight.
@@ -141,38 +103,22 @@ class Adversarial(nn.Module):
     def generator_term(
         self, reconstruction: Tensor, pixel_term: Tensor, last_layer: Tensor, step: int
     ) -> GeneratorTerm | None:
-        """The term that the autoencoder adds to its loss.
+        """Return the term that the autoencoder adds to its loss at a step.
 
-        Args:
-            reconstruction: x̂ (B, C, H, W), in the graph of the decoder.
-            pixel_term: scalar, the negative log-likelihood of the pixels, in the same graph.
-            last_layer: the weight of the decoder's last layer.
-            step: steps of the autoencoder so far.
+        ``pixel_term`` is the negative log-likelihood of the pixels, in the same graph as x̂.
         """
         if step < self.start:
             return None
-        with _held(self.discriminator):
-            term = generator_loss(self.discriminator(reconstruction))
+        held = {name: parameter.detach() for name, parameter in self.discriminator.named_parameters()}
+        term = generator_loss(functional_call(self.discriminator, held, reconstruction))
         weight = torch.full_like(term, self.weight).detach()
         if self.adaptive:
             weight = weight * adaptive_weight(pixel_term, term, last_layer)
         return GeneratorTerm(weight * term, weight)
 
     def discriminator_term(self, x: Tensor, reconstruction: Tensor, step: int) -> DiscriminatorTerm | None:
-        """The discriminator's loss for images x and reconstructions x̂ (B, C, H, W), which are detached."""
+        """Return the discriminator's loss for images x and reconstructions x̂ (B, C, H, W), which are detached."""
         if step < self.start:
             return None
         real, fake = self.discriminator(x), self.discriminator(reconstruction.detach())
         return DiscriminatorTerm(discriminator_loss(real, fake), real.detach().mean(), fake.detach().mean())
-
-
-@contextmanager
-def _held(module: nn.Module) -> Iterator[None]:
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

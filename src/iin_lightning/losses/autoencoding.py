@@ -24,7 +24,7 @@ class Posterior(Protocol):
     """What the loss asks of q(z|x)."""
 
     def kl(self) -> Tensor:
-        """KL(q || N(0, 1)) (B,) in nats."""
+        """Return KL(q || N(0, 1)) (B,) in nats."""
 
 
 class AutoencodingTerms(NamedTuple):
@@ -35,8 +35,8 @@ class AutoencodingTerms(NamedTuple):
         nll: -log p(x|z) in nats per image, summed over dimensions, averaged over the batch.
         kl: KL(q || N(0, 1)) in nats per image, unweighted.
         log_scale: log b or log sigma.
-        abs_error: mean |x - x̂| per dimension, whatever the likelihood.
-        perceptual: mean perceptual distance, 0 without one.
+        abs_error: mean |x - x̂| per dimension, for either likelihood.
+        perceptual: mean perceptual distance, 0 where the loss has none.
     """
 
     total: Tensor
@@ -59,20 +59,17 @@ class AutoencodingLoss(nn.Module):
 
     - "closed_form": the maximum-likelihood scale of each batch (of all ranks together), b = mean d, sigma^2 = mean d,
       which gives D (log 2b + 1) and D/2 (log 2pi sigma^2 + 1) (Rybkin, Daniilidis, Levine 2021, arXiv 2006.13202).
-      Nothing to tune, and no slow start: the choice for small budgets.
-    - "learned": a parameter ``log_scale``, which starts at 0. A scale of 1 is wide for images in [-1, 1]:
-      until it has shrunk the KL outweighs the pixels, and the images can collapse to their background.
+      It needs no tuning and has no slow start: the choice for small budgets.
+    - "learned": a parameter ``log_scale``, which starts at 0. A scale of 1 is wide for images in [-1, 1]: until it has
+      shrunk the KL outweighs the pixels, and the images can collapse to their background.
     - a number: that scale, fixed.
 
-    The authors (Esser, Rombach, Ommer, CVPR 2020) learn s in sum_i [d_i / exp(s) + s]. For l1 this is our
-    loss without its constant: s = log b, and ours is theirs + D log 2. For l2 it is twice a Gaussian's:
-    s = 2 log sigma, and ours is theirs / 2 + D/2 log 2pi, so that their balance takes half their KL weight.
+    The authors (Esser, Rombach, Ommer, CVPR 2020) learn s in sum_i [d_i / exp(s) + s]. For l1 this is our loss without
+    its constant: s = log b, and ours is theirs + D log 2. For l2 it is twice a Gaussian's: s = 2 log sigma, and ours is
+    theirs / 2 + D/2 log 2pi, so that their balance takes half their KL weight.
 
-    Args:
-        pixel: "l1" (Laplace) or "l2" (Gaussian).
-        scale: "learned", "closed_form", or the scale itself.
-        kl_weight: weight of the KL; 1 is the bound.
-        perceptual: distance (x, x̂) -> (B,), such as ``LPIPS``. With it p(x|z) is no normalised density.
+    With kl_weight = 1 it is the bound. ``perceptual`` maps (x, x̂) to distances (B,), such as `LPIPS`; with it p(x|z) is
+    not normalised.
 
     Raises:
         ConfigError: an unknown name, a scale that is not positive, or a negative weight.

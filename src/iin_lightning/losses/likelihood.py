@@ -1,11 +1,11 @@
 """Negative log-likelihoods of latents: single (Eq. 12 of the paper), in pairs (Eq. 7-9), and in groups of any size.
 
-Symbols: z (B, N) is a latent, z̃ = T(z) its translation and logdet (B,) = log|det T'(z)|; a pair is
-(z_a, z_b); ρ is the correlation of a factor that both examples of a pair share (the paper's σ_ab).
+Symbols: z (B, N) is a latent, z̃ = T(z) its translation and logdet (B,) = log|det T'(z)|; a pair is (z_a, z_b); ρ in
+[0, 1) is the correlation of a factor that both examples of a pair share (the paper's σ_ab).
 
-All values are in nats, exact with every constant, summed over dimensions, one for each example of the batch.
-The paper prints both losses without the 1/2 of the Gaussian, and Eq. 12 with the sign of the first term
-turned round; what stands here is what its density (Eq. 1) gives, and what the authors' own code minimises.
+All values are in nats, exact with every constant, summed over dimensions, a number for each example of the batch. The
+paper prints both losses without the 1/2 of the Gaussian, and Eq. 12 with the sign of the first term turned round; the
+functions here follow from its density (Eq. 1), and they are what the authors' own code minimises.
 """
 
 import math
@@ -23,19 +23,9 @@ Translate = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def standard_normal_nll(z_tilde: Tensor, logdet: Tensor) -> Tensor:
-    """Negative log-likelihood of a latent whose translation is standard normal.
+    """Return the negative log-likelihood (B,) of latents whose translations z̃ (B, N) are standard normal (Eq. 12).
 
     ``-log p(z) = 1/2 |z̃|^2 + N/2 log 2π - logdet``
-
-    Args:
-        z_tilde: z̃ (B, N).
-        logdet: log|det T'(z)| (B,).
-
-    Returns:
-        Nats (B,).
-
-    References:
-        Esser, Rombach and Ommer, CVPR 2020, arXiv 2004.13166, Eq. 12 (see the module's text).
 
     Example:
         >>> standard_normal_nll(torch.zeros(1, 2), torch.zeros(1))  # log 2π
@@ -48,30 +38,17 @@ def standard_normal_nll(z_tilde: Tensor, logdet: Tensor) -> Tensor:
 def pair_nll(
     z_tilde_a: Tensor, z_tilde_b: Tensor, logdet_a: Tensor, logdet_b: Tensor, shared: Tensor, *, rho: float
 ) -> Tensor:
-    """Negative log-likelihood of a pair whose shared dimensions are correlated.
+    """Return the negative log-likelihood (B,) of pairs whose shared dimensions are correlated (Eq. 7-9).
 
     ``-log p(z_a) - log p(z_b | z_a)``: z̃_a is standard normal, and in each dimension i
 
     ``z̃_b,i | z̃_a,i ~ N(ρ z̃_a,i, 1 - ρ^2)`` where shared, ``N(0, 1)`` where not,
 
-    so that (z̃_a,i, z̃_b,i) is a bivariate normal with unit variances and correlation ρ or 0.
-
-    Args:
-        z_tilde_a: z̃_a (B, N).
-        z_tilde_b: z̃_b (B, N).
-        logdet_a: log|det T'(z_a)| (B,).
-        logdet_b: log|det T'(z_b)| (B,).
-        shared: bool (B, N), the *dimensions* that each pair shares; `Factors.expand` makes it of factors.
-        rho: ρ in [0, 1).
-
-    Returns:
-        Nats (B,).
+    so that (z̃_a,i, z̃_b,i) is a bivariate normal with unit variances and correlation ρ or 0. ``shared`` is a bool mask
+    (B, N) of *dimensions*; `Factors.expand` makes it of factors.
 
     Raises:
         ConfigError: ρ is outside [0, 1).
-
-    References:
-        Esser, Rombach and Ommer, CVPR 2020, arXiv 2004.13166, Eq. 7-9 (see the module's text).
 
     Example:
         >>> a, b = torch.randn(2, 4, 3)
@@ -91,25 +68,16 @@ def pair_nll(
 
 
 def group_nll(z_tilde: Tensor, logdet: Tensor, groups: Tensor, factors: Factors, *, rho: float) -> Tensor:
-    """Negative log-likelihood of a batch in which all examples of a group are equally correlated in its factor.
+    """Return the negative log-likelihood of a batch in which the examples of a group are equally correlated.
 
     In each dimension of factor k the n examples x_i of a group are jointly normal with variances 1 and correlations ρ
-    (those of no group: standard normal), so that with S the sum of x_i over the group, and d = N_k,
+    (examples without a group: standard normal), so that with S the sum of x_i over the group, and d = N_k,
 
     ``-log p(x_1, ..., x_n) = 1/2 [(sum_i |x_i|^2 - ρ |S|^2 / (1 + (n-1) ρ)) / (1 - ρ)``
     ``+ d ((n-1) log(1-ρ) + log(1 + (n-1) ρ))] + n d/2 log 2π``.
 
-    Groups of two are the pairs of Eq. 7-9, groups of one are Eq. 1.
-
-    Args:
-        z_tilde: z̃ (B, N).
-        logdet: log|det T'(z)| (B,).
-        groups: long (B, K+1), see `GroupBatch`.
-        factors: names and dimensions of z̃_0, ..., z̃_K.
-        rho: ρ in [0, 1).
-
-    Returns:
-        Nats (B,), which sum to those of the batch: of the terms that a group has in common each example has its share.
+    Groups of two are the pairs of Eq. 7-9, groups of one are Eq. 1. ``groups`` is long (B, K+1), see `GroupBatch`.
+    The result (B,) sums to the nats of the batch: each example carries its share of what its group has in common.
 
     Raises:
         ConfigError: ρ is outside [0, 1).
@@ -128,7 +96,8 @@ def group_nll(z_tilde: Tensor, logdet: Tensor, groups: Tensor, factors: Factors,
     _check_rho(rho)
     nll = -logdet
     for part, group in zip(factors.split(z_tilde).values(), groups.T):
-        # A B x B table of who is with whom: the same for ten classes and for thousands, and no count leaves the device.
+        # A B x B table of who is with whom costs the same for ten classes and for thousands, and no count of them
+        # leaves the device.
         alone = torch.eye(len(group), dtype=torch.bool, device=group.device)
         together = (((group == group[:, None]) & (group >= 0)) | alone).to(part)
         with torch.autocast(part.device.type, enabled=False):  # 1 / (1 - rho) would multiply what bf16 rounds off
@@ -142,28 +111,17 @@ def group_nll(z_tilde: Tensor, logdet: Tensor, groups: Tensor, factors: Factors,
 
 
 class MarginalLikelihood(nn.Module):
-    """The unsupervised loss: negative log-likelihood of single latents, see `standard_normal_nll`.
-
-    Example:
-        >>> def identity(z):
-        ...     return z, torch.zeros(len(z))
-        >>> MarginalLikelihood()(identity, torch.zeros(1, 2))
-        tensor([1.8379])
-    """
+    """The unsupervised loss: negative log-likelihood of single latents, see `standard_normal_nll`."""
 
     batches = "singles"
 
     def forward(self, translator: Translate, batch: Tensor) -> Tensor:
-        """Nats (B,) of latents (B, N)."""
+        """Return nats (B,) of latents (B, N)."""
         return standard_normal_nll(*translator(batch))
 
 
 class PairLikelihood(nn.Module):
     """The paper's supervised loss: negative log-likelihood of pairs of latents, see `pair_nll`.
-
-    Args:
-        factors: names and dimensions of z̃_0, ..., z̃_K.
-        rho: correlation of shared factors, in [0, 1).
 
     Raises:
         ConfigError: ``rho`` is outside [0, 1).
@@ -185,21 +143,18 @@ class PairLikelihood(nn.Module):
         self.factors, self.rho = factors, rho
 
     def forward(self, translator: Translate, batch: PairBatch) -> Tensor:
-        """Nats (B,) of pairs of latents (B, N)."""
+        """Return nats (B,) of pairs of latents (B, N)."""
         z_a, z_b, shared = batch
         expected = (len(z_a), self.factors.latent_dim)
         if z_a.shape != expected or z_b.shape != expected or len(shared) != len(z_a):
             raise ShapeError(
                 f"{self.factors} needs pairs of latents (B, {self.factors.latent_dim}) with a mask "
-                f"(B, {len(self.factors)}), "
-                f"got {tuple(z_a.shape)}, {tuple(z_b.shape)} and {tuple(shared.shape)}."
+                f"(B, {len(self.factors)}), got {tuple(z_a.shape)}, {tuple(z_b.shape)} and {tuple(shared.shape)}."
             )
-        # One pass of both halves keeps the matrix products large.
+        # Both halves in the same pass keep the matrix products large.
         z_tilde, logdet = translator(torch.cat([z_a, z_b]))
-        z_tilde_a, z_tilde_b = z_tilde.chunk(2)
-        logdet_a, logdet_b = logdet.chunk(2)
-        shared = self.factors.expand(shared)
-        return pair_nll(z_tilde_a, z_tilde_b, logdet_a, logdet_b, shared, rho=self.rho)
+        (z_tilde_a, z_tilde_b), (logdet_a, logdet_b) = z_tilde.chunk(2), logdet.chunk(2)
+        return pair_nll(z_tilde_a, z_tilde_b, logdet_a, logdet_b, self.factors.expand(shared), rho=self.rho)
 
     def extra_repr(self) -> str:
         """Show the factors and ρ."""
@@ -207,18 +162,10 @@ class PairLikelihood(nn.Module):
 
 
 class BatchLikelihood(PairLikelihood):
-    """The supervised loss: negative log-likelihood of whole batches, see `group_nll`; of pairs it is `PairLikelihood`.
+    """The default supervised loss: negative log-likelihood of whole batches, see `group_nll`.
 
-    Each example is compared with all others of its class in one pass, where pairs compare it with one; of several
-    processes with those of all.
-
-    Args:
-        factors: names and dimensions of z̃_0, ..., z̃_K.
-        rho: correlation of shared factors, in [0, 1).
-
-    Raises:
-        ConfigError: ``rho`` is outside [0, 1).
-        ShapeError: a batch does not fit the factors.
+    Where a pair compares two examples, a batch compares each example with all others of its class, over all processes
+    and in the same pass. Of pairs, as held-out data are, it is `PairLikelihood`.
 
     Example:
         >>> loss = BatchLikelihood(Factors({"residual": 2, "digit": 1}, latent_dim=3))
@@ -230,7 +177,7 @@ class BatchLikelihood(PairLikelihood):
     batches = "groups"
 
     def forward(self, translator: Translate, batch: GroupBatch | PairBatch) -> Tensor:
-        """Nats (B,) of latents, or of pairs of latents."""
+        """Return nats (B,) of latents, or of pairs of latents."""
         if isinstance(batch, PairBatch):
             return super().forward(translator, batch)
         z, groups = batch
@@ -240,8 +187,8 @@ class BatchLikelihood(PairLikelihood):
                 f"got {tuple(z.shape)} and {tuple(groups.shape)}."
             )
         z_tilde, logdet = translator(z)
-        everyone = gather_rows(z_tilde)
-        nll = group_nll(everyone, logdet.new_zeros(len(everyone)), gather_rows(groups), self.factors, rho=self.rho)
+        z_tilde, groups = gather_rows(z_tilde), gather_rows(groups)  # of all processes
+        nll = group_nll(z_tilde, logdet.new_zeros(len(z_tilde)), groups, self.factors, rho=self.rho)
         return nll.narrow(0, rank() * len(z), len(z)) - logdet
 
 

@@ -14,8 +14,8 @@ _VGG = "vgg16-397923af.pth"
 class LPIPS(nn.Module):
     """Distance of VGG-16 features, weighted to match human judgement (Zhang et al. 2018, arXiv 1801.03924).
 
-    The network is frozen and no part of this module: it has no parameters for an optimizer, nothing in a
-    checkpoint, and no training mode; it follows to another device or precision all the same.
+    The network is frozen and not registered: it has no parameters for an optimizer, nothing in a checkpoint, and no
+    training mode; it still follows to another device or precision.
 
     Raises:
         MissingExtraError: ``lpips`` is not installed.
@@ -32,25 +32,18 @@ class LPIPS(nn.Module):
         self._network = [_load().eval().requires_grad_(False)]
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compare images (B, C, H, W) in [-1, 1], C = 1 or 3; grey is repeated to RGB.
-
-        Args:
-            x: images.
-            y: images of the same shape.
-
-        Returns:
-            Distances (B,), not negative, 0 for equal images.
+        """Return distances (B,) >= 0 of images (B, C, H, W) in [-1, 1], C = 1 (repeated to RGB) or 3.
 
         Raises:
             ShapeError: another number of channels, or shapes that differ.
-            ConfigError: values outside of [-1, 1]. Images in [0, 1] cannot be told from dark ones.
+            ConfigError: values outside of [-1, 1]. Images in [0, 1] cannot be told from dark images.
         """
         if x.shape != y.shape or x.ndim != 4 or x.shape[1] not in (1, 3):
             raise ShapeError(
                 f"LPIPS compares images (B, C, H, W) of one shape with C = 1 or 3, got {tuple(x.shape)} and "
                 f"{tuple(y.shape)}."
             )
-        # Asking waits for the device, which is little beside two passes through VGG.
+        # The host waits for the device here, which is little beside two passes through VGG.
         low, high = torch.stack([x.detach(), y.detach()]).aminmax()
         if not (low >= -1 - 1e-3 and high <= 1 + 1e-3):
             raise ConfigError(
@@ -72,7 +65,7 @@ def _load() -> nn.Module:
         raise MissingExtraError("lpips", "perceptual", "The perceptual loss") from error
     try:
         network: Any = lpips.LPIPS(net="vgg", verbose=False)
-    except (OSError, RuntimeError) as error:  # no network; a file that is cut short
+    except (OSError, RuntimeError) as error:  # no internet; a truncated file
         raise DataNotFoundError(
             f"The perceptual loss needs torchvision's VGG-16 weights, and they cannot be loaded ({error}): "
             f"download https://download.pytorch.org/models/{_VGG} elsewhere and put it at "

@@ -19,7 +19,7 @@ from iin_lightning.data.sharing import sharing_pairs
 from iin_lightning.encoders.base import Encoder, plain
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import RESIDUAL, Factors
-from iin_lightning.training.checkpoint_io import AtomicCheckpointIO
+from iin_lightning.training.checkpoints import AtomicCheckpointIO
 
 AUTO, WHOLE = "auto", "whole"
 """Of ``model.factors``: sized by the encoder; and one factor, which is the whole latent."""

@@ -19,8 +19,8 @@ from iin_lightning.distributed import is_main_process
 from iin_lightning.errors import ConfigError
 from iin_lightning.questions import results
 from iin_lightning.serialization import write_whole
-from iin_lightning.training.base import Task
 from iin_lightning.training.interpret import Interpret
+from iin_lightning.training.task import Task
 from iin_lightning.trusted import UNSIGNED, is_own, sign
 
 RUN = "wandb_run.json"

@@ -34,9 +34,8 @@ from iin_lightning.runs.recipes import WISHES, recipe
 from iin_lightning.runs.resume import CONFIG, CONFIG_RESUMED, write
 from iin_lightning.runs.stages import Stage, build_stage
 from iin_lightning.runs.store import ModelStore
-from iin_lightning.training.checkpoints import Checkpoints
+from iin_lightning.training.checkpoints import Checkpoints, KeepBest
 from iin_lightning.training.ema import EMA
-from iin_lightning.training.keep_best import KeepBest
 from iin_lightning.training.pictures import Pictures, log_pictures
 
 # Networks that a later run may need: they go into the model store.

@@ -35,11 +35,10 @@ from iin_lightning.runs.checks import (
     warn_once,
 )
 from iin_lightning.training.autoencode import Autoencode
-from iin_lightning.training.base import Task
 from iin_lightning.training.classify import Classify
-from iin_lightning.training.evaluate import Evaluate
-from iin_lightning.training.interpret import Interpret
+from iin_lightning.training.interpret import Evaluate, Interpret
 from iin_lightning.training.pictures import autoencoder_figures, interpreter_figures
+from iin_lightning.training.task import Task
 
 log = logging.getLogger(__name__)
 

@@ -9,26 +9,20 @@ from iin_lightning.layers.collective import count_over_ranks, world_size
 from iin_lightning.losses.adversarial import Adversarial
 from iin_lightning.losses.autoencoding import AutoencodingLoss, AutoencodingTerms
 from iin_lightning.seeding import Noise
-from iin_lightning.training.base import OptimizerFactory, SchedulerFactory, Task
-from iin_lightning.training.diagnose import first_non_finite
+from iin_lightning.training.finite import first_non_finite
+from iin_lightning.training.task import OptimizerFactory, SchedulerFactory, Task
 
 
 class Autoencode(Task):
-    """Minimise the negative evidence lower bound, and play against a discriminator if there is one.
+    """Minimise the negative evidence lower bound, and play against a discriminator if ``adversarial`` is given.
 
-    Both players descend in one step of one optimizer: the generator's term leaves no gradient at the discriminator,
-    the discriminator's none at the autoencoder. So a step is a batch, whatever their number; see ``tasks.base``.
+    Both players descend in the same step of one optimizer: the generator's term leaves no gradient at the
+    discriminator, the discriminator's none at the autoencoder. So a step is a batch with one player or two; see
+    ``training.task``.
 
-    Args:
-        network: the autoencoder.
-        loss: (x, x̂, posterior) -> terms in nats per image.
-        optimizer: parameters -> optimizer.
-        scheduler: optimizer -> schedule.
-        adversarial: the game with the discriminator, or None.
-        discriminator_lr_factor: the discriminator's learning rate over the autoencoder's.
-        seed: of the posterior's samples, which are a function of (seed, step) and of the place in the
-            batch, so that a resumed run draws the same ones, and so do several processes.
-        on_nan: see ``Task``.
+    Samples of the posterior are a function of (seed, step) and of the place in the batch, so that a resumed run draws
+    the same, and several processes do. The discriminator's rate is the autoencoder's times
+    ``discriminator_lr_factor``.
     """
 
     def __init__(
@@ -43,14 +37,11 @@ class Autoencode(Task):
         on_nan: str = "stop",
     ) -> None:
         super().__init__(optimizer, scheduler, on_nan)
-        self.network = network
-        self.loss = loss
-        self.adversarial = adversarial
-        self.discriminator_lr_factor = discriminator_lr_factor
-        self.seed = seed
+        self.network, self.loss, self.adversarial = network, loss, adversarial
+        self.discriminator_lr_factor, self.seed = discriminator_lr_factor, seed
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The autoencoder with its loss, and the discriminator at a rate of its own."""
+        """Return the autoencoder with its loss, and the discriminator at a rate of its own."""
         groups: list[dict[str, Any]] = [{"params": [*self.network.parameters(), *self.loss.parameters()]}]
         if self.adversarial is not None:
             rate = self.make_optimizer(groups).defaults["lr"] * self.discriminator_lr_factor
@@ -60,13 +51,12 @@ class Autoencode(Task):
     def _reconstruct(self, x: Tensor, batch: int, rows: int | None = None) -> tuple[Tensor, AutoencodingTerms]:
         posterior = self.network.encode(x)
         ranks: dict[str, Any] = {"rank": self.global_rank, "world_size": world_size(), "rows": rows}
-        # The last number of the key was the rank's when each drew its own.
         noise = Noise(self.seed, "posterior", batch, 0, device=x.device, **ranks)
         reconstruction = self.network.decode(posterior.sample(noise))
         return reconstruction, self.loss(x, reconstruction, posterior)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """One step of both players."""
+        """Return the loss of a batch, of both players together."""
         x, step = batch[0], self.global_step
         reconstruction, terms = self._reconstruct(x, self.batches_done)
         total, generated, judged, logged = terms.total, None, None, _named(terms)
@@ -84,17 +74,11 @@ class Autoencode(Task):
         self.log_terms("train", logged, len(x))
         return self.require_finite(total, lambda: first_non_finite(self.network, x))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Held-out bound; the noise of each batch is the same every time."""
-        self._evaluate("val", batch[0], batch_idx)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """As validation, on the test split."""
-        self._evaluate("test", batch[0], batch_idx)
-
-    def _evaluate(self, stage: str, x: Tensor, batch: int) -> None:
+    def evaluate(self, stage: str, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the bound; a batch has the same noise every time."""
+        x = batch[0]
         rows = count_over_ranks(len(x), x.device)  # held-out batches need not be shared out evenly
-        self.log_terms(stage, _named(self._reconstruct(x, batch, rows)[1]), len(x))
+        self.log_terms(stage, _named(self._reconstruct(x, batch_idx, rows)[1]), len(x))
 
 
 def _named(terms: AutoencodingTerms) -> dict[str, Tensor]:

@@ -24,9 +24,6 @@ class EMA(Callback):
     Training goes on from the weights themselves, and checkpoints to continue from hold both. After training the task
     holds the average.
 
-    Args:
-        decay: what remains of the average at each step in the long run, in (0, 1).
-
     Raises:
         ConfigError: ``decay`` is outside (0, 1).
     """
@@ -36,27 +33,19 @@ class EMA(Callback):
             raise ConfigError(f"The decay of an average lies in (0, 1), got {decay}: 0.999 averages some 1000 steps.")
         self.decay = decay
         self.average: dict[str, Tensor] = {}
-        self._steps, self._weights = 0, dict[str, Tensor]()  # the weights, where the task holds the average
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin anew; what a checkpoint holds comes later."""
-        if stage == "fit":
-            self.average, self._steps, self._weights = {}, 0, {}
+        self._steps, self._weights = 0, dict[str, Tensor]()  # the weights, while the task holds the average
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring what a checkpoint held to the device."""
+        """Bring the average of a checkpoint to the device."""
         self.average = {name: value.to(pl_module.device) for name, value in self.average.items()}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Go on from the weights themselves.
-
-        Not at the end of validation: what keeps the best weights, or draws, comes after all other callbacks.
-        """
+        """Put the weights back; not at the end of validation, since `KeepBest` and `Pictures` come after all others."""
         self.put_back(pl_module)
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Count the step in; a batch that only accumulates gradients is none."""
+        """Average the weights after a step; a batch that only accumulates gradients makes no step."""
         if trainer.global_step == self._steps:
             return
         weights = learned(pl_module)
@@ -68,7 +57,7 @@ class EMA(Callback):
         self._steps = trainer.global_step
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the average."""
+        """Validate the average."""
         self.show(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -76,7 +65,7 @@ class EMA(Callback):
         self.show(pl_module)
 
     def show(self, task: LightningModule) -> None:
-        """Let the task hold the average, where there is one."""
+        """Let the task hold the average, once a step has made it."""
         if self.average and not self._weights:
             weights = learned(task)
             self._weights = {name: value.clone() for name, value in weights.items()}
@@ -88,11 +77,11 @@ class EMA(Callback):
         self._weights = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put in the weights to go on from, whatever the task holds now."""
+        """Write the weights to go on from, also while the task holds the average."""
         checkpoint["state_dict"].update(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and its number of steps."""
+        """Return the average and its number of steps."""
         return {"average": self.average, "steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -101,14 +90,7 @@ class EMA(Callback):
 
 
 def learned(network: nn.Module) -> dict[str, Tensor]:
-    """What training changes: parameters that learn, and the running statistics beside them.
-
-    Example:
-        >>> list(learned(nn.BatchNorm1d(2)))
-        ['weight', 'bias', 'running_mean', 'running_var']
-        >>> learned(nn.BatchNorm1d(2).requires_grad_(False))
-        {}
-    """
+    """Return what training changes: parameters that learn, and the running statistics beside them."""
     found: dict[str, Tensor] = {}
     for prefix, module in network.named_modules():
         own = {name: p for name, p in module.named_parameters(recurse=False) if p.requires_grad}

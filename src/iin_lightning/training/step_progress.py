@@ -11,109 +11,74 @@ from iin_lightning.progress import Bar
 
 
 class StepProgress(ProgressBar):
-    """A bar of the steps of training, with a loss when one is logged; below it one of validation, and one of a test.
+    """Show a bar of the training steps with the loss, below it bars of validation and of a test.
 
-    There are no epochs, as one stream of batches makes the whole run. Listeners of ``progress`` are told the loss, too.
+    It counts steps, not epochs: the stream of batches has no end. Listeners of ``progress`` also get the loss.
 
-    What is logged for Lightning's own bars is read at every step, however seldom they are drawn, and the host waits for
-    the device. So the first training value is taken here, from what loggers get, when they do.
+    Lightning's own bars read a logged number at every step, and the host waits for the device. Here the training loss
+    is read only when loggers get it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._enabled = True
-        self._bars: dict[str, tuple[Bar, TaskID]] = {}
+        self._quiet = False
+        self._bars: list[tuple[Bar, TaskID]] = []  # of validation within training; the last belongs to what runs
         self._more = ""
 
-    def enable(self) -> None:
-        """Show bars."""
-        self._enabled = True
-
     def disable(self) -> None:
-        """Show none, as in processes beside the first."""
-        self._enabled = False
+        """Show no bars, as in processes beside the first."""
+        self._quiet = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count, in the middle if the run goes on."""
+        """Begin to count, in the middle if the run is resumed."""
         self._more = ""
         total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
         self._begin("Training", total, trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Show the step; what is logged more seldom, since the host waits for the device to know it."""
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Show the step, and the loss as often as loggers get it."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         loss = self._read(trainer) if trainer.global_step % every == 0 else None
-        bar, task = self._bars["Training"]
+        bar, task = self._bars[-1]
         bar.update(task, completed=trainer.global_step, more=self._more, loss=loss)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the bar vanish."""
-        self._end("Training")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
         self._begin("Validation", sum(batches))
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count."""
-        self._count("Validation")
-
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the bar vanish."""
-        self._end("Validation")
+        """Let the bar vanish, and keep its number beside the training bar."""
+        self._end()
         self._read(trainer)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         self._begin("Test", sum(trainer.num_test_batches))
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count."""
-        self._count("Test")
+    def on_exception(self, *args: Any) -> None:
+        """Let all bars vanish, so that the error can be read."""
+        while self._bars:
+            self._end()
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the bar vanish."""
-        self._end("Test")
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let all bars vanish, so that what is wrong can be read."""
-        for what in tuple(self._bars):
-            self._end(what)
-
-    def _begin(self, what: str, total: float, first: int = 0) -> None:
-        bar = Bar(quiet=not self._enabled)
+    def _begin(self, stage: str, total: float, first: int = 0) -> None:
+        bar = Bar(quiet=self._quiet)
         bar.start()
-        self._bars[what] = bar, bar.add_task(what, total=total if math.isfinite(total) else None, completed=first)
+        self._bars.append((bar, bar.add_task(stage, total=total if math.isfinite(total) else None, completed=first)))
 
-    def _count(self, what: str) -> None:
-        bar, task = self._bars[what]
+    def _count(self, *args: Any, **kwargs: Any) -> None:
+        bar, task = self._bars[-1]
         bar.advance(task)
 
-    def _end(self, what: str) -> None:
-        bar, _ = self._bars.pop(what)
+    def _end(self, *args: Any, **kwargs: Any) -> None:
+        bar, _ = self._bars.pop()
         bar.stop()
 
+    on_validation_batch_end = on_test_batch_end = _count
+    on_train_end = on_test_end = _end
+
     def _read(self, trainer: Trainer) -> float | None:
-        """The first training value, which stands behind the bar together with the latest of validation."""
+        """Read the first training number, and what stands behind the bar: it and the latest of validation."""
         logged = trainer.callback_metrics
         shown = {name: logged[name].item() for name in [name for name in logged if name.startswith("train/")][:1]}
         loss = next(iter(shown.values()), None)

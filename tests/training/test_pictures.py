@@ -1,24 +1,13 @@
 """Histograms show the gradients of the step and the factors of the validation, and change neither."""
 
-from functools import partial
-
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
-from torch.utils.data import DataLoader
+from tests.training.tasks import interpret, latents, trainer
 
-from iin_lightning.encoders import Autoencoder
 from iin_lightning.errors import ConfigError
-from iin_lightning.factors import Factors, PairBatch
-from iin_lightning.flows import Translator
-from iin_lightning.interpreter import Interpreter
-from iin_lightning.losses.likelihood import MarginalLikelihood, PairLikelihood
-from iin_lightning.training.histograms import Histograms
 from iin_lightning.training.interpret import Interpret
-
-FACTORS = Factors({"residual": 4, "digit": 2}, 6)
-Z = torch.randn(64, 6, generator=torch.Generator().manual_seed(2))
+from iin_lightning.training.pictures import Histograms
 
 
 class Kept(CSVLogger):
@@ -40,34 +29,11 @@ class Recorded(Interpret):
 
 
 def fit(folder, *callbacks, paired=False):
-    torch.manual_seed(0)
-    network = Autoencoder(image_size=16, latent_dim=6, width=4, norm="batch")
-    task = Recorded(
-        Interpreter(network, Translator(6, n_blocks=2, hidden=8), FACTORS),
-        PairLikelihood(FACTORS) if paired else MarginalLikelihood(),
-        "e",
-        partial(torch.optim.Adam, lr=1e-3),
-        partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
-    )
+    task, logger = interpret(paired, kind=Recorded), Kept(folder)
     task.gradients = []
-    shared = torch.tensor([[False, True]]).expand(32, -1)
-    batches = [PairBatch(*Z.chunk(2), shared)] if paired else list(Z.chunk(2))
-    logger = Kept(folder)
-    trainer = pl.Trainer(
-        max_steps=5,
-        accelerator="cpu",
-        logger=logger,
-        log_every_n_steps=1000,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=1,
-        check_val_every_n_epoch=None,
-        val_check_interval=5,
-    )
-    train = DataLoader(batches * 5, batch_size=None)
-    trainer.fit(task, train, DataLoader(batches, batch_size=None))
+    options = {"num_sanity_val_steps": 1, "check_val_every_n_epoch": None, "val_check_interval": 5}
+    run = trainer(5, logger=logger, log_every_n_steps=1000, callbacks=list(callbacks), **options)
+    run.fit(task, latents(5, paired), latents(2, paired))
     return task, logger.given
 
 
@@ -84,11 +50,12 @@ def test_gradients_are_those_of_the_step_by_block_now_and_then(tmp_path):
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_factors_are_those_of_the_validation(paired, tmp_path):
-    task, given = fit(tmp_path, Histograms(), paired=paired)
+def test_factors_are_those_of_the_validation_and_training_is_as_without(paired, tmp_path):
+    task, given = fit(tmp_path, Histograms(every=1), paired=paired)
     [(step, numbers)] = [(step, n) for step, n in given if "latents/digit/std" in n]
+    z = torch.cat([batch.a if paired else batch for batch in latents(2, paired)])
     with torch.no_grad():
-        z_tilde = task.interpreter.translator(Z.chunk(2)[0] if paired else Z)[0].double()
+        z_tilde = task.interpreter.translator(z)[0].double()
     part = z_tilde[:, 4:]
     centred = (part - part.mean(0)) / part.std(0, unbiased=False)
     wanted = {"mean": part.mean(0), "std": part.std(0, unbiased=False) - 1, "kurtosis": (centred**4).mean(0) - 3}
@@ -96,12 +63,8 @@ def test_factors_are_those_of_the_validation(paired, tmp_path):
     for name, off in wanted.items():
         assert numbers[f"latents/digit/{name}"] == pytest.approx(off.square().mean().sqrt().item(), rel=1e-4)
     assert {name.split("/")[1] for name in numbers} == {"residual", "digit"}
-
-
-def test_training_is_the_same_with_and_without_them(tmp_path):
-    (watched, _), (alone, _) = fit(tmp_path, Histograms(every=1)), fit(tmp_path)
-    for one, other in zip(watched.state_dict().values(), alone.state_dict().values()):
-        assert torch.equal(one, other)
+    without, _ = fit(tmp_path, paired=paired)
+    assert all(map(torch.equal, task.state_dict().values(), without.state_dict().values()))
 
 
 def test_no_interval_is_an_error():
