@@ -21,8 +21,6 @@ class Look:
     """What a network's configuration says of how it is trained; nothing here."""
     paths: Any = MISSING
     """Folders: data, outputs."""
-    model: Any = MISSING
-    """What a data set's recipe refers to."""
     split: str = "train"
     """Where the images of the sheet come from: train, val or test."""
     images: int = 24

@@ -39,8 +39,6 @@ class Report:
     """Of the workspace of W&B."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
-    model: Any = MISSING
-    """What a data set's recipe refers to."""
 
 
 def job(config: DictConfig) -> None:

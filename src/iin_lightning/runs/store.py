@@ -62,7 +62,7 @@ def recipe_key(config: DictConfig, data: DataModule) -> str:
     recipe: dict[str, Any] = {name: _content(OmegaConf.select(config, name)) for name in INGREDIENTS}
     concept = None if config.model.stage == "autoencode" else class_concept(config, data)
     recipe["data"] = [data.fingerprint(split, concept) for split in SPLITS]
-    recipe["drawn"] = [config.data.get("batch_size"), config.data.get("seed")]
+    recipe["drawn"] = config.data.get("seed")
     recipe["trainer"] = {k: v for k, v in _content(config.trainer).items() if k not in ELSEWHERE}
     recipe["callbacks"] = {k: v for k, v in (_content(config.callbacks) or {}).items() if k not in SHOWN}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
