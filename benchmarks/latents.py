@@ -19,13 +19,12 @@ from pathlib import Path
 
 import torch
 from common import Row, Run, arguments, compare, record, row, table, take_turns
+from iin_lightning.data.latent_files import load, load_or_build, save
 from rich.console import Console
 from torch.utils.data import Dataset
 
 from iin_lightning.data.color_mnist import ColoredDigits, draw_palette
-from iin_lightning.data.encoding import Encoded, Encoding
-from iin_lightning.data.latent_files import load, load_or_build, save
-from iin_lightning.data.latents import LatentCache
+from iin_lightning.data.latents import Encoded, Encoding, LatentCache
 from iin_lightning.data.stream import Pairs, Singles
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.factors import Factors

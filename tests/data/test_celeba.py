@@ -5,7 +5,7 @@ import torch
 from tests.data import fakes
 
 from iin_lightning.data.celeba import ATTRIBUTES, CelebA
-from iin_lightning.data.tables import read_table
+from iin_lightning.data.downloads import read_table
 from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import generator
 

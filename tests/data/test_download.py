@@ -13,8 +13,7 @@ from tests.data import fakes
 
 from iin_lightning.data.cifar10 import CIFAR10
 from iin_lightning.data.color_mnist import ColorMNIST
-from iin_lightning.data.fashion_mnist import FashionMNIST
-from iin_lightning.data.mnist import MNIST
+from iin_lightning.data.mnist import MNIST, FashionMNIST
 from iin_lightning.errors import DataNotFoundError
 
 

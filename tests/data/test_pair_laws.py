@@ -17,9 +17,8 @@ from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.cifar10 import CIFAR10
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.data.deep_fashion import DeepFashion
-from iin_lightning.data.fashion_mnist import FashionMNIST
 from iin_lightning.data.image_folder import ImageFolder
-from iin_lightning.data.mnist import MNIST
+from iin_lightning.data.mnist import MNIST, FashionMNIST
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pairs_csv import PairsCSV
 from iin_lightning.data.stream import ConceptPairs, FixedPairs, Pairs, Singles

@@ -5,10 +5,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from iin_lightning.data.color_mnist import ColorMNIST
-from iin_lightning.data.groups import TOGETHER, Groups
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.order import EpochOrder, StepSampler, shards
-from iin_lightning.data.stream import ConceptPairs, FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.data.stream import TOGETHER, ConceptPairs, FixedPairs, FixedSingles, Groups, Pairs, Singles
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
 from iin_lightning.seeding import Noise, generator

@@ -10,12 +10,10 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
 
-from iin_lightning.data.arbitrary_style import ArbitraryStyle
 from iin_lightning.data.change import ChangeError, changed, described
 from iin_lightning.data.color_mnist import ColorMNISTMini
-from iin_lightning.data.sketch_module import Sketches
-from iin_lightning.data.stylize import LUMA, Stylize, keep_color
-from iin_lightning.data.transforms import to_levels, to_range
+from iin_lightning.data.images import to_levels, to_range
+from iin_lightning.data.stylize import LUMA, ArbitraryStyle, Sketches, Stylize, keep_color
 from iin_lightning.errors import ConfigError, MissingExtraError
 
 

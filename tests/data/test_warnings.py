@@ -14,10 +14,9 @@ from iin_lightning.data.celeba import CelebA
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.cifar10 import CIFAR10
 from iin_lightning.data.image_folder import IMAGES, ImageFolder
-from iin_lightning.data.images import ImageTensor
+from iin_lightning.data.images import ImageTensor, check_images
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pairs_csv import PairsCSV
-from iin_lightning.data.transforms import check_images
 from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
 from iin_lightning.runs.build import build_factors
 from iin_lightning.runs.stages import classify

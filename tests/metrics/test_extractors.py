@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from iin_lightning.data.transforms import to_range
+from iin_lightning.data.images import to_range
 from iin_lightning.encoders import Autoencoder, Classifier, Frozen, lite0
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, MissingExtraError, ShapeError
 from iin_lightning.metrics import extractors

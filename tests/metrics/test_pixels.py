@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from iin_lightning.data.transforms import dequantize, to_range
+from iin_lightning.data.images import dequantize, to_range
 from iin_lightning.errors import ConfigError, NonFiniteError, ShapeError
 from iin_lightning.metrics.pixels import dequantize_images, resize_clean, stretch, to_uint8
 from iin_lightning.seeding import Noise, generator

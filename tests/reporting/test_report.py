@@ -15,7 +15,7 @@ from tests import reported
 from tests.reported import SUP, UNSUP
 
 from iin_lightning import progress
-from iin_lightning.data.disk import in_units
+from iin_lightning.disk import in_units
 from iin_lightning.errors import CheckpointError, ConfigError, IINError
 from iin_lightning.plots.curves import curves_figure
 from iin_lightning.reporting.numbers import analysis_tables, flat

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import first_file, found_in
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.image_folder import class_images, numbered
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
-from iin_lightning.data.tables import first_file, found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 Partition = Literal["shared", "official"]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import Table, first_file, found_in, read_table
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records
-from iin_lightning.data.tables import Table, first_file, found_in, read_table
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 log = logging.getLogger(__name__)

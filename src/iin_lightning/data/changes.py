@@ -11,12 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from iin_lightning.data.base import ORIGIN, Source, Split, Subset
-from iin_lightning.data.caching import Cache, cache_folder, processes
-from iin_lightning.data.change import Change
-from iin_lightning.data.limit import choose
+from iin_lightning.data.change import Change, ChangedSource
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.version_cache import ChangedSource, into_memory, onto_disk
-from iin_lightning.data.versioned import VersionedImages
+from iin_lightning.data.pixels import Cache, cache_folder, kept_images, processes
+from iin_lightning.data.splits import choose
+from iin_lightning.data.versions import VersionedImages
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.seeding import FIXED
 
@@ -214,11 +213,17 @@ class ChangedImages(DataModule):
     def _made(self, versions: ChangedSource, title: str) -> Source:
         if self.cache == "none":
             return versions
-        how: dict[str, Any] = {"workers": self.makers, "quiet": self.ranks["rank"] > 0}
-        return (
-            into_memory(versions, title, **how)
-            if self.folder is None
-            else onto_disk(versions, self.folder, title, **how)
+        return kept_images(
+            versions.make,
+            versions.labels,
+            versions.concepts,
+            versions.image_shape,
+            versions.content(),
+            self.folder,
+            what=f"The versions of {len(versions)} images",
+            title=title,
+            workers=self.makers,
+            quiet=self.ranks["rank"] > 0,
         )
 
 

@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from iin_lightning.data.base import Source, Split, digest
-from iin_lightning.data.images import render
-from iin_lightning.data.limit import choose
+from iin_lightning.data.images import Trait, ink, render, slant
 from iin_lightning.data.mnist import IMAGE_SIZE, Preset, check_preset, find_mnist, read_split
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.traits import Trait, ink, slant
-from iin_lightning.data.transforms import deform, draw_deformations
+from iin_lightning.data.splits import choose
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.seeding import FIXED, Noise
 from iin_lightning.seeding import generator as keyed_generator
@@ -43,6 +42,44 @@ def draw_palette(n: int, min_brightness: float, generator: torch.Generator) -> T
     return palette[:n]
 
 
+def draw_deformations(n: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Amounts (n, 6) by which ``deform`` turns, scales, shears and shifts n images, each by its own.
+
+    At strength 1 an amount is uniform within these bounds, which grow in proportion to the strength: rotation ±0.2
+    rad, log-scale of either axis ±0.12, shear ±0.2, shift of either axis ±1/16 of the image. At strength 0 nothing
+    moves.
+    """
+    bounds = torch.tensor(
+        [0.2, 0.12, 0.12, 0.2, 1 / 8, 1 / 8]
+    )  # the grid spans [-1, 1]: 1/8 of it is 1/16 of the image
+    return (torch.rand(n, 6, generator=generator) * 2 - 1) * bounds * strength
+
+
+def deform(pixels: Tensor, amounts: Tensor) -> Tensor:
+    """Turn, scale, shear and shift each image a little (Simard, Steinkraus & Platt, 2003).
+
+    Args:
+        pixels: uint8 (n, H, W) on a black background, which is what comes in from beyond the border.
+        amounts: (n, 6) from ``draw_deformations``.
+
+    Returns:
+        uint8 (n, H, W), interpolated bilinearly.
+
+    Example:
+        >>> square = torch.zeros(2, 8, 8, dtype=torch.uint8)
+        >>> square[:, 2:6, 2:6] = 255
+        >>> a, b = deform(square, draw_deformations(2, 1.0, torch.Generator().manual_seed(0)))
+        >>> bool((a != b).any())
+        True
+    """
+    angle, log_x, log_y, shear, shift_x, shift_y = amounts.unbind(1)
+    scale_x, scale_y = log_x.exp(), log_y.exp()
+    row_x = torch.stack([angle.cos() * scale_x, shear - angle.sin() * scale_y, shift_x], dim=1)
+    row_y = torch.stack([angle.sin() * scale_x, angle.cos() * scale_y, shift_y], dim=1)
+    grid = affine_grid(torch.stack([row_x, row_y], dim=1), [len(pixels), 1, *pixels.shape[1:]], align_corners=False)
+    return grid_sample(pixels[:, None].float(), grid, align_corners=False)[:, 0].round_().byte()
+
+
 class ColoredDigits(Source):
     """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i.
 
@@ -58,7 +95,7 @@ class ColoredDigits(Source):
         palette: (P, 3) in [0, 1], the colours c.
         views: coloured views an image.
         background: "black" or "complement".
-        deformation: strength of the deformation of further views; see ``transforms.draw_deformations``.
+        deformation: strength of the deformation of further views; see ``draw_deformations``.
         generator: shares out the colours and the deformations.
     """
 

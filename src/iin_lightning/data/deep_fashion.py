@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import first_file, found_in, read_text
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import Records, split_groups
-from iin_lightning.data.tables import first_file, found_in, read_text
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 Resolution = Literal["auto", "img", "img_highres"]

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,13 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from iin_lightning.data.base import Source, Split
-from iin_lightning.data.caching import Cache, cache_folder, processes
-from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths, content_key
+from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths, content_key, decode
 from iin_lightning.data.framing import DEEP, BrokenImageError, Framing, Peek, peek
-from iin_lightning.data.limit import choose
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.pixel_cache import into_memory, onto_disk
-from iin_lightning.data.splits import check_fraction
+from iin_lightning.data.pixels import Cache, cache_folder, kept_images, processes
+from iin_lightning.data.splits import check_fraction, choose
 from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import FIXED
 
@@ -105,11 +103,19 @@ class FileModule(DataModule, ABC):
         broken = self._broken[split] = BrokenImages(split, PackedPaths(listing.paths), self.max_broken)
         if self.cache == "none":
             return ImageFiles(listing, self.concepts, self.framing, broken, self.memory)
-        how: dict[str, Any] = {"memory": self.memory, "workers": self.decoders, "quiet": self.ranks["rank"] > 0}
-        if self.folder is None:
-            return into_memory(listing, self.concepts, self.framing, broken, **how)
-        alone = self.ranks["world_size"] == 1
-        return onto_disk(listing, self.concepts, self.framing, broken, self.folder, mend=alone, **how)
+        return kept_images(
+            partial(decode, broken.paths, self.framing),
+            listing.labels,
+            self.concepts,
+            self.image_shape,
+            self.content(split)[0],
+            self.folder,
+            what=f"The pixels of {len(listing.paths)} {split} images",
+            title=f"Decoding {split} images",
+            report=broken.report,
+            workers=self.decoders,
+            quiet=self.ranks["rank"] > 0,
+        )
 
     def labels(self, split: Split) -> Tensor:
         """The labels long (n, K) of a split; no image is decoded for them."""

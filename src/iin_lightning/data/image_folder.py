@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import found_in
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
-from iin_lightning.data.tables import found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 
 # In upper or lower case.

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, Split, Subset, digest
-from iin_lightning.data.limit import choose
+from iin_lightning.data.images import Trait
 from iin_lightning.data.order import StepSampler
+from iin_lightning.data.splits import choose
 from iin_lightning.data.stream import FixedSingles, Singles
-from iin_lightning.data.traits import Trait
 from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 from iin_lightning.seeding import FIXED
 

@@ -108,7 +108,7 @@ class TraitReading(nn.Module):
         measure: images (B,C,H,W) in [-1,1] -> values (B,).
 
     Example:
-        >>> from iin_lightning.data.traits import ink
+        >>> from iin_lightning.data.images import ink
         >>> white, black = torch.ones(1, 3, 8, 8), -torch.ones(1, 3, 8, 8)
         >>> TraitReading(ink)(white, black, torch.zeros(1)).tolist()
         [1.0]

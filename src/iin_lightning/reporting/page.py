@@ -12,7 +12,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from iin_lightning.data.disk import in_units
+from iin_lightning.disk import in_units
 from iin_lightning.errors import ConfigError
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.reporting.pictures import Picture, smaller

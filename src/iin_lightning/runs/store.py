@@ -16,8 +16,8 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.data.base import Split
-from iin_lightning.data.disk import check_writable
 from iin_lightning.data.module import DataModule
+from iin_lightning.disk import check_writable
 from iin_lightning.distributed import is_main_process, job_name
 from iin_lightning.errors import ConfigError
 from iin_lightning.runs.build import class_concept

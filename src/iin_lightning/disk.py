@@ -5,25 +5,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple, Self
 
 from filelock import FileLock
 
-from iin_lightning.errors import ConfigError, ResourceError
+from iin_lightning.errors import ConfigError
 
 
 def check_space(folder: Path, n_bytes: int, what: str, cure: str) -> None:
-    """See that a file can be written and fits.
-
-    Args:
-        folder: where it will be written.
-        n_bytes: its size.
-        what: names it, in the plural.
-        cure: what to do instead of making room.
-
-    Raises:
-        ConfigError: there is not enough space, or the folder cannot be written.
-    """
+    """Raise a ConfigError unless a file of so many bytes can be written into a folder; ``cure`` avoids writing it."""
     check_writable(folder, what, cure)
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
@@ -43,65 +32,17 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path, what: str, cure: str) -> None:
-    """See that a folder takes new files.
-
-    Args:
-        folder: which need not be there yet.
-        what: names the files, in the plural.
-        cure: what to do about it.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """Raise a ConfigError unless a folder, which need not be there yet, takes new files; ``what`` names them."""
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not os.access(nearest, os.W_OK):
         raise ConfigError(f"{folder} cannot be written. {what} are kept there: {cure}.")
 
 
-class Mapped(NamedTuple):
-    """A file that is mapped into memory; to read what another process has cut off would end this one without a word.
-
-    Attributes:
-        path: of it.
-        n_bytes: that are mapped.
-        inode: tells it from a file that has taken its place, which does not matter.
-    """
-
-    path: Path
-    n_bytes: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """A file as long as it is now."""
-        found = path.stat()
-        return cls(path, found.st_size, found.st_ino)
-
-    def check(self) -> None:
-        """See that all of it is still there, or that it was deleted, which takes nothing away from who has it mapped.
-
-        Raises:
-            ResourceError: it is shorter.
-        """
-        try:
-            found = self.path.stat()
-        except OSError:
-            return
-        if found.st_ino == self.inode and found.st_size < self.n_bytes:
-            raise ResourceError(
-                f"{self.path} was cut off while it was read: it has {in_units(found.st_size)} instead of "
-                f"{in_units(self.n_bytes)}. Start the same command again, which makes the file anew."
-            )
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let no other process make the same file or folder meanwhile; its own folder is made.
+    """Let no other process make the same file or folder meanwhile; the folder around it is made.
 
     Where nothing can be written nothing is made, so that no lock is needed to read what is there.
-
-    Args:
-        path: of what is made.
     """
     with ExitStack() as held:
         try:

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from iin_lightning.data.cores import usable_cores
-from iin_lightning.data.tables import first_file, found_in
+from iin_lightning.data.downloads import first_file, found_in
+from iin_lightning.distributed import usable_cores
 from iin_lightning.errors import DataNotFoundError
 
 COORDINATES = "animalface_coordinates.txt"
