@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from iin_lightning.seeding import Noise
+from iin_lightning.seeding import Noise, generator
 
 DRAWS = {
     "normal": lambda noise, rows: noise.normal((rows, 3, 2)),

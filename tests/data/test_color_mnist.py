@@ -2,8 +2,14 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
-from iin_lightning.data.color_mnist import ColoredDigits, ColorMNIST, ColorMNISTMini, draw_palette
-from iin_lightning.data.images import deform, draw_deformations
+from iin_lightning.data.color_mnist import (
+    ColoredDigits,
+    ColorMNIST,
+    ColorMNISTMini,
+    deform,
+    draw_deformations,
+    draw_palette,
+)
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import generator
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from iin_lightning.data import caching
+from iin_lightning.data import pixels
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.files import BrokenImagesError, ImageFiles, Listing
 from iin_lightning.data.images import ImageTensor
-from iin_lightning.data.pixel_cache import MappedImages
+from iin_lightning.data.pixels import KeptImages
 from iin_lightning.errors import ConfigError, DataNotFoundError
 
 PER_SPLIT = {"train": 24, "val": 6, "test": 8}
@@ -70,15 +70,17 @@ def test_every_cache_gives_the_same_batches(root, cache):
     assert data.broken == {"train": 0, "val": 0, "test": 0}
 
 
-@pytest.mark.parametrize(("cache", "kind"), [("none", ImageFiles), ("ram", ImageTensor), ("disk", MappedImages)])
+@pytest.mark.parametrize(("cache", "kind"), [("none", ImageFiles), ("ram", ImageTensor), ("disk", KeptImages)])
 def test_images_are_kept_where_they_are_asked_for(root, cache, kind):
     assert type(Numbers(root, **cached(cache, root)).source("val")) is kind
-    assert bool(list((root / "cache").rglob("*.pixels")) if (root / "cache").exists() else []) == (cache == "disk")
+    assert bool(list((root / "cache").rglob("pixels/*/pixels")) if (root / "cache").exists() else []) == (
+        cache == "disk"
+    )
 
 
 def test_without_a_cache_every_core_decodes_up_to_eight(root, monkeypatch):
     for cores, workers in ((1, 1), (3, 3), (64, 8)):
-        monkeypatch.setattr(caching, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(pixels, "usable_cores", lambda cores=cores: cores)
         assert Numbers(root, cache="none").num_workers == workers
         assert Numbers(root, cache="ram").num_workers == 0
     assert Numbers(root, cache="ram", num_workers=5).num_workers == 5
@@ -148,7 +150,7 @@ def test_an_argument_out_of_range_is_refused_before_any_file_is_read(options, te
 
 @every_cache
 def test_a_pickle_of_a_module_that_was_used_draws_the_same(root, cache, monkeypatch):
-    monkeypatch.setattr(caching, "usable_cores", lambda: 1)
+    monkeypatch.setattr(pixels, "usable_cores", lambda: 1)
     data = Numbers(root, **cached(cache, root))
     expected = data.source("train").draw(torch.arange(5), None)
     again = pickle.loads(pickle.dumps(data))

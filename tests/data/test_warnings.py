@@ -21,7 +21,7 @@ from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
 from iin_lightning.runs.build import build_factors
 from iin_lightning.runs.stages import classify
 
-ROOT_TOO_HIGH = r"All \d+ training images have the same class.*data.root is too high: let it name that folder"
+ROOT_TOO_HIGH = r"All \d+ training images have the same class.*let data.root name the folder that has several"
 
 
 class Labelled(DataModule):
@@ -64,16 +64,6 @@ MEANINGLESS = {
         "class",
         ROOT_TOO_HIGH,
     ),
-    "one class, beside a test folder": (
-        lambda to: nested(to, "{split}/all", ("train", "test")),
-        "class",
-        "The classes lie in .*: move them one folder up, those of the other splits, too",
-    ),
-    "one class, a folder of images": (
-        lambda to: (fakes.write_flat_folder(to / "cats"), ImageFolder(to))[1],
-        "class",
-        "Put each class of .*cats into a folder of its own, or take no classes: model=unsup",
-    ),
     "a constant attribute": (
         lambda to: CelebA(fakes.write_celeba(to), attributes=["Bald"], limit=1),
         "Bald",
@@ -115,13 +105,6 @@ def test_a_concept_that_varies_is_not_refused_for_another(tmp_path):
 def test_a_class_without_a_test_image_is_said():
     data = Labelled([[0, 0], [1, 0], [2, 1], [0, 1]], test=[[0, 0], [2, 1]])
     assert data.warnings() == ["No test image is of the class bar (shape), so no number tells of it."]
-
-
-def test_classes_that_hold_splits_are_said(tmp_path):
-    for name in ("cat", "dog"):
-        fakes.write_image_folder(tmp_path / name, ("train", "test"))
-    (said,) = ImageFolder(tmp_path).warnings()
-    assert "cat, dog have folders for training and others for test" in said
 
 
 @pytest.mark.parametrize(

@@ -43,15 +43,7 @@ TABLE_FOLDERS = ("", "Anno", "Eval")
 
 
 class Faces(NamedTuple):
-    """What the tables say of the n images that are there.
-
-    Attributes:
-        folder: of the images.
-        names: of the images in it.
-        columns: names of the attributes, in the order of the table.
-        attributes: bool (n, 40).
-        split: long (n,), 0 train, 1 val, 2 test.
-    """
+    """What the tables say of the n images that are there: attributes bool (n, 40), split long (n,)."""
 
     folder: Path
     names: list[str]

@@ -36,7 +36,7 @@ class ChangedImages(DataModule):
       ``versions`` for the pairs that this makes
 
     Args:
-        base: the data set. If it is one of changed images itself, its changes are made of its own images, too, beside
+        base: the data set. If it has changed images itself, its changes are made of its own images, too, beside
             these: no version has two changes.
         changes: concept -> version -> what makes it; each concept has at least one version besides the original.
         keep: concepts of the data set that are concepts here; None: those whose labels are classes. Colours are not
@@ -49,9 +49,9 @@ class ChangedImages(DataModule):
         **loading: see ``StreamModule``.
 
     Raises:
-        ConfigError: there is no such cache, or "disk" has no folder, or base decodes broken images anew at every draw;
-            when the data are first used: there is no change, a concept is none of the data set's or has no right name,
-            two versions of a concept are the same, or a change cannot be told from others.
+        ConfigError: the cache is unknown, or "disk" has no folder, or base decodes broken images anew at every draw;
+            when the data are first used: a concept is unknown or has no right name, two versions are the same, or a
+            change cannot be told from others.
         ChangeError: when versions are made: a change fails, or gives images of another shape or type.
 
     Example:

@@ -49,21 +49,14 @@ def draw_deformations(n: int, strength: float, generator: torch.Generator) -> Te
     rad, log-scale of either axis ±0.12, shear ±0.2, shift of either axis ±1/16 of the image. At strength 0 nothing
     moves.
     """
-    bounds = torch.tensor(
-        [0.2, 0.12, 0.12, 0.2, 1 / 8, 1 / 8]
-    )  # the grid spans [-1, 1]: 1/8 of it is 1/16 of the image
+    bounds = torch.tensor([0.2, 0.12, 0.12, 0.2, 1 / 8, 1 / 8])  # the grid spans [-1, 1]: 1/8 is 1/16 of the image
     return (torch.rand(n, 6, generator=generator) * 2 - 1) * bounds * strength
 
 
 def deform(pixels: Tensor, amounts: Tensor) -> Tensor:
-    """Turn, scale, shear and shift each image a little (Simard, Steinkraus & Platt, 2003).
+    """Turn, scale, shear and shift each image, uint8 (n, H, W), a little (Simard, Steinkraus & Platt, 2003).
 
-    Args:
-        pixels: uint8 (n, H, W) on a black background, which is what comes in from beyond the border.
-        amounts: (n, 6) from ``draw_deformations``.
-
-    Returns:
-        uint8 (n, H, W), interpolated bilinearly.
+    The amounts (n, 6) are those of ``draw_deformations``. What comes in from beyond the border is black.
 
     Example:
         >>> square = torch.zeros(2, 8, 8, dtype=torch.uint8)
@@ -81,22 +74,13 @@ def deform(pixels: Tensor, amounts: Tensor) -> Tensor:
 
 
 class ColoredDigits(Source):
-    """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i.
+    """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i, uint8 (n, H, W).
 
     View 0 has the digit as it was written; in further views it may be deformed. The views are shared out evenly and
     at random over the palette, and an item keeps its colour. The stroke has the colour s and the background b; a
     pixel of grey level g in [0, 1] becomes g·s + (1 - g)·b, rounded to 256 levels as a file would be. The background
     is black, b = 0, or the complement of the stroke, b = 1 - s with s = (1 + c)/2: this equals multiplying an image
-    that is already in [-1, 1] by c.
-
-    Args:
-        images: uint8 (n, H, W), strokes white on black.
-        digits: long (n,).
-        palette: (P, 3) in [0, 1], the colours c.
-        views: coloured views an image.
-        background: "black" or "complement".
-        deformation: strength of the deformation of further views; see ``draw_deformations``.
-        generator: shares out the colours and the deformations.
+    that is already in [-1, 1] by c. The palette (P, 3) in [0, 1] has the colours c.
     """
 
     concepts = ("digit", "color")

@@ -25,13 +25,7 @@ STATUS = ("train", "query", "gallery")
 
 
 class Views(NamedTuple):
-    """The images whose appearance has at least two views, and how many were left out.
-
-    Attributes:
-        records: the images; their label is equal where gender, category, item and look are.
-        single: images that were left out, since they are the only view of their look.
-        absent: images that are listed and not there.
-    """
+    """The images whose appearance has at least two views; the numbers of single views and of absent images."""
 
     records: Records
     single: int
@@ -134,7 +128,7 @@ class DeepFashion(FileModule):
         base = table.parent.parent if table.parent.name == "Eval" else table.parent
         wanted = RESOLUTIONS[1:] if self.resolution == "auto" else (self.resolution,)
         for name in wanted:
-            for folder in (base / "Img" / name / name, base / "Img" / name, base / name / name, base / name):
+            for folder in (base / "Img" / name, base / name):
                 there = {file.relative_to(folder).as_posix() for file in folder.glob("*/*/*/*.jpg")}
                 if there:
                     return folder, there

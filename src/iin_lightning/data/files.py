@@ -39,12 +39,7 @@ class BrokenImagesError(IINError, OSError):
 
 
 class Listing(NamedTuple):
-    """The files of a split.
-
-    Attributes:
-        paths: n absolute paths.
-        labels: long (n, K).
-    """
+    """The n files of a split, by absolute path, and their labels long (n, K)."""
 
     paths: tuple[Path, ...]
     labels: Tensor
@@ -152,11 +147,7 @@ class BrokenImages:
         return int(self._marks.sum())
 
     def report(self, item: int, reason: str) -> None:
-        """Say that an image is broken, unless it was said before.
-
-        Raises:
-            BrokenImagesError: more are broken than max_share allows.
-        """
+        """Say once that an image is broken; raise a BrokenImagesError if more are than max_share allows."""
         if not self._marks[item]:
             self._marks[item] = True
             log.warning("%s cannot be read and is skipped (%s).", self.paths[item], reason)
@@ -193,11 +184,7 @@ class ImageFiles(Source):
         self._stand_ins: dict[int, int] = {}
 
     def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], dequantised by the noise if there is any.
-
-        Raises:
-            BrokenImagesError: more images are broken than may be.
-        """
+        """Images (B, 3, H, W) in [-1, 1], dequantised by the noise if there is any."""
         return render(torch.stack([self._pixels(item) for item in indices.tolist()]), noise)
 
     def drawn_labels(self, indices: Tensor) -> Tensor:

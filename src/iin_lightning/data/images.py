@@ -17,12 +17,9 @@ TELLING = 4  # images without a value below 0 are not chance, but in [0, 1]
 
 
 def check_images(x: Tensor) -> None:
-    """See that images are what every network here reads; the host waits for their device.
+    """Raise a RangeError unless images are a floating-point tensor (B, C, H, W) in [-1, 1]; the host waits for them.
 
     Warns where they are probably in [0, 1], which nobody can know.
-
-    Raises:
-        RangeError: they are no tensor (B, C, H, W), not floating-point, or not in [-1, 1].
 
     Example:
         >>> check_images(torch.full((1, 3, 8, 8), 255.0))
@@ -79,12 +76,7 @@ def dequantize(pixels: Tensor, noise: Noise) -> Tensor:
     A density model would otherwise put all its mass on 256 points (Uria et al., 2013). The noise has mean
     zero, so that training and evaluation images agree on average; black and white are clamped to [-1, 1].
 
-    Args:
-        pixels: uint8 on the processor, (B, ...).
-        noise: of u, which is one of 1/256, 3/256, ..., 255/256. Evaluation uses ``to_range`` instead.
-
-    Returns:
-        float32 in [-1, 1] of the same shape, at most half a grey level (1/255) from ``to_range``.
+    u is one of 1/256, 3/256, ..., 255/256. Evaluation uses ``to_range`` instead. Pixels are uint8 on the processor.
 
     Example:
         >>> dequantize(torch.tensor([7], dtype=torch.uint8), Noise(0)).shape
@@ -105,9 +97,6 @@ def pad_to(pixels: Tensor, size: int) -> Tensor:
 
     Padding keeps every grey level, which resizing would not.
 
-    Raises:
-        ShapeError: an image is larger than ``size``.
-
     Example:
         >>> pad_to(torch.ones(1, 28, 28, dtype=torch.uint8), 32).sum().item()
         784
@@ -120,16 +109,10 @@ def pad_to(pixels: Tensor, size: int) -> Tensor:
 
 
 class ImageTensor(Source):
-    """A source of images that are kept as uint8, a quarter of their size as float32.
+    """A source of images (n, C, H, W) that are kept as uint8, a quarter of their size as float32.
 
-    Args:
-        images: uint8 (n, C, H, W).
-        labels: long (n, K).
-        concepts: the K names of the columns of ``labels``.
-        key: what ``content`` says; None: a hash of the pixels.
-
-    Raises:
-        RangeError: images are of another type.
+    Labels are long (n, K), whose columns ``concepts`` names. ``key`` is what ``content`` says, by default a hash of the
+    pixels. Images of another type are a RangeError.
 
     Example:
         >>> black = torch.zeros(5, 1, 4, 4, dtype=torch.uint8)

@@ -36,7 +36,7 @@ class LatentCache(Source):
         labels: long (n, K).
         concepts: the K names of the columns of ``labels``.
         noise: of training, in standard deviations of each dimension; see `noisy`.
-        entry: of the cache that the tensors are mapped from; it is looked at before each draw.
+        entry: of the cache that the tensors are mapped from.
 
     Example:
         >>> cache = LatentCache(torch.ones(5, 3), torch.zeros(5, 3), torch.zeros(5, 1).long(), ("digit",))
@@ -88,9 +88,6 @@ class LatentCache(Source):
         μ and σ are the mean and deviation of each dimension over all samples z, and stay so: a translator that is
         trained on z' gives samples as wide as clean latents. Correlations of dimensions shrink by 1 / (1 + n²).
         Nothing is copied.
-
-        Args:
-            noise: n, at least 0.
         """
         return LatentCache(self.mean, self.scale, self.labels, self.concepts, noise, self.entry)
 
@@ -118,17 +115,7 @@ class LatentCache(Source):
 
     @classmethod
     def build(cls, source: Source, encoder: Encoder, **options: Any) -> "LatentCache":
-        """Encode a whole source into main memory.
-
-        Args:
-            source: of images.
-            encoder: runs in evaluation mode, and is put back into the mode that it came in.
-            **options: see ``Encoding``.
-
-        Raises:
-            NonFiniteError: a mean or scale is not finite.
-            ShapeError: a posterior is not (B, encoder.latent_dim).
-        """
+        """Encode a whole source of images into main memory; see ``Encoding``."""
         n = len(source)
         mean, scale = (torch.empty(n, encoder.latent_dim) for _ in range(2))
         labels = torch.empty_like(source.labels)
@@ -140,13 +127,7 @@ class LatentCache(Source):
 
 
 class Encoded(NamedTuple):
-    """The posteriors of some items, in main memory.
-
-    Attributes:
-        mean: float32 (B, N).
-        scale: float32 (B, N), zero for a deterministic encoder.
-        labels: long (B, K).
-    """
+    """The posteriors of some items, in main memory: float32 (B, N) twice and labels long (B, K)."""
 
     mean: Tensor
     scale: Tensor
@@ -284,12 +265,7 @@ def _check(encoded: Encoded, which: str, latent_dim: int) -> None:
 
 
 def fingerprint(source: Source, probes: int = 64) -> str:
-    """A hash of a source's labels, of what its images are made of, and of some images as they come out.
-
-    Args:
-        source: of images.
-        probes: how many images to look at, spread evenly over the items.
-    """
+    """A hash of a source's labels, of what its images are made of, and of a few images as they come out."""
     items = torch.linspace(0, len(source) - 1, min(probes, len(source))).long()
     parts = (repr(source.concepts), source.content(), digest(source.labels, source.draw(items, None)))
     return sha256("".join(parts).encode()).hexdigest()

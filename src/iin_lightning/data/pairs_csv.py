@@ -31,15 +31,7 @@ CELLS = {"same": SAME, "1": SAME, "different": DIFFERENT, "0": DIFFERENT, "unkno
 
 
 class Rows(NamedTuple):
-    """The R pairs of a table.
-
-    Attributes:
-        concepts: names of the K concepts.
-        paths: (path_a, path_b) of each pair, absolute.
-        said: long (R, K), SAME, DIFFERENT or UNKNOWN.
-        split: the split of each pair, or nothing where the table has no such column.
-        lines: of the file, from which the pairs come.
-    """
+    """The R pairs of a table: absolute paths, what is said of K concepts (R, K), splits (if any), numbers of lines."""
 
     concepts: tuple[str, ...]
     paths: list[tuple[str, str]]
@@ -211,14 +203,12 @@ def _links(pairs: Tensor, n: int) -> csr_array:
 def read_pairs(table: Path, root: Path) -> Rows:
     """Read a table with the columns path_a, path_b, perhaps split, and one more a concept.
 
-    Args:
-        table: a .csv file with a header, comma-separated.
-        root: folder that relative paths start from.
+    Relative paths start from ``root``.
 
     Raises:
         ConfigError: the file is no CSV in UTF-8, its header or a row is malformed, or a row pairs an image with
             itself; the text says in which line.
-        DataNotFoundError: there is no such file.
+        DataNotFoundError: the file is absent.
     """
     if not table.is_file():
         raise DataNotFoundError(

@@ -36,23 +36,15 @@ class Stylizer(Protocol):
 
     content (B, 3, H, W) and style (B or 1, 3, S, S) are float32 in [-1, 1], and so is the result (B, 3, H, W). A
     network is used in eval mode, without gradients, on the processor. It is known by its ``fingerprint()``, or by its
-    ``repr``, its plain attributes and its weights: other options, in a tensor or an object of one's own, belong into
-    ``extra_repr``, or versions that were made with others would be taken for its own.
+    ``repr`` and its weights: options belong into ``extra_repr``, or versions that were made with others would be taken
+    for its own.
     """
 
     def __call__(self, content: Tensor, style: Tensor, /) -> Tensor: ...  # noqa: D102
 
 
 class Stylize:
-    """The change x -> x_a of images by one sketch; see ``Change``.
-
-    Args:
-        stylizer: a network or function.
-        sketch: name of one of the project's own sketches, or path of an image.
-
-    Raises:
-        DataNotFoundError: there is no such sketch.
-        ConfigError: it is no image.
+    """The change x -> x_a of images by a sketch, see ``read_sketch``; see ``Change``.
 
     Example:
         >>> from iin_lightning.data.change import changed
@@ -70,11 +62,7 @@ class Stylize:
         self.style = to_range(read_sketch(sketch))[None]
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """The version, uint8 (3, H, W), of an image of the same kind.
-
-        Raises:
-            ChangeError: the image has no three channels, or the stylizer gives no image of its shape in finite numbers.
-        """
+        """The version, uint8 (3, H, W), of an image of the same kind."""
         if len(pixels) != 3:
             raise ChangeError(
                 f"A sketch changes images in RGB, but these have {len(pixels)} channel(s): choose another data.base."
@@ -112,10 +100,8 @@ class Sketches(ChangedImages):
         **loading: see ``ChangedImages``.
 
     Raises:
-        DataNotFoundError: there is no such sketch.
-        ConfigError: a sketch is no image, a concept has no sketch, or two of the same name, or is among changes, too;
-            and see ``ChangedImages``.
-        ChangeError: see ``ChangedImages``.
+        ConfigError: a concept has no sketch, or two of the same name, or is among changes, too; and see
+            ``read_sketch`` and ``ChangedImages``.
 
     Example:
         >>> from iin_lightning.data.color_mnist import ColorMNISTMini
@@ -164,14 +150,8 @@ def keep_color(stylized: Tensor, content: Tensor) -> Tensor:
     """The luma of the stylised image under the chroma of the content.
 
     With the luma y = 0.299 r + 0.587 g + 0.114 b, and r - y, g - y, b - y of the content, y is that of the stylised
-    image, or the nearest for which all three colours are possible: chroma is kept exactly, luma where it can be.
-
-    Args:
-        stylized: (B, 3, H, W) in [-1, 1].
-        content: the same.
-
-    Returns:
-        (B, 3, H, W) in [-1, 1].
+    image, or the nearest for which all three colours are possible: chroma is kept exactly, luma where it can be. All
+    images are (B, 3, H, W) in [-1, 1].
 
     Example:
         >>> red = torch.tensor([0.5, -0.5, -0.5]).reshape(1, 3, 1, 1)
