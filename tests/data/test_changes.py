@@ -261,8 +261,7 @@ def test_the_content_is_that_of_the_images_and_of_the_changes_wherever_they_are_
     assert numbers(limit=4).source("train").content() != contents[0]
 
 
-@pytest.mark.parametrize("cache", ["none", "ram", "disk"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("cache", "workers"), [("none", 2), ("ram", 0), ("disk", 2)])
 def test_versions_do_not_depend_on_where_and_by_whom_they_are_made(cache, workers, tmp_path, monkeypatch):
     monkeypatch.setattr("iin_lightning.data.pixels.CHUNK", 5)
     random = {"noise": {"one": v2.GaussianNoise(sigma=0.2), "turned": v2.RandomRotation([0, 180])}}

@@ -54,15 +54,6 @@ def test_another_folder_is_named_with_the_classes(tmp_path):
         cifar10(root).source("train")
 
 
-def test_copies_that_were_pickled_again_are_read():
-    content = {"data": torch.zeros(3, 3072).byte().numpy(), "labels": [0, 9, 4]}
-    for fields in (content, {key.encode(): value for key, value in content.items()}):
-        for protocol in range(2, 5):
-            images, labels = read_batch(io.BytesIO(pickle.dumps(fields, protocol)), "data_batch_1")
-            assert images.shape == (3, 3, 32, 32)
-            assert labels.tolist() == [0, 9, 4]
-
-
 class Attack:
     def __reduce__(self):
         return os.system, ("touch attacked",)

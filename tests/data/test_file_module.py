@@ -1,4 +1,3 @@
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from PIL import Image
 
 from iin_lightning.data import pixels
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import BrokenImagesError, ImageFiles, Listing
+from iin_lightning.data.files import ImageFiles, Listing
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.pixels import KeptImages
 from iin_lightning.errors import ConfigError, DataNotFoundError
@@ -87,26 +86,6 @@ def test_without_a_cache_every_core_decodes_up_to_eight(root, monkeypatch):
 
 
 @every_cache
-def test_broken_images_are_skipped_and_counted_by_split(root, cache):
-    for name in ("train/03.png", "train/04.png", "test/00.png"):
-        (root / name).write_bytes(b"")
-    data = Numbers(root, num_workers=2, max_broken=0.2, **cached(cache, root))
-    assert data.broken == {}
-    x = torch.cat([batch.x for batch in data.train_dataloader()])
-    assert len(x) == PER_SPLIT["train"]
-    assert x.isfinite().all()
-    list(data.test_dataloader())
-    assert data.broken == {"train": 2, "test": 1}
-
-
-@every_cache
-def test_too_many_broken_images_are_an_error(root, cache):
-    (root / "train" / "03.png").write_bytes(b"")
-    with pytest.raises(BrokenImagesError, match=r"At least 1 of 24 train images .* data\.max_broken=0\.01"):
-        list(Numbers(root, num_workers=0, **cached(cache, root)).train_dataloader())
-
-
-@every_cache
 @pytest.mark.parametrize("limit", [1, 10, 100])
 def test_a_limit_is_taken_before_anything_is_decoded(root, cache, limit):
     # So many broken images would be an error in the whole split, and most of them are not looked at.
@@ -146,12 +125,3 @@ def test_an_empty_split_says_which(root):
 def test_an_argument_out_of_range_is_refused_before_any_file_is_read(options, text):
     with pytest.raises(ConfigError, match=text):
         Numbers(Path("nowhere"), **options)
-
-
-@every_cache
-def test_a_pickle_of_a_module_that_was_used_draws_the_same(root, cache, monkeypatch):
-    monkeypatch.setattr(pixels, "usable_cores", lambda: 1)
-    data = Numbers(root, **cached(cache, root))
-    expected = data.source("train").draw(torch.arange(5), None)
-    again = pickle.loads(pickle.dumps(data))
-    assert torch.equal(again.source("train").draw(torch.arange(5), None), expected)

@@ -123,10 +123,6 @@ def test_an_empty_folder_is_an_error_that_says_what_to_put_where(tmp_path, make)
         image_folder(make(tmp_path)).source("train")
 
 
-def test_nothing_is_read_before_first_use():
-    image_folder("nowhere")
-
-
 def test_no_image_changes_sides_as_the_folder_grows_shrinks_or_moves(tmp_path):
     def add(names, numbers) -> None:
         for name in names:

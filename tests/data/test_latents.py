@@ -57,15 +57,6 @@ def test_training_latents_see_dequantised_images_once_and_by_seed(source, encode
     assert 0 < (noisy - exact).abs().max() < 0.1
 
 
-def test_how_many_images_the_processor_takes_at_a_time_changes_no_noise(source, encoder, monkeypatch):
-    latents = []
-    for values in (10**9, 1):  # all images of a batch at once; one by one, for none has less than one value
-        monkeypatch.setattr("iin_lightning.data.latents.CPU_VALUES", values)
-        latents.append(LatentCache.build(source, encoder, training=True, seed=0, batch_size=2))
-    torch.testing.assert_close(latents[0].mean, latents[1].mean)
-    torch.testing.assert_close(latents[0].scale, latents[1].scale)
-
-
 def test_the_encoder_gets_its_mode_back_even_after_an_error(source, encoder):
     for mode in (True, False):
         encoder.train(mode)
@@ -130,13 +121,6 @@ def test_the_rest_of_an_encoding_has_the_bits_of_the_whole(workers, source, enco
         for rest, expected in zip(encoding.after(done), whole[number:], strict=True):
             assert all(map(torch.equal, rest, expected))
         done += len(part.labels)
-
-
-def test_workers_that_draw_the_images_do_not_change_the_latents(source, encoder):
-    alone, worked = (
-        LatentCache.build(source, encoder, training=True, seed=0, batch_size=1, workers=workers) for workers in (0, 2)
-    )
-    assert_equal(alone, worked)
 
 
 def test_noise_is_drawn_and_leaves_mean_and_spread_of_all_samples_as_they_are():

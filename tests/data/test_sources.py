@@ -4,7 +4,6 @@ import pytest
 import torch
 from torchvision.transforms.v2 import RandomInvert
 
-from iin_lightning.data.base import ORIGIN
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.color_mnist import ColorMNIST, ColorMNISTMini
 from iin_lightning.data.mnist import MNIST
@@ -36,20 +35,6 @@ def test_images_are_float32_in_range_and_of_the_stated_shape(make, split, mnist_
         assert x.abs().max() <= 1
         assert x.min() < -0.5
         assert x.max() > -0.1  # the darkest stroke has a channel of at least 1/2
-
-
-@every_dataset
-@every_split
-def test_labels_are_one_column_a_concept_and_classes_have_names(make, split, mnist_root):
-    data = make(mnist_root)
-    source = data.source(split)
-    assert tuple(name for name in source.concepts if name != ORIGIN) == data.concepts == tuple(data.kinds)
-    assert source.labels.dtype == torch.long
-    assert source.labels.shape == (len(source), len(source.concepts))
-    for column, concept in enumerate(data.concepts):
-        assert data.kinds[concept] in ("class", "color")
-        if data.kinds[concept] == "class":
-            assert source.labels[:, column].max() < len(data.classes[concept])
 
 
 @every_dataset

