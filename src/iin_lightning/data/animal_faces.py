@@ -50,10 +50,6 @@ class AnimalFaces(FileModule):
         test_fraction: about which part of each class is for test if it is shared, in (0, 1/3].
         split_seed: of splits that are drawn; see ``ImageFolder``.
         **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: partition or test_fraction is out of its range.
-        DataNotFoundError: when the data are first used: images or an official list are absent.
     """
 
     title: ClassVar[str] = "AnimalFaces: 117,484 heads of 149 kinds of carnivores"

@@ -73,10 +73,6 @@ class CelebA(FileModule):
         size: side of an image, or its height and width, instead of the preset's.
         crop: shorter side of the centred part that is kept instead of the preset's.
         **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: an attribute or preset does not exist, or an attribute is named twice.
-        DataNotFoundError: when the data are first used: images or a table are absent or damaged.
     """
 
     title: ClassVar[str] = "CelebA: 202,599 aligned faces of celebrities with 40 attributes"

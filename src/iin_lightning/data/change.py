@@ -35,8 +35,8 @@ class Change(Protocol):
     is another one.
 
     It is known by what ``fingerprint() -> str`` says, if it has that method, and otherwise by its ``repr``, with its
-    weights and plain attributes if it is a network; see ``described``. Its code is not looked at: versions that another code made are kept
-    under the same name.
+    weights and plain attributes if it is a network; see ``described``. Its code is not looked at: versions that another
+    code made are kept under the same name.
     """
 
     def __call__(self, pixels: Tensor, /) -> Tensor: ...  # noqa: D102

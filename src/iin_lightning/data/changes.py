@@ -48,12 +48,6 @@ class ChangedImages(DataModule):
         limit: at most so many images of each split, with all their versions; None: all that the data set has.
         **loading: see ``StreamModule``.
 
-    Raises:
-        ConfigError: the cache is unknown, or "disk" has no folder, or base decodes broken images anew at every draw;
-            when the data are first used: a concept is unknown or has no right name, two versions are the same, or a
-            change cannot be told from others.
-        ChangeError: when versions are made: a change fails, or gives images of another shape or type.
-
     Example:
         >>> from torchvision.transforms.v2 import Grayscale
         >>> from iin_lightning.data.color_mnist import ColorMNISTMini

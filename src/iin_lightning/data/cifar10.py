@@ -84,11 +84,6 @@ class CIFAR10(FileModule):
         download: fetch the batches with torchvision if nothing is there.
         split_seed: of the validation split; see ``ImageFolder``.
         **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: when the data are first used: a folder is none of the ten classes.
-        DataNotFoundError: when the data are first used: nothing is there and it cannot be downloaded, or a file is
-            damaged.
     """
 
     title: ClassVar[str] = "CIFAR-10: 60,000 pictures of ten kinds of things, 32x32 RGB"

@@ -149,10 +149,6 @@ class ColorMNIST(DataModule):
         val_fraction: part of the training file that is kept for validation, in (0, 1).
         seed: of training palette, colours and batches; what is held out is the same for every seed.
         **loading: see ``DataModule``. A limit counts views, and leaves out digits with all of theirs.
-
-    Raises:
-        ConfigError: an argument is out of its range.
-        DataNotFoundError: when the data are first used: MNIST is absent and cannot be downloaded.
     """
 
     title: ClassVar[str] = "ColorMNIST: the digits of MNIST, each in a random colour on black"

@@ -53,10 +53,6 @@ class DeepFashion(FileModule):
             there, img before img_highres.
         split_seed: of the validation split; see ``ImageFolder``.
         **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: there is no such resolution.
-        DataNotFoundError: when the data are first used: images or the partition are absent or damaged.
     """
 
     title: ClassVar[str] = "DeepFashion In-shop: 52,712 images of 7,982 pieces of clothing, worn in several poses"

@@ -41,11 +41,6 @@ class FileModule(DataModule, ABC):
         num_workers: processes that load, and that fill a cache; None: one a core, up to 8, where images are decoded
             and none where they come from a cache.
         **loading: see ``DataModule``. A limit leaves images out before they are decoded; val_fraction is at most 1/3.
-
-    Raises:
-        ConfigError: an argument is out of its range, or cache="disk" has no folder.
-        BrokenImagesError: when images are decoded: more of them are broken than may be.
-        DataNotFoundError: when a split is first used: it has no images.
     """
 
     def __init__(

@@ -44,10 +44,6 @@ class Framing:
     Attributes:
         shape: height and width of the result.
 
-    Raises:
-        ConfigError: size or crop is no whole number from 1 on, both crop and pad are asked for, or the
-            window's white is not above its black.
-
     Example:
         >>> portrait = Image.new("L", (178, 218), 7)
         >>> pixels = Framing(size=64, crop=160)(portrait)

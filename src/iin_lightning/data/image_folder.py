@@ -110,11 +110,6 @@ class ImageFolder(FileModule):
         split_seed: of splits that are drawn; see ``split_within``. It is not ``seed``, so that a translator with a
             seed of its own tests on no image that its network was trained on.
         **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: test_fraction is out of its range; when the data are first used: a held-out class is not among
-            those of the training images.
-        DataNotFoundError: when the data are first used: the folder has no images.
     """
 
     title: ClassVar[str] = "A folder of images"

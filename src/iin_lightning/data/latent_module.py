@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from iin_lightning.cache import Cache, Part
+from iin_lightning.cache import Cache
 from iin_lightning.data.base import Encoder, LabelledBatch, Split
-from iin_lightning.data.latents import FORMAT, Encoding, LatentCache, Progress, fingerprint
+from iin_lightning.data.latents import FORMAT, Encoding, LatentCache, Progress, fingerprint, kept_latents
 from iin_lightning.data.module import CPU, DataModule, StreamModule
 from iin_lightning.data.stream import FixedPairs, FixedSingles, Groups, Pairs, Singles
 from iin_lightning.errors import ConfigError
@@ -53,11 +53,6 @@ class LatentData(StreamModule):
             clean.
         device: where images are encoded if there is no trainer to say so.
         **loading: see ``StreamModule``.
-
-    Raises:
-        ConfigError: the batch cannot be shared out evenly over the processes; noise is negative.
-        FactorError: when loaders are made: a factor's concept is not one of the data's.
-        NonFiniteError: in setup: the encoder gives latents that are not finite.
     """
 
     def __init__(
@@ -203,15 +198,7 @@ class LatentData(StreamModule):
                 return LatentCache.build(source, self.encoder, **options)
             noise = f"noise of seed {self.images.seed}" if split == "train" else "no noise"
             key = f"format {FORMAT}, {self.cache_key}, {split}, {noise}, images {fingerprint(source)}"
-            encoding = Encoding(source, self.encoder, **options)
-
-            def parts(done: int) -> Iterator[Part]:
-                for encoded in encoding.after(done):
-                    done += len(encoded.labels)
-                    yield Part(encoded._asdict(), done)
-
-            entry = Cache(self.cache, *KEPT).get(key, parts, encoding.n_bytes)
-            return LatentCache(**entry.tensors, concepts=source.concepts, entry=entry)
+            return kept_latents(Cache(self.cache, *KEPT), key, Encoding(source, self.encoder, **options))
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:

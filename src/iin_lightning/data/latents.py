@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from iin_lightning.cache import Entry
+from iin_lightning.cache import Cache, Entry, Part
 from iin_lightning.data.base import Encoder, LabelledBatch, Source, digest, draw_labelled
 from iin_lightning.errors import NonFiniteError, ShapeError
 from iin_lightning.seeding import Noise
@@ -262,6 +262,18 @@ def _check(encoded: Encoded, which: str, latent_dim: int) -> None:
                 f"Of {value.numel()} {name} that the encoder gives for {which}, {bad} are NaN or infinite: "
                 "its weights may be damaged (train it again), or its images are out of the range [-1, 1]."
             )
+
+
+def kept_latents(cache: Cache, key: str, encoding: Encoding) -> LatentCache:
+    """The posteriors of an encoding from a cache, which encodes what is not there yet."""
+
+    def parts(done: int) -> Iterator[Part]:
+        for encoded in encoding.after(done):
+            done += len(encoded.labels)
+            yield Part(encoded._asdict(), done)
+
+    entry = cache.get(key, parts, encoding.n_bytes)
+    return LatentCache(**entry.tensors, concepts=encoding.concepts, entry=entry)
 
 
 def fingerprint(source: Source, probes: int = 64) -> str:

@@ -144,10 +144,6 @@ class MNIST(DataModule):
         preset: how 28x28 becomes 32x32: "default" pads, "authors" enlarges.
         download: fetch the files with torchvision if they are absent.
         **loading: see ``DataModule``.
-
-    Raises:
-        ConfigError: channels is neither 1 nor 3, or the preset is unknown.
-        DataNotFoundError: when the data are first used: the files are absent and cannot be downloaded.
     """
 
     title: ClassVar[str] = "MNIST: 70,000 handwritten digits, 28x28 grey"

@@ -124,9 +124,6 @@ class DataModule(StreamModule, ABC):
         traits: name -> measure of what no label names, to see what swaps keep of it.
         group: a concept whose items a limit keeps together, so that they find partners; None: any may be left out.
         image_shape: (C, H, W).
-
-    Raises:
-        ConfigError: val_fraction is not in (0, 1), or limit is below 1.
     """
 
     title: ClassVar[str]

@@ -65,12 +65,6 @@ class PairsCSV(FileModule):
             groups of linked images; see ``split_groups``.
         split_seed: of splits that are drawn; see ``ImageFolder``.
         **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: test_fraction is out of its range; when the data are first used: a row is malformed, pairs an
-            image with itself, or says that two images differ that others make the same, an image is in two splits, or
-            so many images are linked that none is left for a split.
-        DataNotFoundError: when the data are first used: there is no table.
     """
 
     title: ClassVar[str] = "Pairs of images, as a table says"

@@ -99,10 +99,6 @@ class Sketches(ChangedImages):
         changes: concepts besides these, see ``ChangedImages``.
         **loading: see ``ChangedImages``.
 
-    Raises:
-        ConfigError: a concept has no sketch, or two of the same name, or is among changes, too; and see
-            ``read_sketch`` and ``ChangedImages``.
-
     Example:
         >>> from iin_lightning.data.color_mnist import ColorMNISTMini
         >>> def blend(content, style):
@@ -185,10 +181,6 @@ class ArbitraryStyle:
         strength: alpha in [0, 1].
         preserve_color: keep the chroma of the content, see ``keep_color``.
         work_size: longer side of an image on the canvas, 16 to 384 pixels.
-
-    Raises:
-        MissingExtraError: the packages are not installed.
-        ConfigError: strength or work_size is out of its range.
     """
 
     def __init__(self, strength: float = 1.0, preserve_color: bool = False, work_size: int = 128) -> None:
