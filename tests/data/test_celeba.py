@@ -19,7 +19,7 @@ def root(tmp_path_factory):
     return fakes.write_celeba(tmp_path_factory.mktemp("data"))
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\r\n"])
 @pytest.mark.parametrize("layout", ["torchvision", "flat", "official", "kaggle"])
 def test_every_layout_is_read(tmp_path, root, layout, newline):
     data = celeba(fakes.write_celeba(tmp_path, layout, newline=newline), attributes=("Male", "Young", "identity"))

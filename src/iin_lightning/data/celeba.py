@@ -10,10 +10,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from iin_lightning.data.base import Split
 from iin_lightning.data.downloads import Table, first_file, found_in, read_table
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
@@ -105,10 +103,6 @@ class CelebA(FileModule):
         self.classes = {
             name: (f"not {name.replace('_', ' ')}", name.replace("_", " ")) for name in attributes if name != IDENTITY
         }
-
-    def listing(self, split: Split) -> Listing:
-        """The images of one side of the official partition."""
-        return self._records.listing(split)
 
     def cure(self, concept: str) -> str:
         """See ``DataModule``."""

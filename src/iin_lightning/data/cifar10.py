@@ -15,7 +15,6 @@ from torch import Tensor
 from iin_lightning.data.base import Source, Split
 from iin_lightning.data.downloads import find_or_download, found_in
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.framing import Peek
 from iin_lightning.data.image_folder import class_images, numbered
 from iin_lightning.data.images import ImageTensor
@@ -82,7 +81,6 @@ class CIFAR10(FileModule):
     Args:
         root: folder with cifar-10-batches-py/, cifar-10-python.tar.gz or cifar10/{train,test}/<class>/.
         download: fetch the batches with torchvision if nothing is there.
-        split_seed: of the validation split; see ``ImageFolder``.
         **options: see ``FileModule``.
     """
 
@@ -93,11 +91,10 @@ class CIFAR10(FileModule):
     kinds: Mapping[str, str] = {"object": "class"}
     classes: Mapping[str, Sequence[str]] = {"object": CLASSES}
 
-    def __init__(self, root: str | Path, *, download: bool = False, split_seed: int = 0, **options: Any) -> None:
+    def __init__(self, root: str | Path, *, download: bool = False, **options: Any) -> None:
         super().__init__(size=IMAGE_SIZE, **{"cache": "ram", **options})
         self.root = Path(root).absolute()
         self.download = download
-        self.split_seed = split_seed
 
     def prepare_data(self) -> None:
         """Download, if necessary and allowed."""
@@ -135,10 +132,6 @@ class CIFAR10(FileModule):
     def _batched(self) -> bool:
         place = self._find(self.download)
         return place.is_file() or _has_batches(place)
-
-    def listing(self, split: Split) -> Listing:
-        """The images of folders."""
-        return self._records.listing(split)
 
     def _held_out(self, names: Sequence[str], labels: Tensor) -> Tensor:
         return split_within(names, labels, self.val_fraction, 0, self.split_seed)

@@ -10,10 +10,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
-from iin_lightning.data.base import Split
 from iin_lightning.data.downloads import first_file, found_in, read_text
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import Records, split_groups
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
@@ -51,7 +49,6 @@ class DeepFashion(FileModule):
             may lie in it directly.
         resolution: which images: "img" (256x256), "img_highres" (as photographed), or "auto" for those that are
             there, img before img_highres.
-        split_seed: of the validation split; see ``ImageFolder``.
         **options: see ``FileModule``.
     """
 
@@ -63,19 +60,16 @@ class DeepFashion(FileModule):
     classes: Mapping[str, Sequence[str]] = {}
     group: str | None = "appearance"
 
-    def __init__(
-        self, root: str | Path, *, resolution: Resolution = "auto", split_seed: int = 0, **options: Any
-    ) -> None:
+    def __init__(self, root: str | Path, *, resolution: Resolution = "auto", **options: Any) -> None:
         if resolution not in RESOLUTIONS:
             raise ConfigError(f"There is no resolution {resolution!r}; {choices(resolution, RESOLUTIONS)}.")
         super().__init__(**{"pad": True, **options})
         self.root = Path(root).absolute()
         self.resolution: Resolution = resolution
-        self.split_seed = split_seed
 
-    def listing(self, split: Split) -> Listing:
-        """The images of a split that make pairs."""
-        return self._views.records.listing(split)
+    @property
+    def _records(self) -> Records:
+        return self._views.records
 
     def notes(self) -> list[str]:
         """What was left out, one sentence each."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from iin_lightning.data.base import Split
 from iin_lightning.data.downloads import found_in
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
 from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 
@@ -107,8 +106,6 @@ class ImageFolder(FileModule):
         root: the folder: root/<class>/..., root/train/<class>/..., or images alone.
         concept: what the classes are, the name of a factor.
         test_fraction: about which part of each class is for test where root/test is absent, in (0, 1/3].
-        split_seed: of splits that are drawn; see ``split_within``. It is not ``seed``, so that a translator with a
-            seed of its own tests on no image that its network was trained on.
         **options: see ``FileModule``.
     """
 
@@ -122,7 +119,6 @@ class ImageFolder(FileModule):
         *,
         concept: str = "class",
         test_fraction: float = 0.1,
-        split_seed: int = 0,
         **options: Any,
     ) -> None:
         check_fraction("test_fraction", test_fraction)
@@ -130,7 +126,6 @@ class ImageFolder(FileModule):
         self.root = Path(root).absolute()
         self.concept = concept
         self.test_fraction = test_fraction
-        self.split_seed = split_seed
 
     # What the folder says is read at first use, so that a configuration can be built without data; to mypy the
     # attributes of the base class are then read-only.
@@ -149,10 +144,6 @@ class ImageFolder(FileModule):
         """The names of the folders, in alphabetical order; of bytes that are no text, what can be shown."""
         shown = tuple(os.fsencode(name).decode(errors="replace") for name in self._names)
         return dict.fromkeys(self.concepts, shown)
-
-    def listing(self, split: Split) -> Listing:
-        """The images of a split."""
-        return self._records.listing(split)
 
     def notes(self) -> list[str]:
         """What is not read, where that is little."""

@@ -18,7 +18,6 @@ from torch import Tensor
 from iin_lightning.data.base import Split
 from iin_lightning.data.downloads import found_in, read_text
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, choose, hashed, split_groups
 from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import FIXED
@@ -63,7 +62,6 @@ class PairsCSV(FileModule):
         root: folder that relative paths start from; None: that of the table.
         test_fraction: part for test where no row says it, in (0, 1/3]; like ``val_fraction`` about which part of the
             groups of linked images; see ``split_groups``.
-        split_seed: of splits that are drawn; see ``ImageFolder``.
         **options: see ``FileModule``.
     """
 
@@ -78,7 +76,6 @@ class PairsCSV(FileModule):
         *,
         root: str | Path | None = None,
         test_fraction: float = 0.1,
-        split_seed: int = 0,
         **options: Any,
     ) -> None:
         check_fraction("test_fraction", test_fraction)
@@ -86,7 +83,6 @@ class PairsCSV(FileModule):
         self.table = Path(table).absolute()
         self.root = self.table.parent if root is None else Path(root).absolute()
         self.test_fraction = test_fraction
-        self.split_seed = split_seed
 
     @property
     def concepts(self) -> tuple[str, ...]:  # type: ignore[override]  # read at first use
@@ -97,10 +93,6 @@ class PairsCSV(FileModule):
     def kinds(self) -> dict[str, str]:  # type: ignore[override]
         """A label only says which two are the same."""
         return dict.fromkeys(self.concepts, "identity")
-
-    def listing(self, split: Split) -> Listing:
-        """The images of a split."""
-        return self._records.listing(split)
 
     @cached_property
     def _rows(self) -> Rows:
