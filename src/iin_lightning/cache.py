@@ -19,7 +19,6 @@ from time import monotonic
 from typing import Any, NamedTuple, Self
 from zlib import crc32
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -197,7 +196,7 @@ def _append(folder: Path, record: dict[str, Any], make: Make) -> None:
             keep()
 
 
-def _with(rows: Tensor, content: np.ndarray, before: Mapping[str, Any] | None) -> dict[str, Any]:
+def _with(rows: Tensor, content: memoryview, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a record says of a tensor after more rows."""
     if before is None:
         return {"dtype": str(rows.dtype).removeprefix("torch."), "shape": list(rows.shape), "checksum": crc32(content)}
@@ -205,9 +204,8 @@ def _with(rows: Tensor, content: np.ndarray, before: Mapping[str, Any] | None) -
     return {**before, "shape": shape, "checksum": crc32(content, before["checksum"])}
 
 
-def _bytes(tensor: Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return array
+def _bytes(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def _read_record(path: Path) -> dict[str, Any]:

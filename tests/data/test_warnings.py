@@ -1,5 +1,6 @@
 """What would make results meaningless is said of the data before anything is trained on them."""
 
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
 from iin_lightning.runs.build import build_factors
 from iin_lightning.runs.stages import classify
 
+composed = cache(compose_train)
 ROOT_TOO_HIGH = r"All \d+ training images have the same class.*let data.root name the folder that has several"
 
 
@@ -86,19 +88,19 @@ def test_a_concept_that_does_not_vary_is_refused_where_it_is_learned_and_said_el
     said = data.unlearnable()[concept]
     assert said in data.warnings()
     with pytest.raises(ConfigError, match=text):
-        build_factors(compose_train("model=sup"), 8, data)
-    build_factors(compose_train("model=unsup"), 8, data)
+        build_factors(composed("model=sup"), 8, data)
+    build_factors(composed("model=unsup"), 8, data)
     if concept in data.classes:
         with pytest.raises(ConfigError, match=text):
-            classify(compose_train("model=classifier", f"model.concept={concept}"), data, None)
+            classify(composed("model=classifier", f"model.concept={concept}"), data, None)
 
 
 def test_a_concept_that_varies_is_not_refused_for_another(tmp_path):
     data = Labelled([[1, 0], [0, 1], [2, 2]])
     with pytest.raises(ConfigError, match="No two"):
-        build_factors(compose_train("model=sup"), 8, data)
+        build_factors(composed("model=sup"), 8, data)
     data = Labelled([[1, 0], [0, 0], [1, 2]])
-    build_factors(compose_train("model=sup"), 8, data)
+    build_factors(composed("model=sup"), 8, data)
     assert data.warnings() == ["No train image is of the class ring (shape), so no number tells of it."]
 
 
