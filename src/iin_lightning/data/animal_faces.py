@@ -41,12 +41,8 @@ class AnimalFaces(FileModule):
     Reference:
         Few-shot unsupervised image-to-image translation (Liu, Huang, Mallya, Karras, Aila, Lehtinen & Kautz, 2019).
 
-    Args:
-        root: folder with <synset>/<file>.JPEG_<x1>_<y1>_<x2>_<y2>.jpg, or with animal_faces/, datasets/animals/ or
-            animals/ that has them. The lists animals_list_train.txt and animals_list_test.txt lie in it or beside it.
-        partition: "shared" or "official".
-        test_fraction: about which part of each class is for test if it is shared, in (0, 1/3].
-        **options: see ``FileModule``.
+    ``root``, or animal_faces/, datasets/animals/ or animals/ in it, has <synset>/<file>.JPEG_<x1>_<y1>_<x2>_<y2>.jpg;
+    the lists animals_list_train.txt and animals_list_test.txt lie in it or beside it.
     """
 
     title: ClassVar[str] = "AnimalFaces: 117,484 heads of 149 kinds of carnivores"

@@ -63,14 +63,9 @@ class CelebA(FileModule):
     Reference:
         Deep learning face attributes in the wild (Liu, Luo, Wang & Tang, 2015).
 
-    Args:
-        root: folder with img_align_celeba/ and the tables, or with celeba/ that has them; the official folders Img/,
-            Anno/ and Eval/ may be in between.
-        attributes: the concepts; "identity" is one, too, where identity_CelebA.txt is there.
-        preset: how an image is framed: "default" is antialiased, "authors" is not.
-        size: side of an image, or its height and width, instead of the preset's.
-        crop: shorter side of the centred part that is kept instead of the preset's.
-        **options: see ``FileModule``.
+    Below ``root``, or its celeba/, lie img_align_celeba/ and the tables; the official folders Img/, Anno/ and Eval/ may
+    be in between. "identity" is a concept, too, where identity_CelebA.txt is there. Preset "default" is antialiased,
+    "authors" is not; size and crop go before it.
     """
 
     title: ClassVar[str] = "CelebA: 202,599 aligned faces of celebrities with 40 attributes"

@@ -35,18 +35,11 @@ class ChangedImages(DataModule):
     * a source has one more column of labels, last: ``ORIGIN``, of which image an item is a version; see
       ``versions`` for the pairs that this makes
 
-    Args:
-        base: the data set. If it has changed images itself, its changes are made of its own images, too, beside
-            these: no version has two changes.
-        changes: concept -> version -> what makes it; each concept has at least one version besides the original.
-        keep: concepts of the data set that are concepts here; None: those whose labels are classes. Colours are not
-            among them, since a version may have another one than its image, nor are identities.
-        cache: where versions are kept: "ram", "disk" (files that runs share), or "none" to make them at every draw.
-        cache_dir: folder of cache="disk", below which they lie in ``versions/``.
-        num_workers: processes that load, and that make the versions; None: one a core, up to 8, where versions are
-            made, and none where they come from a cache.
-        limit: at most so many images of each split, with all their versions; None: all that the data set has.
-        **loading: see ``StreamModule``.
+    If ``base`` has changed images itself, its changes are made of its own images, too, beside these: no version has two
+    changes. Concepts are kept whose labels are classes, unless ``keep`` says others: a version may have another colour
+    than its image. Versions are kept in files that runs share (cache="disk", below cache_dir/versions/), in memory
+    ("ram"), or made at every draw ("none"), by ``num_workers`` processes; None: one a core, up to 8, where versions are
+    made.
 
     Example:
         >>> from torchvision.transforms.v2 import Grayscale

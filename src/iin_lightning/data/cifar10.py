@@ -73,15 +73,10 @@ class CIFAR10(FileModule):
     * 50,000 training images, of which about ``val_fraction`` of each class validates, and 10,000 test images
     * 32x32 RGB
     * concept: object (10 classes)
-    * read from the official pickled batches, their archive, or folders of images
+    * read from cifar-10-batches-py/, cifar-10-python.tar.gz or cifar10/{train,test}/<class>/ in ``root``
 
     Reference:
         Learning multiple layers of features from tiny images (Krizhevsky, 2009).
-
-    Args:
-        root: folder with cifar-10-batches-py/, cifar-10-python.tar.gz or cifar10/{train,test}/<class>/.
-        download: fetch the batches with torchvision if nothing is there.
-        **options: see ``FileModule``.
     """
 
     title: ClassVar[str] = "CIFAR-10: 60,000 pictures of ten kinds of things, 32x32 RGB"

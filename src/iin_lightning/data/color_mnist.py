@@ -137,18 +137,10 @@ class ColorMNIST(DataModule):
     * concepts: digit (10 classes) and color (a palette a split; a label is a place in its split's palette)
     * held-out images have colours that no training image has
 
-    Args:
-        root: as for ``MNIST``.
-        views: coloured views of each training digit; validation and test have one.
-        palette: number of colours in a split's palette, or fewer in a split with under 8 items a colour.
-        min_brightness: the least max(R, G, B) of a colour, in [0, 1).
-        background: "black", or "complement" as in the authors' code.
-        deformation: how much the digits of a training image's further views are turned, scaled, sheared and shifted,
-            at least 0 (none); see ``draw_deformations``. Few digits go further so.
-        download: fetch MNIST with torchvision if it is absent.
-        val_fraction: part of the training file that is kept for validation, in (0, 1).
-        seed: of training palette, colours and batches; what is held out is the same for every seed.
-        **loading: see ``DataModule``. A limit counts views, and leaves out digits with all of theirs.
+    The seed draws palette, colours and batches of training; what is held out is the same for every seed. A palette has
+    fewer colours in a split with under 8 items a colour. ``deformation`` is how much the digits of further views are
+    turned, scaled, sheared and shifted; see ``draw_deformations``. Few digits go further so. A limit counts views, and
+    leaves out digits with all of theirs.
     """
 
     title: ClassVar[str] = "ColorMNIST: the digits of MNIST, each in a random colour on black"
@@ -238,9 +230,6 @@ class ColorMNISTMini(ColorMNIST):
 
     They were drawn at random, since MNIST's test file is not in random order: the digits of its first half are
     harder to tell than those of its second.
-
-    Args:
-        **options: those of ``ColorMNIST``, without ``root`` and ``download``.
 
     Example:
         >>> data = ColorMNISTMini(views=2)

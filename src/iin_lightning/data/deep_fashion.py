@@ -44,12 +44,9 @@ class DeepFashion(FileModule):
         DeepFashion: powering robust clothes recognition and retrieval with rich annotations (Liu, Luo, Qiu, Wang &
         Tang, 2016).
 
-    Args:
-        root: folder with Img/ and Eval/, or with deep_fashion/ that has them; img/ or img_highres/ and the partition
-            may lie in it directly.
-        resolution: which images: "img" (256x256), "img_highres" (as photographed), or "auto" for those that are
-            there, img before img_highres.
-        **options: see ``FileModule``.
+    ``root``, or its deep_fashion/, has Img/ and Eval/; img/ or img_highres/ and the partition may lie in it directly.
+    Images are "img" (256x256), "img_highres" (as photographed), or "auto" for those that are there, img before
+    img_highres.
     """
 
     title: ClassVar[str] = "DeepFashion In-shop: 52,712 images of 7,982 pieces of clothing, worn in several poses"

@@ -101,12 +101,6 @@ class ImageFolder(FileModule):
     * classes are those of the training images; files and folders whose names begin with "." or "__" are not used; files
       of other kinds than ``IMAGES``, and images beside class folders, neither, but they are counted in ``notes``, or in
       ``warnings`` where they are many
-
-    Args:
-        root: the folder: root/<class>/..., root/train/<class>/..., or images alone.
-        concept: what the classes are, the name of a factor.
-        test_fraction: about which part of each class is for test where root/test is absent, in (0, 1/3].
-        **options: see ``FileModule``.
     """
 
     title: ClassVar[str] = "A folder of images"

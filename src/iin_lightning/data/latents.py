@@ -30,13 +30,8 @@ class LatentCache(Source):
 
     All tensors are on one device. Drawing is index arithmetic there, for which the host does not wait.
 
-    Args:
-        mean: float32 (n, N).
-        scale: float32 (n, N), zero for a deterministic encoder.
-        labels: long (n, K).
-        concepts: the K names of the columns of ``labels``.
-        noise: of training, in standard deviations of each dimension; see `noisy`.
-        entry: of the cache that the tensors are mapped from.
+    Mean and scale are float32 (n, N), zero scale for a deterministic encoder; labels long (n, K), whose columns
+    ``concepts`` names; ``noise`` is that of training, see `noisy`; ``entry`` is that of the cache they are mapped from.
 
     Example:
         >>> cache = LatentCache(torch.ones(5, 3), torch.zeros(5, 3), torch.zeros(5, 1).long(), ("digit",))
@@ -137,16 +132,9 @@ class Encoded(NamedTuple):
 class Encoding:
     """Encodes a source in order each time it is iterated over, without gradients; the encoder moves to ``device``.
 
-    Args:
-        source: of n images. Where its images are random beyond dequantisation, as ColorMNIST's views, each view is an
-            item of its own.
-        encoder: runs in evaluation mode, and is put back into the mode that it came in.
-        training: draw what is random in the images (dequantisation), once for each item.
-        seed: of that draw.
-        device: where to encode.
-        batch_size: images encoded at a time.
-        workers: processes that draw the images while others are encoded; 0 draws them in between.
-        progress: is told after each part how many items of how many are done.
+    Where images are random beyond dequantisation, as ColorMNIST's views, each view is an item of its own. In training
+    what is random in an image (dequantisation) is drawn by ``seed``, once for each item. The encoder runs in evaluation
+    mode, and is put back into the mode that it came in. ``workers`` processes draw images while others are encoded.
 
     Raises:
         NonFiniteError: while iterating: a mean or scale is not finite.

@@ -138,12 +138,8 @@ class MNIST(DataModule):
     Reference:
         Gradient-based learning applied to document recognition (LeCun, Bottou, Bengio & Haffner, 1998).
 
-    Args:
-        root: folder with MNIST/raw/.
-        channels: 1, or 3 to repeat the grey level for networks that read RGB.
-        preset: how 28x28 becomes 32x32: "default" pads, "authors" enlarges.
-        download: fetch the files with torchvision if they are absent.
-        **loading: see ``DataModule``.
+    The files are in root/MNIST/raw/, or are downloaded. Three channels repeat the grey level for networks that read
+    RGB.
     """
 
     title: ClassVar[str] = "MNIST: 70,000 handwritten digits, 28x28 grey"

@@ -57,12 +57,8 @@ class PairsCSV(FileModule):
       that adds an image to a group of n can move that in less than one of n + 1 cases
     * a limit draws rows, and leaves the images of each of them
 
-    Args:
-        table: the .csv file.
-        root: folder that relative paths start from; None: that of the table.
-        test_fraction: part for test where no row says it, in (0, 1/3]; like ``val_fraction`` about which part of the
-            groups of linked images; see ``split_groups``.
-        **options: see ``FileModule``.
+    Relative paths start from ``root``, by default the folder of the table. Fractions are about which part of the groups
+    of linked images is held out; see ``split_groups``.
     """
 
     title: ClassVar[str] = "Pairs of images, as a table says"

@@ -93,18 +93,8 @@ def kept_images(
 ) -> ImageTensor:
     """Make all images of a split into memory or a folder, or find them there; what cannot be made is left out.
 
-    Args:
-        make: some of the n images.
-        labels: long (n, K) of all of them.
-        concepts: the K names of the columns of the labels.
-        shape: (C, H, W).
-        key: says all that the pixels depend on.
-        folder: where they are kept; None: in memory.
-        what: names them in the plural, for the text of an error.
-        title: of the progress bar.
-        report: is told of each item that cannot be made, and why.
-        workers: processes that make them; 0 makes them in this one.
-        quiet: show no progress bar.
+    ``make`` gives some of the n images of ``shape`` (C, H, W), whose labels are (n, K); ``report`` is told of each item
+    that cannot be made, and why. ``key`` says all that the pixels depend on, ``what`` names them in the plural.
 
     Raises:
         ConfigError: there is not enough space.

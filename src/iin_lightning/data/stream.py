@@ -193,10 +193,8 @@ class FixedPairs(Dataset[PairBatch]):
 class ConceptPairs:
     """The pairs of a source in terms of factors: who is a partner of whom, and what both share; see ``versions``.
 
-    Args:
-        source: where the items come from; its concepts that are not among the factors play no part.
-        factors: K concepts, each one of the source's; they name the columns of the mask.
-        device: where partners are drawn; default: where items are.
+    Concepts of the source that are not among the factors play no part. Partners are drawn on ``device``, by default
+    where items are.
 
     Raises:
         FactorError: there is no concept, or the source does not know it.

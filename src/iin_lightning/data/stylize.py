@@ -89,15 +89,8 @@ class Sketches(ChangedImages):
 
     The pairs (x, x_a), (x, x_b) and (x_a, x_b) differ in the concept only.
 
-    Args:
-        base: the data set, of images in RGB.
-        stylizer: what paints an image in a sketch's strokes.
-        concept: its name.
-        sketch_a: name of one of the project's own, "round" or "angular", or path of an image.
-        sketch_b: the other one.
-        sketches: concept -> sketches, for several concepts at once, in place of concept, sketch_a and sketch_b.
-        changes: concepts besides these, see ``ChangedImages``.
-        **loading: see ``ChangedImages``.
+    A sketch is "round", "angular" or the path of an image. ``sketches`` has several concepts at once, in place of
+    concept, sketch_a and sketch_b; ``changes`` has concepts besides these, see ``ChangedImages``.
 
     Example:
         >>> from iin_lightning.data.color_mnist import ColorMNISTMini

@@ -86,9 +86,7 @@ def pair_columns(source: Source, concepts: Sequence[str]) -> Tensor:
 class FactorGroups:
     """Says of labels to which group an item belongs in each factor; items of one group share it.
 
-    Args:
-        source: whose concepts the columns of the labels are.
-        concepts: of the K factors. A change that is not among them belongs to the residual.
+    The columns of the labels are the source's concepts; a change that is not among the factors belongs to the residual.
 
     Example:
         >>> from iin_lightning.data.images import ImageTensor
@@ -150,11 +148,8 @@ class VersionedImages(Source):
     version has the labels of its image; for a change concept an item has label 0 if that is unchanged in it, and else
     1, 2, ... in the order of the concept's versions.
 
-    Args:
-        images: a source of n images.
-        kept: which of its concepts.
-        versions: concept -> the versions of all n images, a source each.
-        key: says what makes the versions.
+    Of n images the concepts ``kept`` are kept; each version is a source of n images; ``key`` says what makes the
+    versions.
     """
 
     def __init__(self, images: Source, kept: Sequence[str], versions: Mapping[str, Sequence[Source]], key: str) -> None:
