@@ -91,6 +91,8 @@ def test_hidden_folders_inside_a_class_are_not_read(tmp_path, hidden):
         ("cat/self", "cat"),
         ("cat/indoors/up", "cat"),
         ("a", "cat"),
+        ("dog/a", "dog/z"),
+        ("cat/a", "a"),
         ("cat/to", "dog"),
     ],
 )

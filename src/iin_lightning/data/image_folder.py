@@ -45,22 +45,21 @@ def class_images(folder: Path, unread: Counter[str] | None = None) -> dict[str, 
     unread = Counter() if unread is None else unread
     if not folder.is_dir():
         return {}
-    images: dict[str, list[str]] = {}
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(HIDDEN))
+    images: dict[str, list[str]] = {name: [] for name in names}
     # Links come last, so that an image keeps the name that it has without them.
-    places = sorted((os.path.islink(place), place.name) for place in folder.iterdir() if place.is_dir())
+    places = sorted(((name, os.path.join(folder, name)) for name in names), key=lambda place: os.path.islink(place[1]))
     seen: set[str] = set()
-    for _, name in places:
-        if name.startswith(HIDDEN):
-            continue
-        found = images[name] = []
-        for parent, inside, files in os.walk(folder / name, followlinks=True):
+    for name, place in places:  # which grows by the links that are met
+        for parent, inside, files in os.walk(place):
             if (here := os.path.realpath(parent)) in seen:
                 inside.clear()
                 continue
             seen.add(here)
             inside[:] = sorted(child for child in inside if not child.startswith(HIDDEN))
-            found += [os.path.join(parent, file) for file in _images_of(files, unread)]
-    images = {name: sorted(images[name], key=os.path.split) for name in sorted(images) if images[name]}
+            places += [(name, path) for child in inside if os.path.islink(path := os.path.join(parent, child))]
+            images[name] += [os.path.join(parent, file) for file in _images_of(files, unread)]
+    images = {name: sorted(images[name], key=os.path.split) for name in names if images[name]}
     files = [entry.name for entry in folder.iterdir() if entry.is_file()]
     loose = [os.path.join(folder, name) for name in _images_of(files, unread)]
     if images and loose:
