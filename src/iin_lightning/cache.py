@@ -205,7 +205,7 @@ def _with(rows: Tensor, content: memoryview, before: Mapping[str, Any] | None) -
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _read_record(path: Path) -> dict[str, Any]:

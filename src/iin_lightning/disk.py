@@ -64,7 +64,7 @@ def in_units(n_bytes: int) -> str:
         >>> in_units(17), in_units(12_345), in_units(3_000_000_000)
         ('17 bytes', '12.3 kB', '3 GB')
     """
-    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= one:
-            return f"{n_bytes / one:.1f}".removesuffix(".0") + f" {unit}"
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f}".removesuffix(".0") + f" {unit}"
     return f"{n_bytes} bytes"

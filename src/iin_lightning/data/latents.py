@@ -261,7 +261,8 @@ def kept_latents(cache: Cache, key: str, encoding: Encoding) -> LatentCache:
             yield Part(encoded._asdict(), done)
 
     entry = cache.get(key, parts, encoding.n_bytes)
-    return LatentCache(**entry.tensors, concepts=encoding.concepts, entry=entry)
+    mean, scale, labels = (entry.tensors[name] for name in Encoded._fields)
+    return LatentCache(mean, scale, labels, encoding.concepts, entry=entry)
 
 
 def fingerprint(source: Source, probes: int = 64) -> str:
