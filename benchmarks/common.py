@@ -15,7 +15,7 @@ from statistics import median
 import torch
 from rich.table import Table
 
-from iin_lightning.data.cores import usable_cores
+from iin_lightning.distributed import usable_cores
 
 RESULTS = Path(__file__).parent / "results.json"
 

@@ -22,10 +22,9 @@ from common import Row, Run, arguments, compare, record, row, table, take_turns
 from rich.console import Console
 from torch.utils.data import Dataset
 
+from iin_lightning.cache import Cache
 from iin_lightning.data.color_mnist import ColoredDigits, draw_palette
-from iin_lightning.data.encoding import Encoded, Encoding
-from iin_lightning.data.latent_files import load, load_or_build, save
-from iin_lightning.data.latents import LatentCache
+from iin_lightning.data.latents import Encoded, Encoding, LatentCache, kept_latents
 from iin_lightning.data.stream import Pairs, Singles
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.factors import Factors
@@ -38,6 +37,7 @@ BATCH = 128
 FEW, MANY = 10_000, 1_000_000
 OPENING = 0.2  # seconds that opening all views may take
 CONCEPTS = ("digit", "color")
+KEPT = ("Latents", "measure fewer")
 FACTORS = Factors({"residual": 32, "digit": 16, "color": 16}, latent_dim=LATENT_DIM)
 
 
@@ -70,7 +70,7 @@ def building(n: int, folder: Path, repeats: int) -> Row:
 
     def build() -> None:
         encoding = Encoding(source, encoder, training=True, seed=0, batch_size=ENCODE_BATCH)
-        load_or_build(folder / f"built {next(runs)}", "benchmark", encoding)
+        kept_latents(Cache(folder, *KEPT), f"built {next(runs)}", encoding)
 
     @torch.no_grad()
     def forward() -> None:
@@ -82,8 +82,8 @@ def building(n: int, folder: Path, repeats: int) -> Row:
 
 def opening(folder: Path, repeats: int) -> Row:
     """Against the seconds that it may take."""
-    save(folder / "views", "benchmark", MadeUp(VIEWS))
-    taken = take_turns({"ours": lambda: load(folder / "views", "benchmark")}, repeats)
+    kept_latents(Cache(folder, *KEPT), "views", MadeUp(VIEWS))
+    taken = take_turns({"ours": lambda: Cache(folder, *KEPT).find("views")}, repeats)
     taken["theirs"] = [OPENING] * repeats
     return row(f"opening {VIEWS:,} latents, against {OPENING} s", taken, wanted=1.0)
 
@@ -92,7 +92,7 @@ def steps(folder: Path, repeats: int, count: int) -> list[Row]:
     """The batches of few latents against those of many."""
     caches: dict[tuple[str, int], LatentCache] = {}
     for n in (FEW, MANY):
-        mapped = load_or_build(folder / f"{n}", "benchmark", MadeUp(n))
+        mapped = kept_latents(Cache(folder, *KEPT), f"{n}", MadeUp(n))
         caches["mapped", n] = mapped
         tensors = (mapped.mean.clone(), mapped.scale.clone(), mapped.labels.clone())
         caches["in memory", n] = LatentCache(*tensors, concepts=CONCEPTS)

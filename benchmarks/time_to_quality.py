@@ -130,6 +130,7 @@ class Looks(pl.Callback):
 def build(config: DictConfig) -> tuple[Stage, DataModule]:
     pl.seed_everything(config.seed, verbose=False)
     data = instantiate(config.data)
+    data.batch_size = config.model.batch_size
     return build_stage(config, data, partial(require, config)), data
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from iin_lightning.seeding import Noise
+from iin_lightning.seeding import Noise, generator
 
 DRAWS = {
     "normal": lambda noise, rows: noise.normal((rows, 3, 2)),
@@ -36,3 +36,10 @@ def test_draws_differ():
     assert not torch.equal(noise.normal((5, 3)), noise.normal((5, 3)))
     assert (noise.bytes((50, 3)) != noise.bytes((50, 3))).any()
     assert not torch.equal(Noise(0, "a").normal((5, 3)), Noise(0, "b").normal((5, 3)))
+
+
+def test_a_key_gives_the_same_numbers_again_and_any_other_key_gives_others():
+    keys = [(), (0,), (0, 0), (1, 2), (2, 1), (3,), (-1,), (1 << 32,), (1,), ("a", 1), ("a", 2), ("b", 1)]
+    numbers = {tuple(torch.rand(4, generator=generator(*key)).tolist()) for key in keys}
+    assert len(numbers) == len(keys)
+    assert numbers == {tuple(torch.rand(4, generator=generator(*key)).tolist()) for key in keys}

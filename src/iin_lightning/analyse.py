@@ -34,8 +34,6 @@ class Analyse:
     """Packages that another's model or configuration may name: [net]."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
-    model: Any = MISSING
-    """What a data set's recipe refers to."""
     seed: int = 0
     """What a data set's recipe refers to; an analysis has its own."""
 

@@ -1,4 +1,4 @@
-"""Which of the processes of a distributed run this is, before any trainer knows, and how they meet without one."""
+"""How many processes are worth starting, which of them this is before any trainer knows, and how they meet."""
 
 import os
 import sys
@@ -18,6 +18,11 @@ PATIENCE = timedelta(days=2)
 
 JOB = "IIN_LIGHTNING_JOB"
 """The variable that Lightning's launcher hands from the first process to those that it starts."""
+
+
+def usable_cores() -> int:
+    """The processor cores that this process may use, which on a shared machine are fewer than it has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_main_process() -> bool:

@@ -33,8 +33,6 @@ class Explore:
     """Packages that another's model or configuration may name: [net]."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
-    model: Any = MISSING
-    """What a data set's recipe refers to."""
     seed: int = 0
     """Of the choice of held-out images; a data set's recipe refers to it, too."""
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from iin_lightning import serialization
 from iin_lightning.bounded import Bounded
-from iin_lightning.data.transforms import check_images
+from iin_lightning.data.images import check_images
 from iin_lightning.encoders.attach import Attached, attach_latents
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.frozen import Frozen

@@ -21,8 +21,6 @@ class Look:
     """How the configuration of a network says that it is trained; not used here."""
     paths: Any = MISSING
     """Folders: data, outputs."""
-    model: Any = MISSING
-    """Keys to which the recipe of a data set refers."""
     split: str = "train"
     """Split of the images on the sheet: train, val or test."""
     images: int = 24

@@ -39,8 +39,6 @@ class Report:
     """Name of the workspace of W&B."""
     paths: Any = MISSING
     """Folders: data, outputs, models, cache."""
-    model: Any = MISSING
-    """Keys to which the recipe of a data set refers."""
 
 
 def job(config: DictConfig) -> None:

@@ -15,7 +15,7 @@ from iin_lightning.analysis.dimensions import (
 )
 from iin_lightning.data.base import ORIGIN
 from iin_lightning.data.latents import LatentCache
-from iin_lightning.data.sharing import sharing_pairs
+from iin_lightning.data.pairs import sharing_pairs
 from iin_lightning.errors import ConfigError, FactorError, ShapeError
 from iin_lightning.factors import RESIDUAL
 

@@ -40,15 +40,6 @@ def test_names_are_those_of_imagenet_and_no_two_are_alike():
     assert len(set(names)) == 149
 
 
-def test_the_first_images_of_a_split_are_of_many_classes(root):
-    assert len(set(animal_faces(root).listing("train").labels[:12, 0].tolist())) >= 3
-
-
-def test_another_split_seed_is_another_split(root):
-    one, again, other = (set(animal_faces(root, split_seed=seed).listing("test").paths) for seed in (0, 0, 1))
-    assert one == again != other
-
-
 def test_official_classes_are_disjoint_and_have_no_names(root):
     data = animal_faces(root, partition="official")
     animals = [{path.parent.name for path in data.listing(split).paths} for split in SPLITS]

@@ -8,13 +8,12 @@ from torchvision.transforms import v2
 
 from iin_lightning.data.base import ORIGIN
 from iin_lightning.data.changes import ChangedImages
-from iin_lightning.data.images import ImageTensor
+from iin_lightning.data.images import ImageTensor, to_levels
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.sharing import sharing_pairs
+from iin_lightning.data.pairs import sharing_pairs
 from iin_lightning.data.stream import ConceptPairs, FixedPairs, FixedSingles, Pairs
 from iin_lightning.data.swaps import FixedSwaps, differing_partners
-from iin_lightning.data.transforms import to_levels
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
 from iin_lightning.seeding import Noise, generator
@@ -262,10 +261,9 @@ def test_the_content_is_that_of_the_images_and_of_the_changes_wherever_they_are_
     assert numbers(limit=4).source("train").content() != contents[0]
 
 
-@pytest.mark.parametrize("cache", ["none", "ram", "disk"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("cache", "workers"), [("none", 2), ("ram", 0), ("disk", 2)])
 def test_versions_do_not_depend_on_where_and_by_whom_they_are_made(cache, workers, tmp_path, monkeypatch):
-    monkeypatch.setattr("iin_lightning.data.version_cache.CHUNK", 5)
+    monkeypatch.setattr("iin_lightning.data.pixels.CHUNK", 5)
     random = {"noise": {"one": v2.GaussianNoise(sigma=0.2), "turned": v2.RandomRotation([0, 180])}}
     made = numbers({**random, **TONE}, cache=cache, cache_dir=tmp_path, num_workers=workers).source("train")
     plain = numbers({**random, **TONE}).source("train")

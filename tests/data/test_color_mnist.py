@@ -2,8 +2,14 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
-from iin_lightning.data.color_mnist import ColoredDigits, ColorMNIST, ColorMNISTMini, draw_palette
-from iin_lightning.data.transforms import deform, draw_deformations
+from iin_lightning.data.color_mnist import (
+    ColoredDigits,
+    ColorMNIST,
+    ColorMNISTMini,
+    deform,
+    draw_deformations,
+    draw_palette,
+)
 from iin_lightning.errors import ConfigError
 from iin_lightning.seeding import generator
 
@@ -150,8 +156,3 @@ def test_a_deformation_stays_within_its_bounds():
     assert 0.7 < mass.min() < 0.85
     assert 1.15 < mass.max() < 1.45
     assert torch.equal(deform(square, draw_deformations(500, 0.0, generator(0))), square)
-
-
-def test_a_negative_deformation_is_an_error(mnist_root):
-    with pytest.raises(ConfigError, match="deformation=-1"):
-        ColorMNIST(mnist_root, deformation=-1)

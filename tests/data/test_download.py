@@ -13,8 +13,7 @@ from tests.data import fakes
 
 from iin_lightning.data.cifar10 import CIFAR10
 from iin_lightning.data.color_mnist import ColorMNIST
-from iin_lightning.data.fashion_mnist import FashionMNIST
-from iin_lightning.data.mnist import MNIST
+from iin_lightning.data.mnist import MNIST, FashionMNIST
 from iin_lightning.errors import DataNotFoundError
 
 
@@ -79,7 +78,6 @@ def test_no_job_finds_half_of_a_download(data, tmp_path, monkeypatch):
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
-@every_data_set
 @pytest.mark.parametrize(
     "error",
     [
@@ -92,7 +90,9 @@ def test_no_job_finds_half_of_a_download(data, tmp_path, monkeypatch):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_failed_download_says_why_and_lets_the_next_job_try(data, error, tmp_path, monkeypatch):
+def test_a_failed_download_says_why_and_lets_the_next_job_try(error, tmp_path, monkeypatch):
+    data = MNIST
+
     def failing(root, download):
         raise error
 
@@ -104,12 +104,6 @@ def test_a_failed_download_says_why_and_lets_the_next_job_try(data, error, tmp_p
     assert_free(tmp_path, data)
     instead_of_torchvision(monkeypatch, data, lambda root, download: DOWNLOADED[data][1](root))
     data(tmp_path, download=True).prepare_data()
-
-
-def test_a_folder_that_cannot_be_written_is_a_failed_download(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataNotFoundError, match=r"Downloading failed \(.*file"):
-        MNIST(tmp_path / "file", download=True).prepare_data()
 
 
 def _archive(path, *members):

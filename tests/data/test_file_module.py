@@ -1,4 +1,3 @@
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -6,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from iin_lightning.data import caching
+from iin_lightning.data import pixels
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import BrokenImagesError, ImageFiles, Listing
+from iin_lightning.data.files import ImageFiles, Listing
 from iin_lightning.data.images import ImageTensor
-from iin_lightning.data.pixel_cache import MappedImages
+from iin_lightning.data.pixels import KeptImages
 from iin_lightning.errors import ConfigError, DataNotFoundError
 
 PER_SPLIT = {"train": 24, "val": 6, "test": 8}
@@ -70,38 +69,20 @@ def test_every_cache_gives_the_same_batches(root, cache):
     assert data.broken == {"train": 0, "val": 0, "test": 0}
 
 
-@pytest.mark.parametrize(("cache", "kind"), [("none", ImageFiles), ("ram", ImageTensor), ("disk", MappedImages)])
+@pytest.mark.parametrize(("cache", "kind"), [("none", ImageFiles), ("ram", ImageTensor), ("disk", KeptImages)])
 def test_images_are_kept_where_they_are_asked_for(root, cache, kind):
     assert type(Numbers(root, **cached(cache, root)).source("val")) is kind
-    assert bool(list((root / "cache").rglob("*.pixels")) if (root / "cache").exists() else []) == (cache == "disk")
+    assert bool(list((root / "cache").rglob("pixels/*/pixels")) if (root / "cache").exists() else []) == (
+        cache == "disk"
+    )
 
 
 def test_without_a_cache_every_core_decodes_up_to_eight(root, monkeypatch):
     for cores, workers in ((1, 1), (3, 3), (64, 8)):
-        monkeypatch.setattr(caching, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(pixels, "usable_cores", lambda cores=cores: cores)
         assert Numbers(root, cache="none").num_workers == workers
         assert Numbers(root, cache="ram").num_workers == 0
     assert Numbers(root, cache="ram", num_workers=5).num_workers == 5
-
-
-@every_cache
-def test_broken_images_are_skipped_and_counted_by_split(root, cache):
-    for name in ("train/03.png", "train/04.png", "test/00.png"):
-        (root / name).write_bytes(b"")
-    data = Numbers(root, num_workers=2, max_broken=0.2, **cached(cache, root))
-    assert data.broken == {}
-    x = torch.cat([batch.x for batch in data.train_dataloader()])
-    assert len(x) == PER_SPLIT["train"]
-    assert x.isfinite().all()
-    list(data.test_dataloader())
-    assert data.broken == {"train": 2, "test": 1}
-
-
-@every_cache
-def test_too_many_broken_images_are_an_error(root, cache):
-    (root / "train" / "03.png").write_bytes(b"")
-    with pytest.raises(BrokenImagesError, match=r"At least 1 of 24 train images .* data\.max_broken=0\.01"):
-        list(Numbers(root, num_workers=0, **cached(cache, root)).train_dataloader())
 
 
 @every_cache
@@ -144,12 +125,3 @@ def test_an_empty_split_says_which(root):
 def test_an_argument_out_of_range_is_refused_before_any_file_is_read(options, text):
     with pytest.raises(ConfigError, match=text):
         Numbers(Path("nowhere"), **options)
-
-
-@every_cache
-def test_a_pickle_of_a_module_that_was_used_draws_the_same(root, cache, monkeypatch):
-    monkeypatch.setattr(caching, "usable_cores", lambda: 1)
-    data = Numbers(root, **cached(cache, root))
-    expected = data.source("train").draw(torch.arange(5), None)
-    again = pickle.loads(pickle.dumps(data))
-    assert torch.equal(again.source("train").draw(torch.arange(5), None), expected)

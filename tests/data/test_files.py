@@ -1,5 +1,4 @@
 import logging
-import pickle
 import traceback
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from iin_lightning.data.files import BrokenImages, BrokenImagesError, ImageFiles, Listing, PackedPaths
 from iin_lightning.data.framing import Framing
-from iin_lightning.data.stream import ConceptPairs, FixedSingles, Singles
+from iin_lightning.data.stream import ConceptPairs, Singles
 from iin_lightning.factors import Factors
 from iin_lightning.seeding import Noise
 
@@ -78,13 +77,6 @@ def test_the_content_changes_with_a_file(tmp_path):
     assert source(paths).content() != before
 
 
-def test_the_order_is_a_ring(tmp_path):
-    paths = write_images(tmp_path)
-    for broken in (10, 11):
-        paths[broken].write_bytes(b"no image")
-    assert which(source(paths).draw(torch.tensor([10, 11]), None)) == [0, 0]
-
-
 def test_a_stand_in_does_not_depend_on_what_was_drawn_before(tmp_path):
     paths = write_images(tmp_path)
     for broken in (2, 8, 3):
@@ -124,16 +116,6 @@ def test_a_broken_image_is_counted_once_over_all_workers(tmp_path):
     assert shared.broken.count == 2
 
 
-def test_the_count_crosses_into_a_process_that_is_started_afresh(tmp_path):
-    paths = write_images(tmp_path)
-    paths[5].write_bytes(b"")
-    files = source(paths)
-    loader = DataLoader(FixedSingles(files, 6), batch_size=None, num_workers=1, multiprocessing_context="spawn")
-    drawn = torch.cat([batch.x for batch in loader])
-    assert which(drawn) == [0, 1, 2, 3, 4, 6, *range(6, 12)]
-    assert files.broken.count == 1
-
-
 def test_too_many_broken_images_name_the_count_the_files_and_the_cure(tmp_path):
     paths = write_images(tmp_path)
     for broken in range(5):
@@ -163,27 +145,7 @@ def test_an_end_is_found_where_no_image_can_be_read(tmp_path, max_broken):
         source(paths, max_broken).draw(torch.arange(3), None)
 
 
-def test_images_without_concepts_stand_in_for_each_other(tmp_path):
-    paths = write_images(tmp_path)
-    paths[4].write_bytes(b"")
-    files = source(paths, labels=torch.zeros(N, 0, dtype=torch.long))
-    assert which(files.draw(torch.tensor([4]), None)) == [5]
-
-
-def test_a_pickle_draws_the_same(tmp_path):
-    files = source(write_images(tmp_path))
-    again = pickle.loads(pickle.dumps(files))
-    assert torch.equal(again.draw(torch.arange(N), None), files.draw(torch.arange(N), None))
-
-
 def test_packed_paths_come_back(tmp_path):
     paths = (tmp_path / "a b.jpg", Path("/x/ü/ß.png"), Path("/" + "long" * 50), Path("/latin\udce9.jpg"))
     packed = PackedPaths(paths)
     assert [packed[i] for i in range(len(packed))] == [str(path) for path in paths]
-
-
-def test_a_part_of_a_listing_keeps_files_and_labels_together():
-    listing = Listing(tuple(Path(f"{i}") for i in range(N)), LABELS)
-    part = listing.take(torch.tensor([7, 2]))
-    assert part.paths == (Path("7"), Path("2"))
-    assert torch.equal(part.labels, LABELS[[7, 2]])

@@ -4,11 +4,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import RandomInvert
 
-from iin_lightning.data.base import ORIGIN
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.color_mnist import ColorMNIST, ColorMNISTMini
 from iin_lightning.data.mnist import MNIST
-from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import Noise
 
 NEGATIVES = {"film": {"negative": RandomInvert(p=1.0)}}
@@ -40,20 +38,6 @@ def test_images_are_float32_in_range_and_of_the_stated_shape(make, split, mnist_
 
 
 @every_dataset
-@every_split
-def test_labels_are_one_column_a_concept_and_classes_have_names(make, split, mnist_root):
-    data = make(mnist_root)
-    source = data.source(split)
-    assert tuple(name for name in source.concepts if name != ORIGIN) == data.concepts == tuple(data.kinds)
-    assert source.labels.dtype == torch.long
-    assert source.labels.shape == (len(source), len(source.concepts))
-    for column, concept in enumerate(data.concepts):
-        assert data.kinds[concept] in ("class", "color")
-        if data.kinds[concept] == "class":
-            assert source.labels[:, column].max() < len(data.classes[concept])
-
-
-@every_dataset
 def test_an_item_is_the_same_again_and_training_adds_noise_of_half_a_level(make, mnist_root):
     source = make(mnist_root).source("train")
     items = torch.arange(10)
@@ -79,62 +63,6 @@ def test_a_split_is_read_once(make, mnist_root):
     assert data.source("val") is data.source("val")
 
 
-def test_validation_digits_are_the_end_of_the_training_file_and_never_trained_on(mnist_root):
-    data = MNIST(mnist_root, val_fraction=0.2, download=False)
-    train, val, test = (data.source(split) for split in ("train", "val", "test"))
-    assert (len(train), len(val), len(test)) == (48, 12, 24)
-    everything = torch.cat([train.images, val.images, test.images]).flatten(1)
-    assert len(everything.unique(dim=0)) == len(everything)
-    assert torch.equal(val.labels[:, 0], torch.arange(48, 60) % 10)
-
-
-@pytest.mark.parametrize("folder", ["MNIST/raw", "raw", "."])
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_mnist_is_found_in_each_usual_layout(tmp_path, mnist_root, write_mnist, folder, suffix):
-    write_mnist(tmp_path / "root" / folder, suffix)
-    found = MNIST(tmp_path / "root", download=False).source("train")
-    assert torch.equal(found.images, MNIST(mnist_root, download=False).source("train").images)
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_mnist_is_found_under_the_names_that_gzip_remembers(tmp_path, mnist_root, write_mnist, suffix):
-    write_mnist(tmp_path / "raw", suffix)
-    for file in [*(tmp_path / "raw").iterdir()]:
-        file.rename(file.with_name(file.name.replace("-idx", ".idx")))
-        file.mkdir()  # as one archive of them has folders beside
-    found = MNIST(tmp_path, download=False).source("test")
-    assert torch.equal(found.images, MNIST(mnist_root, download=False).source("test").images)
-
-
-def test_a_missing_folder_says_where_was_looked_for_which_files_and_the_cure(tmp_path):
-    data = MNIST(tmp_path, download=False)
-    with pytest.raises(DataNotFoundError) as error:
-        data.prepare_data()
-    for text in (
-        str(tmp_path / "MNIST" / "raw"),
-        "t10k-labels-idx1-ubyte",
-        "train-images-idx3-ubyte",
-        "download=false",
-        "paths.data",
-        "data=color_mnist_mini needs no files",
-    ):
-        assert text in str(error.value)
-
-
-def test_images_and_labels_that_do_not_belong_together_are_refused(tmp_path, write_mnist):
-    write_mnist(tmp_path / "raw")
-    (tmp_path / "raw" / "train-labels-idx1-ubyte").write_bytes(
-        (tmp_path / "raw" / "t10k-labels-idx1-ubyte").read_bytes()
-    )
-    with pytest.raises(DataNotFoundError, match=r"sizes \(60, 28, 28\) and the labels \(24,\)"):
-        MNIST(tmp_path).source("train")
-
-
-def test_only_grey_or_rgb_is_offered():
-    with pytest.raises(ConfigError, match="channels=2"):
-        MNIST("nowhere", channels=2)
-
-
 def test_a_limit_takes_some_items_of_each_split_by_seed(mnist_root):
     whole, part, again = (MNIST(mnist_root, val_fraction=0.5, limit=limit) for limit in (None, 10, 10))
     for split in ("train", "val", "test"):
@@ -144,5 +72,3 @@ def test_a_limit_takes_some_items_of_each_split_by_seed(mnist_root):
         assert torch.equal(source.draw(items, None), again.source(split).draw(items, None))
         assert torch.equal(source.draw(items, None), whole.source(split).draw(source.items, None))
         assert torch.equal(source.labels, whole.source(split).labels[source.items])
-    with pytest.raises(ConfigError, match="limit=0"):
-        MNIST(mnist_root, limit=0)

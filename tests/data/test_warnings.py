@@ -1,5 +1,6 @@
 """What would make results meaningless is said of the data before anything is trained on them."""
 
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -14,15 +15,15 @@ from iin_lightning.data.celeba import CelebA
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.cifar10 import CIFAR10
 from iin_lightning.data.image_folder import IMAGES, ImageFolder
-from iin_lightning.data.images import ImageTensor
+from iin_lightning.data.images import ImageTensor, check_images
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pairs_csv import PairsCSV
-from iin_lightning.data.transforms import check_images
 from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
 from iin_lightning.runs.build import build_factors
 from iin_lightning.runs.stages import classify
 
-ROOT_TOO_HIGH = r"All \d+ training images have the same class.*data.root is too high: let it name that folder"
+composed = cache(compose_train)
+ROOT_TOO_HIGH = r"All \d+ training images have the same class.*let data.root name the folder that has several"
 
 
 class Labelled(DataModule):
@@ -65,16 +66,6 @@ MEANINGLESS = {
         "class",
         ROOT_TOO_HIGH,
     ),
-    "one class, beside a test folder": (
-        lambda to: nested(to, "{split}/all", ("train", "test")),
-        "class",
-        "The classes lie in .*: move them one folder up, those of the other splits, too",
-    ),
-    "one class, a folder of images": (
-        lambda to: (fakes.write_flat_folder(to / "cats"), ImageFolder(to))[1],
-        "class",
-        "Put each class of .*cats into a folder of its own, or take no classes: model=unsup",
-    ),
     "a constant attribute": (
         lambda to: CelebA(fakes.write_celeba(to), attributes=["Bald"], limit=1),
         "Bald",
@@ -97,32 +88,25 @@ def test_a_concept_that_does_not_vary_is_refused_where_it_is_learned_and_said_el
     said = data.unlearnable()[concept]
     assert said in data.warnings()
     with pytest.raises(ConfigError, match=text):
-        build_factors(compose_train("model=sup"), 8, data)
-    build_factors(compose_train("model=unsup"), 8, data)
+        build_factors(composed("model=sup"), 8, data)
+    build_factors(composed("model=unsup"), 8, data)
     if concept in data.classes:
         with pytest.raises(ConfigError, match=text):
-            classify(compose_train("model=classifier", f"model.concept={concept}"), data, None)
+            classify(composed("model=classifier", f"model.concept={concept}"), data, None)
 
 
 def test_a_concept_that_varies_is_not_refused_for_another(tmp_path):
     data = Labelled([[1, 0], [0, 1], [2, 2]])
     with pytest.raises(ConfigError, match="No two"):
-        build_factors(compose_train("model=sup"), 8, data)
+        build_factors(composed("model=sup"), 8, data)
     data = Labelled([[1, 0], [0, 0], [1, 2]])
-    build_factors(compose_train("model=sup"), 8, data)
+    build_factors(composed("model=sup"), 8, data)
     assert data.warnings() == ["No train image is of the class ring (shape), so no number tells of it."]
 
 
 def test_a_class_without_a_test_image_is_said():
     data = Labelled([[0, 0], [1, 0], [2, 1], [0, 1]], test=[[0, 0], [2, 1]])
     assert data.warnings() == ["No test image is of the class bar (shape), so no number tells of it."]
-
-
-def test_classes_that_hold_splits_are_said(tmp_path):
-    for name in ("cat", "dog"):
-        fakes.write_image_folder(tmp_path / name, ("train", "test"))
-    (said,) = ImageFolder(tmp_path).warnings()
-    assert "cat, dog have folders for training and others for test" in said
 
 
 @pytest.mark.parametrize(
@@ -173,8 +157,6 @@ def test_a_folder_of_files_that_cannot_be_read_says_so(tmp_path):
 
 DEPTHS = {
     "12 bits of 16": (np.uint16, 4095, [0, 4095]),
-    "14 bits of 16": (np.uint16, 16000, [0, 16383]),
-    "32 bits": (np.int32, 100_000, [0, 131_071]),
     "floating-point numbers": (np.float32, 1.0, [0, 1]),
     "16 bits": (np.uint16, 65_000, None),
     "masks": (np.uint8, 20, None),
@@ -202,11 +184,10 @@ def test_values_of_another_range_are_said_and_a_window_reads_them(tmp_path, case
     torch.testing.assert_close(image[0, 0], expected, atol=0.01, rtol=0)
 
 
-@pytest.mark.parametrize("strange", [np.nan, np.inf])
-def test_pixels_that_are_no_numbers_do_not_hide_the_range_of_the_others(tmp_path, strange):
+def test_pixels_that_are_no_numbers_do_not_hide_the_range_of_the_others(tmp_path):
     (tmp_path / "a").mkdir()
     masked = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-    masked[0, :4] = strange
+    masked[0, :4] = np.nan
     for number in range(20):
         Image.fromarray(masked).save(tmp_path / "a" / f"{number}.tiff")
     assert any("say data.window=[0,1]" in text for text in ImageFolder(tmp_path, concept="c").warnings())

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from iin_lightning.data.transforms import dequantize, to_range
+from iin_lightning.data.images import dequantize, to_range
 from iin_lightning.encoders import Classifier, Frozen, zoo
 from iin_lightning.errors import (
     CheckpointError,

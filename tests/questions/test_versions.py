@@ -29,5 +29,5 @@ def test_a_change_is_a_concept_of_training_and_of_evaluation(command, small, tmp
     assert set(changed["gray"]) >= {"explained_variance", "explained_variance_of_probabilities", "changed_predictions"}
     structure = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert "gray" in json.dumps(structure)
-    kept = list((tmp_path / "cache" / "versions").glob("*.pixels"))
+    kept = list((tmp_path / "cache" / "versions").glob("*/pixels"))
     assert {path.stat().st_size for path in kept} == {160 * 3 * 32 * 32}

@@ -36,7 +36,7 @@ def test_sketches_are_concepts_of_training(command, small, tmp_path):
     assert json.loads((tmp_path / "run" / "results.json").read_text())
     structure = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
     assert "roundness" in json.dumps(structure)
-    kept = list((tmp_path / "cache" / "versions").glob("*.pixels"))
+    kept = list((tmp_path / "cache" / "versions").glob("*/pixels"))
     assert len(kept) % 2 == 0
     assert {path.stat().st_size for path in kept} == {120 * 3 * 32 * 32}
 

@@ -259,8 +259,8 @@ BAD = {
     "what only the user knows": (["data=image_folder"], r"data\.root .*add data\.root=<value>"),
     "an unknown group": (["data=celebba"], "There is no data=celebba; .*color_mnist.*did you mean celeba"),
     "an unknown key": (
-        ["data.batchsize=3"],
-        r"'data.batchsize'.*allowed are: .*batch_size.*did you mean batch_size",
+        ["data.evalbatchsize=3"],
+        r"'data.evalbatchsize'.*allowed are: .*eval_batch_size.*did you mean eval_batch_size",
     ),
     "an unknown key at the root": (["sed=1"], "allowed are: .*did you mean seed"),
     "an unknown key of the first stage": (["+first_stage.model.stebs=3"], "stebs"),

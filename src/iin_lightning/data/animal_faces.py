@@ -10,12 +10,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import first_file, found_in
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.image_folder import class_images, numbered
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
-from iin_lightning.data.tables import first_file, found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 Partition = Literal["shared", "official"]
@@ -43,17 +41,8 @@ class AnimalFaces(FileModule):
     Reference:
         Few-shot unsupervised image-to-image translation (Liu, Huang, Mallya, Karras, Aila, Lehtinen & Kautz, 2019).
 
-    Args:
-        root: folder with <synset>/<file>.JPEG_<x1>_<y1>_<x2>_<y2>.jpg, or with animal_faces/, datasets/animals/ or
-            animals/ that has them. The lists animals_list_train.txt and animals_list_test.txt lie in it or beside it.
-        partition: "shared" or "official".
-        test_fraction: about which part of each class is for test if it is shared, in (0, 1/3].
-        split_seed: of splits that are drawn; see ``ImageFolder``.
-        **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: partition or test_fraction is out of its range.
-        DataNotFoundError: when the data are first used: images or an official list are absent.
+    ``root``, or animal_faces/, datasets/animals/ or animals/ in it, has <synset>/<file>.JPEG_<x1>_<y1>_<x2>_<y2>.jpg;
+    the lists animals_list_train.txt and animals_list_test.txt lie in it or beside it.
     """
 
     title: ClassVar[str] = "AnimalFaces: 117,484 heads of 149 kinds of carnivores"
@@ -67,7 +56,6 @@ class AnimalFaces(FileModule):
         *,
         partition: Partition = "shared",
         test_fraction: float = 0.1,
-        split_seed: int = 0,
         **options: Any,
     ) -> None:
         if partition not in PARTITIONS:
@@ -77,7 +65,6 @@ class AnimalFaces(FileModule):
         self.root = Path(root).absolute()
         self.partition: Partition = partition
         self.test_fraction = test_fraction
-        self.split_seed = split_seed
         self.kinds: Mapping[str, str] = {"animal": "class" if partition == "shared" else "identity"}
 
     @property
@@ -86,10 +73,6 @@ class AnimalFaces(FileModule):
         if self.partition != "shared":
             return {}
         return {"animal": tuple(_names().get(synset, synset) for synset in self._images)}
-
-    def listing(self, split: Split) -> Listing:
-        """The images of a split."""
-        return self._records.listing(split)
 
     @cached_property
     def _folder(self) -> Path:

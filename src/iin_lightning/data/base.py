@@ -20,12 +20,7 @@ ORIGIN = "image"
 
 
 class LabelledBatch(NamedTuple):
-    """Examples and the values of their concepts.
-
-    Attributes:
-        x: images (B, C, H, W) or latents (B, N).
-        labels: long (B, K), one column a concept, in the order of ``Source.concepts``.
-    """
+    """Images (B, C, H, W) or latents (B, N), and labels long (B, K), a column each of ``Source.concepts``."""
 
     x: Tensor
     labels: Tensor
@@ -75,12 +70,7 @@ def draw_labelled(source: Source, indices: Tensor, noise: Noise | None) -> Label
 
 
 class Subset(Source):
-    """Some items of a source.
-
-    Args:
-        source: any.
-        items: long (m,), which ones.
-    """
+    """The items long (m,) of a source."""
 
     def __init__(self, source: Source, items: Tensor) -> None:
         self.source = source

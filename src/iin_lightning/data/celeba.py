@@ -10,11 +10,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import Table, first_file, found_in, read_table
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records
-from iin_lightning.data.tables import Table, first_file, found_in, read_table
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 log = logging.getLogger(__name__)
@@ -43,15 +41,7 @@ TABLE_FOLDERS = ("", "Anno", "Eval")
 
 
 class Faces(NamedTuple):
-    """What the tables say of the n images that are there.
-
-    Attributes:
-        folder: of the images.
-        names: of the images in it.
-        columns: names of the attributes, in the order of the table.
-        attributes: bool (n, 40).
-        split: long (n,), 0 train, 1 val, 2 test.
-    """
+    """What the tables say of the n images that are there: attributes bool (n, 40), split long (n,)."""
 
     folder: Path
     names: list[str]
@@ -73,18 +63,9 @@ class CelebA(FileModule):
     Reference:
         Deep learning face attributes in the wild (Liu, Luo, Wang & Tang, 2015).
 
-    Args:
-        root: folder with img_align_celeba/ and the tables, or with celeba/ that has them; the official folders Img/,
-            Anno/ and Eval/ may be in between.
-        attributes: the concepts; "identity" is one, too, where identity_CelebA.txt is there.
-        preset: how an image is framed: "default" is antialiased, "authors" is not.
-        size: side of an image, or its height and width, instead of the preset's.
-        crop: shorter side of the centred part that is kept instead of the preset's.
-        **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: an attribute or preset does not exist, or an attribute is named twice.
-        DataNotFoundError: when the data are first used: images or a table are absent or damaged.
+    Below ``root``, or its celeba/, lie img_align_celeba/ and the tables; the official folders Img/, Anno/ and Eval/ may
+    be in between. "identity" is a concept, too, where identity_CelebA.txt is there. Preset "default" is antialiased,
+    "authors" is not; size and crop go before it.
     """
 
     title: ClassVar[str] = "CelebA: 202,599 aligned faces of celebrities with 40 attributes"
@@ -117,10 +98,6 @@ class CelebA(FileModule):
         self.classes = {
             name: (f"not {name.replace('_', ' ')}", name.replace("_", " ")) for name in attributes if name != IDENTITY
         }
-
-    def listing(self, split: Split) -> Listing:
-        """The images of one side of the official partition."""
-        return self._records.listing(split)
 
     def cure(self, concept: str) -> str:
         """See ``DataModule``."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from hashlib import sha256
 from typing import Protocol
 
 import numpy as np
@@ -12,9 +13,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Transform
 
-from iin_lightning.data.base import digest
+from iin_lightning.data.base import Source, digest
+from iin_lightning.data.images import render, to_levels
+from iin_lightning.data.pixels import Made
 from iin_lightning.errors import ConfigError
-from iin_lightning.seeding import FIXED, generator
+from iin_lightning.seeding import FIXED, Noise, generator
+
+FORMAT = 1  # raises with every change of what a version is
+PROBES = 64  # images of a source that are looked at to know it again
 
 # Nothing in these says what a change does: an address is another one in every process, a function has a name only.
 UNTELLING = re.compile(r" at 0x[0-9a-fA-F]+|<lambda>|\bLambda\(")
@@ -29,8 +35,8 @@ class Change(Protocol):
     is another one.
 
     It is known by what ``fingerprint() -> str`` says, if it has that method, and otherwise by its ``repr``, with its
-    weights and plain attributes if it is a network; see ``described``. What its code says is not looked at: versions
-    that another code made are kept under the same name.
+    weights and plain attributes if it is a network; see ``described``. Its code is not looked at: versions that another
+    code made are kept under the same name.
     """
 
     def __call__(self, pixels: Tensor, /) -> Tensor: ...  # noqa: D102
@@ -47,12 +53,8 @@ class ChangeError(ConfigError):
 def described(change: object) -> str:
     """What a change is, in words that are the same in every process: its versions are kept under them.
 
-    Args:
-        change: any.
-
-    Returns:
-        Its type, with what its ``fingerprint()`` says, or its ``repr`` and, of a network, its plain attributes, which
-        this may leave out, and a hash of its weights.
+    They are its type, with what its ``fingerprint()`` says, or its ``repr`` and, of a network, its plain attributes and
+    a hash of its weights.
 
     Raises:
         ConfigError: its ``repr`` has an address or a function in it, which say nothing of what it does.
@@ -76,7 +78,7 @@ def described(change: object) -> str:
 
 
 def _beyond_its_repr(network: nn.Module) -> str:
-    """What a network's ``repr`` leaves out unless it has an ``extra_repr``: options; and weights."""
+    """Options, which a network's ``repr`` leaves out unless it has an ``extra_repr``, and weights."""
     weights = network.state_dict()
     options = [
         (path, name, value)
@@ -91,16 +93,9 @@ def _beyond_its_repr(network: nn.Module) -> str:
 
 
 def changed(change: Change, pixels: Tensor, items: Tensor, key: str) -> Tensor:
-    """The versions of images; what is random in one depends on the change and the image's number alone.
+    """The versions of images, both uint8 (B, C, H, W).
 
-    Args:
-        change: what is done to each.
-        pixels: uint8 (B, C, H, W).
-        items: (B,), the numbers of the images.
-        key: of the change, see ``described``.
-
-    Returns:
-        uint8 (B, C, H, W).
+    What is random in a version depends on the key of the change, see ``described``, and the image's number alone.
 
     Raises:
         ChangeError: the change fails, or gives another shape or type.
@@ -152,3 +147,42 @@ def _global_generators_kept() -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
+
+
+class ChangedSource(Source):
+    """The version of each item of a source of images of one shape, made at every draw."""
+
+    def __init__(self, source: Source, change: Change) -> None:
+        self.source = source
+        self.change = change
+        self.concepts = source.concepts
+        self.labels = source.labels
+        self.description = described(change)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return tuple(self.source.draw(torch.zeros(1, dtype=torch.long), None).shape[1:])
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """The versions of items (B,), uint8 (B, C, H, W)."""
+        return changed(self.change, to_levels(self.source.draw(indices, None)), indices, self.description)
+
+    def make(self, items: range) -> Made:
+        """The versions of some items, for ``kept_images``."""
+        return self.pixels(torch.tensor(items)), {}
+
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1], dequantised by the noise if there is any."""
+        return render(self.pixels(indices), noise)
+
+    def drawn_labels(self, indices: Tensor) -> Tensor:
+        """See ``Source``."""
+        return self.source.drawn_labels(indices)
+
+    def content(self) -> str:
+        """A hash of the source's images, and of the change; the labels are no part of it."""
+        items = torch.linspace(0, len(self) - 1, min(PROBES, len(self))).long()
+        # Probes, since a source may have lost one broken image and found another under the same name.
+        parts = (FORMAT, len(self), self.source.content(), digest(self.source.draw(items, None)), self.description)
+        return sha256(repr(parts).encode()).hexdigest()[:32]

@@ -11,12 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from iin_lightning.data.base import ORIGIN, Source, Split, Subset
-from iin_lightning.data.caching import Cache, cache_folder, processes
-from iin_lightning.data.change import Change
-from iin_lightning.data.limit import choose
+from iin_lightning.data.change import Change, ChangedSource
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.version_cache import ChangedSource, into_memory, onto_disk
-from iin_lightning.data.versioned import VersionedImages
+from iin_lightning.data.pixels import Cache, cache_folder, kept_images, processes
+from iin_lightning.data.splits import choose
+from iin_lightning.data.versions import VersionedImages
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.seeding import FIXED
 
@@ -36,24 +35,11 @@ class ChangedImages(DataModule):
     * a source has one more column of labels, last: ``ORIGIN``, of which image an item is a version; see
       ``versions`` for the pairs that this makes
 
-    Args:
-        base: the data set. If it is one of changed images itself, its changes are made of its own images, too, beside
-            these: no version has two changes.
-        changes: concept -> version -> what makes it; each concept has at least one version besides the original.
-        keep: concepts of the data set that are concepts here; None: those whose labels are classes. Colours are not
-            among them, since a version may have another one than its image, nor are identities.
-        cache: where versions are kept: "ram", "disk" (files that runs share), or "none" to make them at every draw.
-        cache_dir: folder of cache="disk", below which they lie in ``versions/``.
-        num_workers: processes that load, and that make the versions; None: one a core, up to 8, where versions are
-            made, and none where they come from a cache.
-        limit: at most so many images of each split, with all their versions; None: all that the data set has.
-        **loading: see ``StreamModule``.
-
-    Raises:
-        ConfigError: there is no such cache, or "disk" has no folder, or base decodes broken images anew at every draw;
-            when the data are first used: there is no change, a concept is none of the data set's or has no right name,
-            two versions of a concept are the same, or a change cannot be told from others.
-        ChangeError: when versions are made: a change fails, or gives images of another shape or type.
+    If ``base`` has changed images itself, its changes are made of its own images, too, beside these: no version has two
+    changes. Concepts are kept whose labels are classes, unless ``keep`` says others: a version may have another colour
+    than its image. Versions are kept in files that runs share (cache="disk", below cache_dir/versions/), in memory
+    ("ram"), or made at every draw ("none"), by ``num_workers`` processes; None: one a core, up to 8, where versions are
+    made.
 
     Example:
         >>> from torchvision.transforms.v2 import Grayscale
@@ -214,11 +200,17 @@ class ChangedImages(DataModule):
     def _made(self, versions: ChangedSource, title: str) -> Source:
         if self.cache == "none":
             return versions
-        how: dict[str, Any] = {"workers": self.makers, "quiet": self.ranks["rank"] > 0}
-        return (
-            into_memory(versions, title, **how)
-            if self.folder is None
-            else onto_disk(versions, self.folder, title, **how)
+        return kept_images(
+            versions.make,
+            versions.labels,
+            versions.concepts,
+            versions.image_shape,
+            versions.content(),
+            self.folder,
+            what=f"The versions of {len(versions)} images",
+            title=title,
+            workers=self.makers,
+            quiet=self.ranks["rank"] > 0,
         )
 
 

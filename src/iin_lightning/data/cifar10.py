@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Source, Split
-from iin_lightning.data.download import find_or_download
+from iin_lightning.data.downloads import find_or_download, found_in
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.framing import Peek
 from iin_lightning.data.image_folder import class_images, numbered
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.splits import SPLITS, Records, relative_names, split_within
-from iin_lightning.data.tables import found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -28,6 +26,7 @@ IMAGE_SIZE = 32
 FOLDER, ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = ("test_batch",)
+SIDES = ("train", "test")
 # What an array is made of in a pickle. Anything else could run any code, since a pickle is a program.
 ALLOWED = {
     ("numpy", "ndarray"),
@@ -42,22 +41,14 @@ class ArrayUnpickler(pickle.Unpickler):
     """Reads a pickle of arrays, lists, dictionaries and bytes, and refuses any other."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle asks for by name.
-
-        Raises:
-            UnpicklingError: it is not needed for an array.
-        """
+        """Return what an array needs, or raise an UnpicklingError."""
         if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of CIFAR-10 needs")
         return super().find_class(module, name)
 
 
 def read_batch(file: IO[bytes], name: str) -> tuple[Tensor, Tensor]:
-    """The images uint8 (n, 3, 32, 32) and labels long (n,) of one of the six pickled batches.
-
-    Raises:
-        DataNotFoundError: the file is damaged, or is no batch of CIFAR-10.
-    """
+    """The images uint8 (n, 3, 32, 32) and labels long (n,) of a pickled batch; DataNotFoundError if it is damaged."""
     try:
         content = ArrayUnpickler(file, encoding="bytes").load()
         # Python 2 wrote bytes where copies that were pickled again have text.
@@ -82,22 +73,10 @@ class CIFAR10(FileModule):
     * 50,000 training images, of which about ``val_fraction`` of each class validates, and 10,000 test images
     * 32x32 RGB
     * concept: object (10 classes)
-    * read from the official pickled batches, their archive, or folders train/<class>/ and test/<class>/
+    * read from cifar-10-batches-py/, cifar-10-python.tar.gz or cifar10/{train,test}/<class>/ in ``root``
 
     Reference:
         Learning multiple layers of features from tiny images (Krizhevsky, 2009).
-
-    Args:
-        root: folder with cifar-10-batches-py/, cifar-10-python.tar.gz, cifar10/{train,test}/ or {train,test}/, or the
-            folder of the batches itself.
-        download: fetch the batches with torchvision if nothing is there.
-        split_seed: of the validation split; see ``ImageFolder``.
-        **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: when the data are first used: a folder is none of the ten classes.
-        DataNotFoundError: when the data are first used: nothing is there and it cannot be downloaded, or a file is
-            damaged.
     """
 
     title: ClassVar[str] = "CIFAR-10: 60,000 pictures of ten kinds of things, 32x32 RGB"
@@ -107,11 +86,10 @@ class CIFAR10(FileModule):
     kinds: Mapping[str, str] = {"object": "class"}
     classes: Mapping[str, Sequence[str]] = {"object": CLASSES}
 
-    def __init__(self, root: str | Path, *, download: bool = False, split_seed: int = 0, **options: Any) -> None:
+    def __init__(self, root: str | Path, *, download: bool = False, **options: Any) -> None:
         super().__init__(size=IMAGE_SIZE, **{"cache": "ram", **options})
         self.root = Path(root).absolute()
         self.download = download
-        self.split_seed = split_seed
 
     def prepare_data(self) -> None:
         """Download, if necessary and allowed."""
@@ -150,10 +128,6 @@ class CIFAR10(FileModule):
         place = self._find(self.download)
         return place.is_file() or _has_batches(place)
 
-    def listing(self, split: Split) -> Listing:
-        """The images of folders."""
-        return self._records.listing(split)
-
     def _held_out(self, names: Sequence[str], labels: Tensor) -> Tensor:
         return split_within(names, labels, self.val_fraction, 0, self.split_seed)
 
@@ -161,7 +135,7 @@ class CIFAR10(FileModule):
     def _records(self) -> Records:
         folder = self._find(self.download)
         found = {}
-        for side in ("train", "test"):
+        for side in SIDES:
             images = class_images(folder / side)
             for name in images:
                 if name not in CLASSES:
@@ -184,15 +158,9 @@ class CIFAR10(FileModule):
         return find_or_download("CIFAR10", self.root, self._place, download, self._missing)
 
     def _place(self) -> Path | None:
-        for folder in (self.root / FOLDER, self.root):
-            if _has_batches(folder):
-                return folder
-        if (self.root / ARCHIVE).is_file():
-            return self.root / ARCHIVE
-        for folder in (self.root / "cifar10", self.root):
-            if all(any((folder / side / name).is_dir() for name in CLASSES) for side in ("train", "test")):
-                return folder
-        return None
+        places = (self.root / FOLDER, self.root / ARCHIVE, self.root / "cifar10")
+        whole = (_has_batches(places[0]), places[1].is_file(), all((places[2] / side).is_dir() for side in SIDES))
+        return next((place for place, is_there in zip(places, whole) if is_there), None)
 
     def _missing(self, reason: str) -> str:
         return (

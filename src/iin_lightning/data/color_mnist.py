@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from iin_lightning.data.base import Source, Split, digest
-from iin_lightning.data.images import render
-from iin_lightning.data.limit import choose
+from iin_lightning.data.images import Trait, ink, render, slant
 from iin_lightning.data.mnist import IMAGE_SIZE, Preset, check_preset, find_mnist, read_split
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.traits import Trait, ink, slant
-from iin_lightning.data.transforms import deform, draw_deformations
+from iin_lightning.data.splits import choose
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.seeding import FIXED, Noise
 from iin_lightning.seeding import generator as keyed_generator
@@ -43,23 +42,45 @@ def draw_palette(n: int, min_brightness: float, generator: torch.Generator) -> T
     return palette[:n]
 
 
+def draw_deformations(n: int, strength: float, generator: torch.Generator) -> Tensor:
+    """Amounts (n, 6) by which ``deform`` turns, scales, shears and shifts n images, each by its own.
+
+    At strength 1 an amount is uniform within these bounds, which grow in proportion to the strength: rotation ±0.2
+    rad, log-scale of either axis ±0.12, shear ±0.2, shift of either axis ±1/16 of the image. At strength 0 nothing
+    moves.
+    """
+    bounds = torch.tensor([0.2, 0.12, 0.12, 0.2, 1 / 8, 1 / 8])  # the grid spans [-1, 1]: 1/8 is 1/16 of the image
+    return (torch.rand(n, 6, generator=generator) * 2 - 1) * bounds * strength
+
+
+def deform(pixels: Tensor, amounts: Tensor) -> Tensor:
+    """Turn, scale, shear and shift each image, uint8 (n, H, W), a little (Simard, Steinkraus & Platt, 2003).
+
+    The amounts (n, 6) are those of ``draw_deformations``. What comes in from beyond the border is black.
+
+    Example:
+        >>> square = torch.zeros(2, 8, 8, dtype=torch.uint8)
+        >>> square[:, 2:6, 2:6] = 255
+        >>> a, b = deform(square, draw_deformations(2, 1.0, torch.Generator().manual_seed(0)))
+        >>> bool((a != b).any())
+        True
+    """
+    angle, log_x, log_y, shear, shift_x, shift_y = amounts.unbind(1)
+    scale_x, scale_y = log_x.exp(), log_y.exp()
+    row_x = torch.stack([angle.cos() * scale_x, shear - angle.sin() * scale_y, shift_x], dim=1)
+    row_y = torch.stack([angle.sin() * scale_x, angle.cos() * scale_y, shift_y], dim=1)
+    grid = affine_grid(torch.stack([row_x, row_y], dim=1), [len(pixels), 1, *pixels.shape[1:]], align_corners=False)
+    return grid_sample(pixels[:, None].float(), grid, align_corners=False)[:, 0].round_().byte()
+
+
 class ColoredDigits(Source):
-    """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i.
+    """A source in which a coloured view of a digit is an item: item v·n + i is view v of image i, uint8 (n, H, W).
 
     View 0 has the digit as it was written; in further views it may be deformed. The views are shared out evenly and
     at random over the palette, and an item keeps its colour. The stroke has the colour s and the background b; a
     pixel of grey level g in [0, 1] becomes g·s + (1 - g)·b, rounded to 256 levels as a file would be. The background
     is black, b = 0, or the complement of the stroke, b = 1 - s with s = (1 + c)/2: this equals multiplying an image
-    that is already in [-1, 1] by c.
-
-    Args:
-        images: uint8 (n, H, W), strokes white on black.
-        digits: long (n,).
-        palette: (P, 3) in [0, 1], the colours c.
-        views: coloured views an image.
-        background: "black" or "complement".
-        deformation: strength of the deformation of further views; see ``transforms.draw_deformations``.
-        generator: shares out the colours and the deformations.
+    that is already in [-1, 1] by c. The palette (P, 3) in [0, 1] has the colours c.
     """
 
     concepts = ("digit", "color")
@@ -116,22 +137,10 @@ class ColorMNIST(DataModule):
     * concepts: digit (10 classes) and color (a palette a split; a label is a place in its split's palette)
     * held-out images have colours that no training image has
 
-    Args:
-        root: as for ``MNIST``.
-        views: coloured views of each training digit; validation and test have one.
-        palette: number of colours in a split's palette, or fewer in a split with under 8 items a colour.
-        min_brightness: the least max(R, G, B) of a colour, in [0, 1).
-        background: "black", or "complement" as in the authors' code.
-        deformation: how much the digits of a training image's further views are turned, scaled, sheared and shifted,
-            at least 0 (none); see ``draw_deformations``. Few digits go further so.
-        download: fetch MNIST with torchvision if it is absent.
-        val_fraction: part of the training file that is kept for validation, in (0, 1).
-        seed: of training palette, colours and batches; what is held out is the same for every seed.
-        **loading: see ``DataModule``. A limit counts views, and leaves out digits with all of theirs.
-
-    Raises:
-        ConfigError: an argument is out of its range.
-        DataNotFoundError: when the data are first used: MNIST is absent and cannot be downloaded.
+    The seed draws palette, colours and batches of training; what is held out is the same for every seed. A palette has
+    fewer colours in a split with under 8 items a colour. ``deformation`` is how much the digits of further views are
+    turned, scaled, sheared and shifted; see ``draw_deformations``. Few digits go further so. A limit counts views, and
+    leaves out digits with all of theirs.
     """
 
     title: ClassVar[str] = "ColorMNIST: the digits of MNIST, each in a random colour on black"
@@ -221,9 +230,6 @@ class ColorMNISTMini(ColorMNIST):
 
     They were drawn at random, since MNIST's test file is not in random order: the digits of its first half are
     harder to tell than those of its second.
-
-    Args:
-        **options: those of ``ColorMNIST``, without ``root`` and ``download``.
 
     Example:
         >>> data = ColorMNISTMini(views=2)

@@ -10,11 +10,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
-from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import first_file, found_in, read_text
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import Records, split_groups
-from iin_lightning.data.tables import first_file, found_in, read_text
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 Resolution = Literal["auto", "img", "img_highres"]
@@ -25,13 +23,7 @@ STATUS = ("train", "query", "gallery")
 
 
 class Views(NamedTuple):
-    """The images whose appearance has at least two views, and how many were left out.
-
-    Attributes:
-        records: the images; their label is equal where gender, category, item and look are.
-        single: images that were left out, since they are the only view of their look.
-        absent: images that are listed and not there.
-    """
+    """The images whose appearance has at least two views; the numbers of single views and of absent images."""
 
     records: Records
     single: int
@@ -52,17 +44,9 @@ class DeepFashion(FileModule):
         DeepFashion: powering robust clothes recognition and retrieval with rich annotations (Liu, Luo, Qiu, Wang &
         Tang, 2016).
 
-    Args:
-        root: folder with Img/ and Eval/, or with deep_fashion/ that has them; img/ or img_highres/ and the partition
-            may lie in it directly.
-        resolution: which images: "img" (256x256), "img_highres" (as photographed), or "auto" for those that are
-            there, img before img_highres.
-        split_seed: of the validation split; see ``ImageFolder``.
-        **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: there is no such resolution.
-        DataNotFoundError: when the data are first used: images or the partition are absent or damaged.
+    ``root``, or its deep_fashion/, has Img/ and Eval/; img/ or img_highres/ and the partition may lie in it directly.
+    Images are "img" (256x256), "img_highres" (as photographed), or "auto" for those that are there, img before
+    img_highres.
     """
 
     title: ClassVar[str] = "DeepFashion In-shop: 52,712 images of 7,982 pieces of clothing, worn in several poses"
@@ -73,19 +57,16 @@ class DeepFashion(FileModule):
     classes: Mapping[str, Sequence[str]] = {}
     group: str | None = "appearance"
 
-    def __init__(
-        self, root: str | Path, *, resolution: Resolution = "auto", split_seed: int = 0, **options: Any
-    ) -> None:
+    def __init__(self, root: str | Path, *, resolution: Resolution = "auto", **options: Any) -> None:
         if resolution not in RESOLUTIONS:
             raise ConfigError(f"There is no resolution {resolution!r}; {choices(resolution, RESOLUTIONS)}.")
         super().__init__(**{"pad": True, **options})
         self.root = Path(root).absolute()
         self.resolution: Resolution = resolution
-        self.split_seed = split_seed
 
-    def listing(self, split: Split) -> Listing:
-        """The images of a split that make pairs."""
-        return self._views.records.listing(split)
+    @property
+    def _records(self) -> Records:
+        return self._views.records
 
     def notes(self) -> list[str]:
         """What was left out, one sentence each."""
@@ -134,7 +115,7 @@ class DeepFashion(FileModule):
         base = table.parent.parent if table.parent.name == "Eval" else table.parent
         wanted = RESOLUTIONS[1:] if self.resolution == "auto" else (self.resolution,)
         for name in wanted:
-            for folder in (base / "Img" / name / name, base / "Img" / name, base / name / name, base / name):
+            for folder in (base / "Img" / name, base / name):
                 there = {file.relative_to(folder).as_posix() for file in folder.glob("*/*/*/*.jpg")}
                 if there:
                     return folder, there

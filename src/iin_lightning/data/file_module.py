@@ -1,9 +1,9 @@
 """The base of all data sets that are image files on disk: a subclass lists the files, and this does the rest."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,13 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from iin_lightning.data.base import Source, Split
-from iin_lightning.data.caching import Cache, cache_folder, processes
-from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths, content_key
+from iin_lightning.data.files import BrokenImages, ImageFiles, Listing, PackedPaths, content_key, decode
 from iin_lightning.data.framing import DEEP, BrokenImageError, Framing, Peek, peek
-from iin_lightning.data.limit import choose
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.pixel_cache import into_memory, onto_disk
-from iin_lightning.data.splits import check_fraction
+from iin_lightning.data.pixels import Cache, cache_folder, kept_images, processes
+from iin_lightning.data.splits import Records, check_fraction, choose
 from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import FIXED
 
@@ -28,7 +26,7 @@ NEARLY_BLACK = 1 / 8  # of white
 class FileModule(DataModule, ABC):
     """A data set of image files.
 
-    A subclass says the attributes that ``DataModule`` asks for, and ``listing``.
+    A subclass says the attributes that ``DataModule`` asks for, and ``listing``, or ``_records`` of all splits.
 
     Args:
         size: side of the images that a network reads in pixels, or their height and width.
@@ -42,12 +40,9 @@ class FileModule(DataModule, ABC):
         max_broken: how many images of a split may be broken, as a part of it in [0, 1); they are reported and skipped.
         num_workers: processes that load, and that fill a cache; None: one a core, up to 8, where images are decoded
             and none where they come from a cache.
+        split_seed: of splits that are drawn; see ``split_within``. It is not ``seed``, so that a translator with a
+            seed of its own tests on no image that its network was trained on.
         **loading: see ``DataModule``. A limit leaves images out before they are decoded; val_fraction is at most 1/3.
-
-    Raises:
-        ConfigError: an argument is out of its range, or cache="disk" has no folder.
-        BrokenImagesError: when images are decoded: more of them are broken than may be.
-        DataNotFoundError: when a split is first used: it has no images.
     """
 
     def __init__(
@@ -62,6 +57,7 @@ class FileModule(DataModule, ABC):
         cache_dir: str | Path | None = None,
         max_broken: float = 0.01,
         num_workers: int | None = None,
+        split_seed: int = 0,
         **loading: Any,
     ) -> None:
         self.folder = cache_folder(cache, cache_dir, "pixels", "decoded images")
@@ -74,8 +70,13 @@ class FileModule(DataModule, ABC):
         self.framing = Framing(size, crop, antialias, pad, window)
         self.cache: Cache = cache
         self.max_broken = max_broken
+        self.split_seed = split_seed
         self._broken: dict[Split, BrokenImages] = {}
         self._contents: dict[Split, tuple[str, Tensor]] = {}
+
+    @property
+    def _records(self) -> Records:
+        raise NotImplementedError(f"{type(self).__name__} says neither listing nor _records.")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -87,9 +88,9 @@ class FileModule(DataModule, ABC):
         """Split -> how many of its images could not be read so far, of the splits that were loaded."""
         return {split: broken.count for split, broken in self._broken.items()}
 
-    @abstractmethod
     def listing(self, split: Split) -> Listing:
         """The files of a split, under absolute paths, and their labels."""
+        return self._records.listing(split)
 
     def content(self, split: Split) -> tuple[str, Tensor]:
         """A hash of the bytes of a split's files and of their framing, and their labels; nothing is decoded."""
@@ -105,11 +106,19 @@ class FileModule(DataModule, ABC):
         broken = self._broken[split] = BrokenImages(split, PackedPaths(listing.paths), self.max_broken)
         if self.cache == "none":
             return ImageFiles(listing, self.concepts, self.framing, broken, self.memory)
-        how: dict[str, Any] = {"memory": self.memory, "workers": self.decoders, "quiet": self.ranks["rank"] > 0}
-        if self.folder is None:
-            return into_memory(listing, self.concepts, self.framing, broken, **how)
-        alone = self.ranks["world_size"] == 1
-        return onto_disk(listing, self.concepts, self.framing, broken, self.folder, mend=alone, **how)
+        return kept_images(
+            partial(decode, broken.paths, self.framing),
+            listing.labels,
+            self.concepts,
+            self.image_shape,
+            self.content(split)[0],
+            self.folder,
+            what=f"The pixels of {len(listing.paths)} {split} images",
+            title=f"Decoding {split} images",
+            report=broken.report,
+            workers=self.decoders,
+            quiet=self.ranks["rank"] > 0,
+        )
 
     def labels(self, split: Split) -> Tensor:
         """The labels long (n, K) of a split; no image is decoded for them."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Source
-from iin_lightning.data.disk import write_whole
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
 from iin_lightning.data.images import render
+from iin_lightning.data.pixels import Made
+from iin_lightning.disk import write_whole
 from iin_lightning.errors import IINError
 from iin_lightning.progress import track
 from iin_lightning.seeding import Noise
@@ -38,12 +39,7 @@ class BrokenImagesError(IINError, OSError):
 
 
 class Listing(NamedTuple):
-    """The files of a split.
-
-    Attributes:
-        paths: n absolute paths.
-        labels: long (n, K).
-    """
+    """The n files of a split, by absolute path, and their labels long (n, K)."""
 
     paths: tuple[Path, ...]
     labels: Tensor
@@ -58,9 +54,6 @@ class PackedPaths:
 
     Loader processes share it for as long as they live. A tuple of objects they would copy page by page, since
     looking at an object counts a reference to it, so that memory would grow over an epoch.
-
-    Args:
-        paths: any number.
 
     Example:
         >>> PackedPaths([Path("a/1.jpg"), Path("a/22.jpg")])[1]
@@ -80,12 +73,8 @@ class PackedPaths:
 def content_key(paths: PackedPaths, framing: Framing, memory: Path | None = None, *, quiet: bool = False) -> str:
     """A hash of the bytes of files, in this order, and of how they are framed; names and places are no part of it.
 
-    Args:
-        paths: the files.
-        framing: what is kept of an image.
-        memory: folder that remembers what files of these places, sizes and times of change hold, so that not every
-            command reads them all; None: they are read.
-        quiet: show no progress bar.
+    The folder ``memory`` remembers what files of these places, sizes and times of change hold, so that not every
+    command reads them all.
     """
     seen = sha256()
     for item in range(len(paths)):
@@ -128,15 +117,22 @@ def _hash_of_file(path: str) -> bytes:
         return bytes(sha256().digest_size)
 
 
+def decode(paths: PackedPaths, framing: Framing, items: range) -> Made:
+    """The pixels of some files, and what is wrong with those that cannot be read, for ``kept_images``."""
+    pixels, failures = [torch.empty(0, 3, *framing.shape, dtype=torch.uint8)], {}
+    for item in items:
+        try:
+            pixels.append(read_image(paths[item], framing)[None])
+        except BrokenImageError as error:
+            failures[item] = str(error)
+    return torch.cat(pixels), failures
+
+
 class BrokenImages:
     """The images of a split that cannot be read: each is reported once by name and counted once.
 
-    The marks lie in shared memory, so that this holds over all loader processes together.
-
-    Args:
-        split: its name, for messages.
-        paths: all n files of the split.
-        max_share: how many of them may be broken, as a part of n in [0, 1).
+    The marks lie in shared memory, so that this holds over all loader processes together. Of the n files of the split
+    a part of at most ``max_share`` in [0, 1) may be broken.
     """
 
     def __init__(self, split: str, paths: PackedPaths, max_share: float) -> None:
@@ -151,11 +147,7 @@ class BrokenImages:
         return int(self._marks.sum())
 
     def report(self, item: int, reason: str) -> None:
-        """Say that an image is broken, unless it was said before.
-
-        Raises:
-            BrokenImagesError: more are broken than max_share allows.
-        """
+        """Say once that an image is broken; raise a BrokenImagesError if more are than max_share allows."""
         if not self._marks[item]:
             self._marks[item] = True
             log.warning("%s cannot be read and is skipped (%s).", self.paths[item], reason)
@@ -172,14 +164,7 @@ class ImageFiles(Source):
     """A source of images that are decoded at every draw.
 
     The place of a broken image is taken, each time, by the next readable one in the order of the listing, which is
-    taken for a ring, and comes with that one's labels.
-
-    Args:
-        listing: the files, and their labels (n, K).
-        concepts: the K names of the columns of the labels.
-        framing: what is kept of an image.
-        broken: of these files; keeps account of those that cannot be read.
-        memory: see ``content_key``.
+    taken for a ring, and comes with that one's labels. ``broken`` keeps account of those that cannot be read.
     """
 
     def __init__(
@@ -199,11 +184,7 @@ class ImageFiles(Source):
         self._stand_ins: dict[int, int] = {}
 
     def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], dequantised by the noise if there is any.
-
-        Raises:
-            BrokenImagesError: more images are broken than may be.
-        """
+        """Images (B, 3, H, W) in [-1, 1], dequantised by the noise if there is any."""
         return render(torch.stack([self._pixels(item) for item in indices.tolist()]), noise)
 
     def drawn_labels(self, indices: Tensor) -> Tensor:

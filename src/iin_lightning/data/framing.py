@@ -44,10 +44,6 @@ class Framing:
     Attributes:
         shape: height and width of the result.
 
-    Raises:
-        ConfigError: size or crop is no whole number from 1 on, both crop and pad are asked for, or the
-            window's white is not above its black.
-
     Example:
         >>> portrait = Image.new("L", (178, 218), 7)
         >>> pixels = Framing(size=64, crop=160)(portrait)
@@ -108,14 +104,7 @@ class Framing:
 
 
 class Peek(NamedTuple):
-    """An image file before it is framed.
-
-    Attributes:
-        side: the shorter one, in pixels.
-        deep: whether it has grey levels of more than 8 bits.
-        low: the smallest of its values.
-        high: the largest.
-    """
+    """An image file before it is framed: its shorter side, whether a grey level has more than 8 bits, its range."""
 
     side: int
     deep: bool
@@ -130,10 +119,6 @@ def is_deep(image: Image.Image) -> bool:
 
 def to_rgb(image: Image.Image, window: Sequence[float] | None = None) -> Image.Image:
     """An image as RGB of 8 bits, turned as its EXIF orientation says and laid on white where it is transparent.
-
-    Args:
-        image: of any mode.
-        window: see ``Framing``.
 
     Raises:
         ValueError: its values are floating-point numbers, for which no range is agreed upon, and there is no window.
@@ -163,15 +148,9 @@ def to_rgb(image: Image.Image, window: Sequence[float] | None = None) -> Image.I
 def open_image(file: Path | str | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Open an image of any size; nothing of it is decoded yet.
 
-    PIL warns of 90 megapixels and refuses 180, for the whole process. Who opens an image here sees its size, and says
-    himself what is too large.
-
-    Args:
-        file: its path, or its content.
-        formats: PIL's names of those that are read; None: all that it knows, some by calling other programs.
-
-    Raises:
-        OSError: the file is absent, or no image; damaged bytes lead PIL to nearly every exception that there is.
+    PIL warns of 90 megapixels and refuses 180, for the whole process; here the caller sees the size and decides.
+    ``formats`` are PIL's names of those that are read, by default all, some by calling other programs. Damaged bytes
+    lead PIL to nearly any exception.
     """
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -182,25 +161,12 @@ def open_image(file: Path | str | BinaryIO, formats: tuple[str, ...] | None = No
 
 
 def read_image(path: Path | str | BinaryIO, framing: Framing, formats: tuple[str, ...] | None = None) -> Tensor:
-    """The pixels, uint8 (3, H, W), of an image file.
-
-    Args:
-        path: of the file, or its content.
-        framing: which part is kept, and how large.
-        formats: see ``open_image``.
-
-    Raises:
-        BrokenImageError: the file is absent, not an image, truncated, or too large for memory.
-    """
+    """The pixels, uint8 (3, H, W), of an image file; BrokenImageError if it is absent, damaged or too large."""
     return _read(path, framing, formats)
 
 
 def peek(path: Path | str) -> Peek:
-    """What an image file holds.
-
-    Raises:
-        BrokenImageError: see ``read_image``.
-    """
+    """What an image file holds; see ``read_image``."""
 
     def look(image: Image.Image) -> Peek:
         side = min(image.size)

@@ -1,4 +1,4 @@
-"""A user's own folder of images, one sub-folder a class."""
+"""A user's own folder of images, a sub-folder for each class."""
 
 import os
 from collections import Counter
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import found_in
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
 from iin_lightning.data.splits import SPLITS, Records, check_fraction, relative_names, split_within
-from iin_lightning.data.tables import found_in
 from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 
 # In upper or lower case.
@@ -40,11 +39,8 @@ def class_images(folder: Path, unread: Counter[str] | None = None) -> dict[str, 
     """Class -> the paths of its images, sorted, at any depth below the class's folder.
 
     Links are followed, but no folder is read twice; what begins with "." or "__" is not read. Without an image in any
-    sub-folder, the images of the folder itself are of one class, which has no name.
-
-    Args:
-        folder: of the classes.
-        unread: takes up how many files there are beside the images, by suffix.
+    sub-folder, the images of the folder itself are of a class without a name. ``unread`` takes up how many other files
+    lie there, by suffix.
     """
     unread = Counter() if unread is None else unread
     if not folder.is_dir():
@@ -55,10 +51,8 @@ def class_images(folder: Path, unread: Counter[str] | None = None) -> dict[str, 
     places = sorted(((name, os.path.join(folder, name)) for name in names), key=lambda place: os.path.islink(place[1]))
     seen: set[str] = set()
     for name, place in places:  # which grows by the links that are met
-        real = os.path.realpath(place)
         for parent, inside, files in os.walk(place):
-            here = os.path.normpath(os.path.join(real, os.path.relpath(parent, place)))
-            if here in seen:
+            if (here := os.path.realpath(parent)) in seen:
                 inside.clear()
                 continue
             seen.add(here)
@@ -73,35 +67,6 @@ def class_images(folder: Path, unread: Counter[str] | None = None) -> dict[str, 
     return images or ({FLAT: sorted(loose)} if loose else {})
 
 
-def _images_of(files: Sequence[str], unread: Counter[str]) -> list[str]:
-    seen = [name for name in files if not name.startswith(HIDDEN)]
-    images = [name for name in seen if name.lower().endswith(IMAGES)]
-    if len(images) < len(seen):
-        unread.update(Path(name).suffix.lower() or "without a suffix" for name in set(seen).difference(images))
-    return images
-
-
-def _split_folders(folder: Path) -> dict[Split, Path]:
-    """The folders in one whose names say a split."""
-    there = sorted(entry for entry in folder.glob("*") if entry.is_dir())
-    named = {split: [entry for entry in there if entry.name.casefold() in SPLIT_FOLDERS[split]] for split in SPLITS}
-    return {split: entries[0] for split, entries in named.items() if entries}
-
-
-def readable(name: str) -> str:
-    r"""The name of a folder as text: what is not UTF-8 is taken for Latin-1, in which old archives are.
-
-    Example:
-        >>> readable(os.fsdecode(b"caf\xe9")) == readable("caf\u00e9") == "caf\u00e9"
-        True
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(name).decode("latin-1")
-    return name
-
-
 def numbered(images: Mapping[str, Sequence[str]], names: Sequence[str]) -> tuple[list[str], Tensor]:
     """All images of classes, and the number long (n, 1) of the class of each."""
     files = [file for name in images for file in images[name]]
@@ -110,30 +75,31 @@ def numbered(images: Mapping[str, Sequence[str]], names: Sequence[str]) -> tuple
     return files, numbers.repeat_interleave(sizes)[:, None]
 
 
+def _images_of(files: Sequence[str], unread: Counter[str]) -> list[str]:
+    seen = [name for name in files if not name.startswith(HIDDEN)]
+    images = [name for name in seen if name.lower().endswith(IMAGES)]
+    unread.update(Path(name).suffix.lower() or "without a suffix" for name in set(seen).difference(images))
+    return images
+
+
+def _split_folders(folder: Path) -> dict[Split, Path]:
+    """The folders whose names say a split."""
+    there = sorted(entry for entry in folder.glob("*") if entry.is_dir())
+    named = {split: [entry for entry in there if entry.name.casefold() in SPLIT_FOLDERS[split]] for split in SPLITS}
+    return {split: entries[0] for split, entries in named.items() if entries}
+
+
 class ImageFolder(FileModule):
     """Images of any size and format in folders.
 
     * splits: root/train, root/val and root/test where they exist (also training, valid, validation, dev and testing,
       in upper or lower case); what is absent is taken from the training images of each class by a hash of their paths
       below root, so that none changes sides as others are added or removed
-    * concept: the class, which is the name of the image's sub-folder; without sub-folders there is no concept, and no
-      pairs
+    * concept: the class, which is the name of the image's sub-folder; images without sub-folders have no concept and
+      make no pairs
     * classes are those of the training images; files and folders whose names begin with "." or "__" are not used; files
       of other kinds than ``IMAGES``, and images beside class folders, neither, but they are counted in ``notes``, or in
       ``warnings`` where they are many
-
-    Args:
-        root: the folder: root/<class>/..., root/train/<class>/..., or images alone.
-        concept: what the classes are, the name of a factor.
-        test_fraction: about which part of each class is for test where there is no root/test, in (0, 1/3].
-        split_seed: of splits that are drawn; see ``split_within``. It is not ``seed``, so that a translator with a
-            seed of its own tests on no image that its network was trained on.
-        **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: test_fraction is out of its range; when the data are first used: a held-out class is not among
-            those of the training images.
-        DataNotFoundError: when the data are first used: there are no images.
     """
 
     title: ClassVar[str] = "A folder of images"
@@ -146,7 +112,6 @@ class ImageFolder(FileModule):
         *,
         concept: str = "class",
         test_fraction: float = 0.1,
-        split_seed: int = 0,
         **options: Any,
     ) -> None:
         check_fraction("test_fraction", test_fraction)
@@ -154,7 +119,6 @@ class ImageFolder(FileModule):
         self.root = Path(root).absolute()
         self.concept = concept
         self.test_fraction = test_fraction
-        self.split_seed = split_seed
 
     # What the folder says is read at first use, so that a configuration can be built without data; to mypy the
     # attributes of the base class are then read-only.
@@ -170,78 +134,59 @@ class ImageFolder(FileModule):
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:  # type: ignore[override]
-        """The names of the folders, in alphabetical order."""
-        return dict.fromkeys(self.concepts, tuple(map(readable, self._names)))
-
-    def listing(self, split: Split) -> Listing:
-        """The images of a split."""
-        return self._records.listing(split)
+        """The names of the folders, in alphabetical order; of bytes that are no text, what can be shown."""
+        shown = tuple(os.fsencode(name).decode(errors="replace") for name in self._names)
+        return dict.fromkeys(self.concepts, shown)
 
     def notes(self) -> list[str]:
         """What is not read, where that is little."""
-        return [] if self._leaves_much else self._left_out()
+        return [] if self._leaves_much else self._left_out
 
     def warnings(self, concepts: Sequence[str] | None = None) -> list[str]:
         """See ``DataModule``; besides, what is not read, where that is much."""
-        said = [*super().warnings(concepts), *(self._left_out() if self._leaves_much else [])]
-        folder = self._folders["train"]
-        if mixed := [name for name in self._names if name != FLAT and len(_split_folders(folder / name)) > 1]:
-            said.append(
-                f"Below {folder}, the classes {listed(mixed)} have folders for training and others for test, which are "
-                "mixed here: say the folder above those as data.root."
-            )
-        return said
+        return [*super().warnings(concepts), *(self._left_out if self._leaves_much else [])]
 
     def cure(self, concept: str) -> str:
-        """See ``DataModule``; most often root is the folder above the right one."""
+        """See ``DataModule``; most often root is the folder above the right one, or below it."""
         if len(self._names) > 1:
             return super().cure(concept)
-        files = self._images["train"][self._names[0]]
-        folder = Path(os.path.commonpath(list(map(os.path.dirname, files))))
-        inside = {Path(file).relative_to(folder).parts[0] for file in files}
-        if any(os.path.dirname(file) == str(folder) for file in files) or len(inside) < 2:
-            return f"Put each class of {folder} into a folder of its own, or take no classes: model=unsup."
-        if len(self._images) > 1:
-            return f"The classes lie in {folder}: move them one folder up, those of the other splits, too."
-        return f"The classes lie in {folder}, so data.root is too high: let it name that folder."
+        return (
+            f"The classes are the sub-folders of {self._folders['train']}: let data.root name the folder that has "
+            "several, or take no classes: model=unsup."
+        )
 
     @cached_property
-    def _unread(self) -> Counter[str]:
-        return Counter()
-
-    @property
-    def _leaves_much(self) -> bool:
-        n_images = sum(len(files) for images in self._images.values() for files in images.values())
-        return self._unread.total() > MANY * n_images
-
-    def _left_out(self) -> list[str]:
-        return [f"Not read in {self.root} are {self._others()}."] if self._unread else []
-
-    def _others(self) -> str:
-        return listed([f"{count:,} {kind}" for kind, count in self._unread.most_common()])
-
-    @cached_property
-    def _images(self) -> dict[Split, dict[str, list[str]]]:
-        folders = _split_folders(self.root)
-        inside = {folder.name for folder in folders.values()}
+    def _found(self) -> tuple[dict[Split, dict[str, list[str]]], Counter[str]]:
+        """The images, and how many other files are beside them."""
+        named = _split_folders(self.root)
+        inside = {folder.name for folder in named.values()}
         beside = [name for name in class_images(self.root) if name not in inside and name != FLAT]
-        if folders and ("train" not in folders or beside):
+        if named and ("train" not in named or beside):
             raise ConfigError(
                 f"{self.root} has {', '.join(sorted(inside))}, which name splits, beside "
                 f"{', '.join(beside[:5]) or 'no train'}: either train/<class>/ and others like it, or <class>/ alone. "
                 "Rename a class of such a name, or move the classes into train/."
             )
-        folders = self._folders
-        unread = self._unread
+        folders, unread = self._folders, Counter[str]()
         images = {split: class_images(folder, unread) for split, folder in folders.items()}
         if not images["train"]:
-            put = f"Not read are {self._others()}: convert pictures to .jpg or .png, or put" if unread else "Put"
+            put = f"Not read are {_kinds(unread)}: convert pictures to .jpg or .png, or put" if unread else "Put"
             raise DataNotFoundError(
                 f"There are no images in {folders['train']}: {found_in(folders['train'])}. {put} images into "
                 f"{self.root}/<class>/, into {self.root}/train/<class>/, or straight into {self.root} if they have no "
                 "classes; or point data.root to the folder that has them."
             )
-        return images
+        return images, unread
+
+    @property
+    def _left_out(self) -> list[str]:
+        unread = self._found[1]
+        return [f"Not read in {self.root} are {_kinds(unread)}."] if unread else []
+
+    @property
+    def _leaves_much(self) -> bool:
+        images, unread = self._found
+        return unread.total() > MANY * sum(len(files) for classes in images.values() for files in classes.values())
 
     @property
     def _folders(self) -> dict[Split, Path]:
@@ -249,26 +194,29 @@ class ImageFolder(FileModule):
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
-        return tuple(sorted(self._images["train"]))
+        return tuple(sorted(self._found[0]["train"]))
 
     @cached_property
     def _records(self) -> Records:
         files: list[str] = []
         labels, splits = [], []
-        for split, images in self._images.items():
-            unknown = sorted(set(images) - set(self._names))
-            if unknown:
-                above = f" {self.cure(self.concept)}" if len(self._names) == 1 else ""
+        images = self._found[0]
+        for split, classes in images.items():
+            if unknown := sorted(set(classes) - set(self._names)):
                 raise ConfigError(
                     f"In {self.root}, the {split} images have the classes {', '.join(map(repr, unknown))}, which no "
-                    f"training image has; allowed are: {', '.join(map(repr, self._names))}.{above}"
+                    f"training image has; allowed are: {', '.join(map(repr, self._names))}."
                 )
-            of_split, numbers = numbered(images, self._names)
+            of_split, numbers = numbered(classes, self._names)
             files += of_split
             labels.append(numbers)
             splits.append(torch.full((len(of_split),), SPLITS.index(split)))
-        val_fraction = 0 if "val" in self._images else self.val_fraction
-        test_fraction = 0 if "test" in self._images else self.test_fraction
+        val_fraction = 0 if "val" in images else self.val_fraction
+        test_fraction = 0 if "test" in images else self.test_fraction
         names = relative_names(files[: len(splits[0])], self.root)  # of the training images, which are the first
         splits[0] = split_within(names, labels[0][:, 0], val_fraction, test_fraction, self.split_seed)
         return Records(files, torch.cat(labels)[:, : len(self.concepts)], torch.cat(splits)).mixed()
+
+
+def _kinds(unread: Counter[str]) -> str:
+    return listed([f"{count:,} {kind}" for kind, count in unread.most_common()])

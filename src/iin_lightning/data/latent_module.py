@@ -2,37 +2,36 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
-from hashlib import sha256
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from iin_lightning.cache import Cache
 from iin_lightning.data.base import Encoder, LabelledBatch, Split
-from iin_lightning.data.encoding import Encoding, Progress
-from iin_lightning.data.groups import Groups
-from iin_lightning.data.latent_files import FORMAT, load_or_build
-from iin_lightning.data.latents import LatentCache, fingerprint
+from iin_lightning.data.latents import FORMAT, Encoding, LatentCache, Progress, fingerprint, kept_latents
 from iin_lightning.data.module import CPU, DataModule, StreamModule
-from iin_lightning.data.stream import FixedPairs, FixedSingles, Pairs, Singles
+from iin_lightning.data.stream import FixedPairs, FixedSingles, Groups, Pairs, Singles
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import Factors, GroupBatch, PairBatch
 from iin_lightning.progress import Bar
 from iin_lightning.seeding import FIXED, Noise
 
+Batches = Literal["singles", "labelled", "pairs", "groups"]
+KEPT = ("The latents", "name another folder, paths.cache=<folder>, or train with latents=online")
+
 
 class LatentData(StreamModule):
     """Batches of latents z ~ q(z|x) of a data set's images under a frozen encoder.
 
-    Without factors a batch is z (B, N), for the likelihood of Eq. 12, or a ``LabelledBatch`` if ``labelled`` is set,
-    for a classifier on latents; with factors it is a ``PairBatch`` of latents, for Eq. 7-9, or in training a
-    ``GroupBatch`` if ``grouped`` is set. Training draws new
-    posterior samples at every step; validation and test use one sample of each image, the same for every seed, so that
-    likelihoods of different translators compare.
+    They are z (B, N), for the likelihood of Eq. 12; a ``LabelledBatch``, for a classifier on latents; a ``PairBatch``,
+    for Eq. 7-9; or in training a ``GroupBatch``. Training draws new posterior samples at every step; validation and
+    test use a sample of each image, the same for every seed, so that likelihoods of different translators compare.
     Where data are random beyond dequantisation, as ColorMNIST's views, each view is an item with its own posterior.
 
     Cached latents are drawn on the training device if that is a GPU with room for them, and otherwise from a file that
@@ -42,7 +41,8 @@ class LatentData(StreamModule):
     Args:
         images: the data set.
         encoder: frozen; used in evaluation mode.
-        factors: of the pairs, or None for single latents.
+        factors: of pairs and groups.
+        batches: "singles", "labelled", "pairs" or "groups"; None: pairs where there are factors, otherwise singles.
         cache: folder in which latents are kept and found again; None encodes training images at each step,
             with new dequantisation noise, and held-out images once.
         cache_key: names the encoder and its weights; latents are reused under the same key and data only.
@@ -53,11 +53,6 @@ class LatentData(StreamModule):
             clean.
         device: where images are encoded if there is no trainer to say so.
         **loading: see ``StreamModule``.
-
-    Raises:
-        ConfigError: the batch cannot be shared out evenly over the processes; noise is negative.
-        FactorError: when loaders are made: a factor's concept is not one of the data's.
-        NonFiniteError: in setup: the encoder gives latents that are not finite.
     """
 
     def __init__(
@@ -66,6 +61,7 @@ class LatentData(StreamModule):
         encoder: Encoder,
         factors: Factors | None = None,
         *,
+        batches: Batches | None = None,
         cache: str | Path | None = None,
         cache_key: str = "",
         encode_batch_size: int = 512,
@@ -79,15 +75,20 @@ class LatentData(StreamModule):
         self.images = images
         self.encoder = encoder
         self.factors = factors
+        self.batches: Batches = batches or ("singles" if factors is None else "pairs")
         self.cache = None if cache is None else Path(cache)
         self.cache_key = cache_key
         self.encode_batch_size = encode_batch_size
         self.noise = noise
         self.device = device
-        self.labelled = False
-        self.grouped = False
         self._latents: dict[Split, LatentCache] = {}
         self._near: dict[Split, LatentCache] = {}
+
+    def giving(self, batches: Batches, factors: Factors | None, encoder: Encoder) -> "LatentData":
+        """The same latents in other batches, under the same encoder in another wrapping; nothing is encoded again."""
+        other = copy(self)
+        other.batches, other.factors, other.encoder = batches, factors, encoder
+        return other
 
     def prepare_data(self) -> None:
         """Download the images, if necessary."""
@@ -111,10 +112,11 @@ class LatentData(StreamModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """Training latents, or the images to encode when there is no cache."""
         source = self._nearby("train") if self.cache is not None else self.images.source("train")
-        if self.factors is None:
+        if self.factors is None or not self._paired:
             singles = Singles(source, self.batch_size, self.seed, **self.ranks)
             return self.train_loader(singles, len(source), self._collate, device=source.device)
-        batches = (Groups if self.grouped else Pairs)(source, self.factors, self.batch_size, self.seed, **self.ranks)
+        kind = Groups if self.batches == "groups" else Pairs
+        batches = kind(source, self.factors, self.batch_size, self.seed, **self.ranks)
         return self.train_loader(batches, len(source), device=source.device)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -129,7 +131,6 @@ class LatentData(StreamModule):
         """Encode training images on the device when there is no cache."""
         if self.cache is not None or self.trainer is None or not self.trainer.training:
             return batch
-        # The last number was the rank's when each drew its own.
         noise = Noise(self.seed, "posterior", self.steps_done(), 0, **self.ranks, device=self._device)
         if isinstance(batch, PairBatch):
             z_a, z_b = self._sample(torch.cat([batch.a, batch.b]), noise).chunk(2)
@@ -142,11 +143,15 @@ class LatentData(StreamModule):
 
     @property
     def _collate(self) -> Callable[[Any], Any] | None:
-        return None if self.labelled else attrgetter("x")
+        return None if self.batches == "labelled" else attrgetter("x")
+
+    @property
+    def _paired(self) -> bool:
+        return self.batches in ("pairs", "groups")
 
     def _fixed(self, split: Split) -> DataLoader[Any]:
         source = self._nearby(split)
-        if self.factors is None:
+        if self.factors is None or not self._paired:
             singles = FixedSingles(source, self.eval_batch_size, **self.ranks)
             return self.eval_loader(singles, self._collate, device=source.device)
         pairs = FixedPairs(source, self.factors, self.eval_batch_size, FIXED, **self.ranks)
@@ -193,8 +198,7 @@ class LatentData(StreamModule):
                 return LatentCache.build(source, self.encoder, **options)
             noise = f"noise of seed {self.images.seed}" if split == "train" else "no noise"
             key = f"format {FORMAT}, {self.cache_key}, {split}, {noise}, images {fingerprint(source)}"
-            folder = self.cache / f"{split}-{sha256(key.encode()).hexdigest()[:16]}"
-            return load_or_build(folder, key, Encoding(source, self.encoder, **options))
+            return kept_latents(Cache(self.cache, *KEPT), key, Encoding(source, self.encoder, **options))
 
     @contextmanager
     def _bar(self, title: str) -> Iterator[Progress]:

@@ -1,5 +1,9 @@
-"""MNIST: handwritten digits, read from the official IDX files."""
+"""MNIST: handwritten digits, and Fashion-MNIST: clothes, read from the official IDX files."""
 
+import gzip
+import math
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -10,64 +14,70 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from iin_lightning.data.base import Split
-from iin_lightning.data.download import find_or_download
-from iin_lightning.data.idx import first_values, read_idx
-from iin_lightning.data.images import ImageTensor
+from iin_lightning.data.downloads import find_or_download
+from iin_lightning.data.images import ImageTensor, Trait, ink, pad_to, slant
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.traits import Trait, ink, slant
-from iin_lightning.data.transforms import pad_to
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
 
 IMAGE_SIZE = 32  # from 28: four halvings need a multiple of 16
 Preset = Literal["default", "authors"]
-# Data sets whose files have the same names, and the first of their training labels.
-FIRST_LABELS = {
-    "MNIST": bytes((5, 0, 4, 1, 9, 2, 1, 3, 1, 4)),
-    "FashionMNIST": bytes((9, 0, 0, 3, 0, 2, 7, 2, 5, 5)),
-}
 FILES = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+_UNSIGNED_BYTE = 8
 
 
 def find_mnist(root: Path, download: bool = False, name: str = "MNIST") -> Path:
-    """The folder that holds MNIST's four files: root/MNIST/raw, root/raw or root.
-
-    They are plain or ``.gz``, named train-images-idx3-ubyte or, as some programs unpack it, train-images.idx3-ubyte.
-    Only the first folder's name says whose files they are; those in the others must not begin like another data set's.
-
-    Args:
-        root: where to look; torchvision downloads to root/MNIST/raw.
-        download: let torchvision fetch the files if they are in none of the folders.
-        name: of a data set in MNIST's format that torchvision knows, and of its folder.
+    """The folder root/<name>/raw, where torchvision puts the four files, plain or ``.gz``, of a set in MNIST's format.
 
     Raises:
-        DataNotFoundError: they are in none of the folders and could not be downloaded.
+        DataNotFoundError: they are not there and could not be downloaded.
     """
-    flat = (root / "raw", root)
-    folders = (root / name / "raw", *flat)
+    folder = root / name / "raw"
 
     def find() -> Path | None:
-        complete = (folder for folder in folders if all(_file(folder, file) is not None for file in FILES))
-        return next((folder for folder in complete if folder not in flat or _owner(folder) in (None, name)), None)
+        return folder if all(_file(folder, file) is not None for file in FILES) else None
 
     def missing(reason: str) -> str:
-        owners = {folder: _owner(folder) for folder in flat}
-        foreign = "".join(f"{folder} holds {it}'s files. " for folder, it in owners.items() if it not in (None, name))
         return (
-            f"{name} was not found in {', '.join(map(str, folders))}. {foreign}{reason} Put the four files "
-            f"{', '.join(FILES)}, each plain or .gz, into one of these folders, or point paths.data to the folder "
-            "that has them; data=color_mnist_mini needs no files."
+            f"{name} was not found in {folder}. {reason} Put the four files {', '.join(FILES)}, each plain or .gz, "
+            f"there, or point paths.data to the folder that has {name}/raw/; data=color_mnist_mini needs no files."
         )
 
     return find_or_download(name, root, find, download, missing)
 
 
+def read_idx(path: Path | Traversable) -> Tensor:
+    """The unsigned bytes of an IDX file, plain or ``.gz``, in the shape that it states.
+
+    IDX is a magic number (two zero bytes, a type, the number of sizes), the sizes, and the values, all big-endian.
+
+    Raises:
+        DataNotFoundError: the file is not an IDX file of bytes, or is cut short.
+    """
+    try:
+        content = path.read_bytes()
+        if path.name.endswith(".gz"):
+            content = gzip.decompress(content)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(path, f"cannot be decompressed ({error})") from error
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _UNSIGNED_BYTE:
+        raise _damaged(path, f"starts with 0x{content[:4].hex()}, an IDX file of bytes with 0x000008")
+    n_sizes = content[3]
+    header = 4 + 4 * n_sizes
+    if len(content) < header:
+        raise _damaged(path, f"ends within its header, after {len(content)} of {header} bytes")
+    sizes = struct.unpack(f">{n_sizes}I", content[4:header])
+    if len(content) != header + math.prod(sizes):
+        came, stated = len(content) - header, "x".join(map(str, sizes))
+        raise _damaged(path, f"holds {came} values, its header states {stated} = {math.prod(sizes)}")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[header:].reshape(sizes)
+
+
 def read_mnist(
     folder: Path | Traversable, part: Literal["train", "t10k"], preset: Preset = "default"
 ) -> tuple[Tensor, Tensor]:
-    """The digits of one of MNIST's two parts, in the order of the file.
+    """The images uint8 (n, 32, 32) and labels long (n,) of a part, in the order of the file.
 
-    Returns:
-        images uint8 (n, 32, 32), padded with background or enlarged, as the preset says; labels long (n,).
+    28x28 is padded with background, or enlarged by preset "authors".
 
     Raises:
         DataNotFoundError: a file is missing, damaged, or does not belong to its partner.
@@ -98,26 +108,13 @@ def read_split(
 
 
 def check_preset(preset: str) -> None:
-    """See that there is such a preset.
-
-    Raises:
-        ConfigError: there is not.
-    """
+    """Raise a ConfigError for an unknown preset."""
     if preset not in get_args(Preset):
         raise ConfigError(f"There is no data.preset={preset}; {choices(preset, get_args(Preset))}.")
 
 
 def _file(folder: Path | Traversable, name: str) -> Path | Traversable | None:
-    # gzip remembers the names with a dot, which they had before they were published.
-    names = [f"{one}{suffix}" for one in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
-    return next((file for file in map(folder.joinpath, names) if file.is_file()), None)
-
-
-def _owner(folder: Path) -> str | None:
-    """Which data set the training labels of a folder begin like, of those that are known."""
-    file = _file(folder, "train-labels-idx1-ubyte")
-    first = b"" if file is None else first_values(file, 10)
-    return next((name for name, labels in FIRST_LABELS.items() if labels == first), None)
+    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
 
 
 def _read(folder: Path | Traversable, name: str) -> Tensor:
@@ -125,6 +122,10 @@ def _read(folder: Path | Traversable, name: str) -> Tensor:
     if file is None:
         raise DataNotFoundError(f"There is neither {name} nor {name}.gz in {folder}.")
     return read_idx(file)
+
+
+def _damaged(path: Path | Traversable, what: str) -> DataNotFoundError:
+    return DataNotFoundError(f"The file {path} {what}. Delete it and fetch it again.")
 
 
 class MNIST(DataModule):
@@ -137,17 +138,8 @@ class MNIST(DataModule):
     Reference:
         Gradient-based learning applied to document recognition (LeCun, Bottou, Bengio & Haffner, 1998).
 
-    Args:
-        root: folder with MNIST/raw/, raw/ or the four IDX files themselves.
-        channels: 1, or 3 to repeat the grey level for networks that read RGB.
-        preset: how 28x28 becomes 32x32: "default" pads, "authors" enlarges.
-        download: fetch the files with torchvision if they are absent.
-        val_fraction: part of the training file that is kept for validation, in (0, 1).
-        **loading: see ``DataModule``.
-
-    Raises:
-        ConfigError: channels is neither 1 nor 3, or there is no such preset.
-        DataNotFoundError: when the data are first used: the files are absent and cannot be downloaded.
+    The files are in root/MNIST/raw/, or are downloaded. Three channels repeat the grey level for networks that read
+    RGB.
     """
 
     title: ClassVar[str] = "MNIST: 70,000 handwritten digits, 28x28 grey"
@@ -160,19 +152,12 @@ class MNIST(DataModule):
     traits: Mapping[str, Trait] = {"slant": slant, "ink": ink}
 
     def __init__(
-        self,
-        root: str | Path,
-        *,
-        channels: int = 1,
-        preset: Preset = "default",
-        download: bool = False,
-        val_fraction: float = 0.05,
-        **loading: Any,
+        self, root: str | Path, *, channels: int = 1, preset: Preset = "default", download: bool = False, **loading: Any
     ) -> None:
         if channels not in (1, 3):
             raise ConfigError(f"channels={channels}: MNIST is grey; allowed are 1, or 3 to repeat it.")
         check_preset(preset)
-        super().__init__(val_fraction=val_fraction, **loading)
+        super().__init__(**loading)
         self.root = Path(root)
         self.channels = channels
         self.preset: Preset = preset
@@ -192,3 +177,29 @@ class MNIST(DataModule):
         folder = find_mnist(self.root, self.download, self.dataset)
         images, labels = read_split(folder, split, self.val_fraction, self.preset)
         return ImageTensor(images[:, None].expand(-1, self.channels, -1, -1), labels[:, None], self.concepts)
+
+
+class FashionMNIST(MNIST):
+    """Pieces of clothing on black, of MNIST's size, number and format, in root/FashionMNIST/raw/; see ``MNIST``.
+
+    * concept: garment (10 classes)
+
+    Reference:
+        Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms (Xiao, Rasul & Vollgraf,
+        2017).
+    """
+
+    title: ClassVar[str] = "Fashion-MNIST: 70,000 pieces of clothing, 28x28 grey"
+    license: ClassVar[str] = "MIT"
+    terms: ClassVar[str] = "Use, change and share with the licence's notice."
+    dataset: ClassVar[str] = "FashionMNIST"
+    concepts: tuple[str, ...] = ("garment",)
+    kinds: Mapping[str, str] = {"garment": "class"}
+    traits: Mapping[str, Trait] = {}
+    # fmt: off
+    classes: Mapping[str, Sequence[str]] = {
+        "garment": (
+            "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+        )
+    }
+    # fmt: on

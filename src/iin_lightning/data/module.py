@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from iin_lightning.data.base import ORIGIN, LabelledBatch, Source, Split, Subset, digest
-from iin_lightning.data.limit import choose
+from iin_lightning.data.images import Trait
 from iin_lightning.data.order import StepSampler
+from iin_lightning.data.splits import choose
 from iin_lightning.data.stream import FixedSingles, Singles
-from iin_lightning.data.traits import Trait
 from iin_lightning.errors import ConfigError, DataNotFoundError, listed
 from iin_lightning.seeding import FIXED
 
@@ -36,23 +36,17 @@ class StreamModule(LightningDataModule):
     """Loaders over streams: a training loader over steps, an evaluation loader over fixed batches.
 
     A pass of training is the whole run where its length is known (the trainer's max_steps), otherwise an epoch.
-    The trainer must have use_distributed_sampler=False, since streams share
-    out the rows of a batch themselves.
+    The trainer must have use_distributed_sampler=False, since streams share out the rows of a batch themselves.
 
     Args:
-        batch_size: rows of a training step, over all processes.
+        batch_size: rows of a training step, over all processes; a run sets it to its model's.
         eval_batch_size: most rows of an evaluation batch, over all processes.
         num_workers: loader processes; batches do not depend on it.
         seed: of all that is random.
     """
 
     def __init__(
-        self,
-        *,
-        batch_size: int = 128,
-        eval_batch_size: int = 500,
-        num_workers: int = 0,
-        seed: int = 0,
+        self, *, batch_size: int = 128, eval_batch_size: int = 500, num_workers: int = 0, seed: int = 0
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -83,14 +77,7 @@ class StreamModule(LightningDataModule):
         collate: Callable[[Any], Any] | None = None,
         device: torch.device = CPU,
     ) -> StepLoader:
-        """A loader over the steps of a training stream, from the one that training has reached.
-
-        Args:
-            stream: whose item t is the batch of step t.
-            n_items: in an epoch.
-            collate: makes of an item what the loader gives.
-            device: where the stream draws its batches.
-        """
+        """A loader over the steps of a stream of n_items an epoch, from the step that training has reached."""
         sampler = StepSampler(self._pass_length(n_items), self.steps_done)
         return StepLoader(stream, sampler=sampler, collate_fn=collate, **self._loading(device))
 
@@ -137,9 +124,6 @@ class DataModule(StreamModule, ABC):
         traits: name -> measure of what no label names, to see what swaps keep of it.
         group: a concept whose items a limit keeps together, so that they find partners; None: any may be left out.
         image_shape: (C, H, W).
-
-    Raises:
-        ConfigError: val_fraction is not in (0, 1), or limit is below 1.
     """
 
     title: ClassVar[str]
@@ -174,11 +158,7 @@ class DataModule(StreamModule, ABC):
         """Read a split."""
 
     def source(self, split: Split) -> Source:
-        """A split, read once, and no more of it than the limit.
-
-        Raises:
-            ConfigError: a concept has the name that is kept for the number of an image.
-        """
+        """A split, read once, and no more of it than the limit."""
         if split not in self._sources:
             if ORIGIN in self.concepts:
                 raise ConfigError(
@@ -192,12 +172,7 @@ class DataModule(StreamModule, ABC):
         return self._sources[split]
 
     def fingerprint(self, split: Split, concept: str | None = None) -> str:
-        """A hash of a split's images in their order, wherever they lie and however they are kept.
-
-        Args:
-            split: which.
-            concept: whose labels, and names of classes, are part of it, too.
-        """
+        """A hash of a split's images in order, wherever they lie, and of the labels and class names of a concept."""
         content, labels = self.content(split)
         if concept is not None:
             column = labels[:, self.concepts.index(concept)]
@@ -248,11 +223,7 @@ class DataModule(StreamModule, ABC):
         return f"Take other images{more}, or leave {concept} out of model.factors."
 
     def warnings(self, concepts: Sequence[str] | None = None) -> list[str]:
-        """What would silently make results meaningless, one sentence each.
-
-        Args:
-            concepts: those that matter; None: all.
-        """
+        """What would silently make results meaningless of the concepts that matter, a sentence each."""
         unlearnable, said = self.unlearnable(), []
         for name in self.concepts if concepts is None else concepts:
             if name in unlearnable:

@@ -13,13 +13,8 @@ from iin_lightning.seeding import generator
 class EpochOrder:
     """The endless sequence of items 0...n-1, a new permutation an epoch, cut into batches of one size.
 
-    Args:
-        n: number of items.
-        batch_size: B; step t has the places [t·B, (t+1)·B) of the sequence, across epochs where they meet.
-        seed: permutation e is a function of (seed, e).
-
-    Raises:
-        ConfigError: n or B is below 1.
+    Step t has the places [t·B, (t+1)·B) of the sequence, across epochs where they meet. Permutation e is a function of
+    (seed, e).
 
     Example:
         >>> order = EpochOrder(4, batch_size=3, seed=0)
@@ -56,13 +51,8 @@ class EpochOrder:
 class GroupedOrder(EpochOrder):
     """An `EpochOrder` in which items of one label stand together, a few at a time.
 
-    An epoch has each item once; who stands with whom is drawn anew in each.
-
-    Args:
-        labels: long (n,).
-        batch_size: B.
-        seed: see `EpochOrder`.
-        size: how many items of a label stand together, at least 1; fewer where no more are left of it.
+    An epoch has each item once; who stands with whom is drawn anew in each. Of a label ``size`` items stand together,
+    fewer where no more are left of it.
 
     Example:
         >>> labels = torch.arange(4000) // 8
@@ -108,10 +98,8 @@ def shards(n: int, batch_size: int, rank: int = 0, world_size: int = 1) -> tuple
 class StepSampler(Sampler[int]):
     """The steps of one pass, from the step that training has reached to the end of the pass.
 
-    Args:
-        length: steps of a pass; pass e has the steps [e·length, (e+1)·length).
-        reached: says how many steps have been made. It is asked at the start of each pass, so that a resumed
-            run begins in the middle of one.
+    Pass e has the steps [e·length, (e+1)·length). ``reached`` says how many steps have been made; it is asked at the
+    start of each pass, so that a resumed run begins in the middle of a pass.
 
     Example:
         >>> list(StepSampler(5, reached=lambda: 3)), list(StepSampler(5, reached=lambda: 5))

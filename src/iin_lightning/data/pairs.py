@@ -9,7 +9,10 @@ translator would learn the density of another population, and Eq. 11 would measu
 import torch
 from torch import Tensor
 
-from iin_lightning.errors import ShapeError
+from iin_lightning.data.base import ORIGIN
+from iin_lightning.data.latents import LatentCache
+from iin_lightning.errors import FactorError, ShapeError
+from iin_lightning.seeding import FIXED, generator
 
 
 class PairIndex:
@@ -43,17 +46,11 @@ class PairIndex:
         """Whether another item shares concept k with anchor i: bool (B, K)."""
         return self._size[anchors] > 1
 
-    def draw(self, anchors: Tensor, concepts: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Partners (B,) of the items ``anchors`` (B,) that share the concepts ``concepts`` (B,).
-
-        Args:
-            anchors: long (B,), item numbers.
-            concepts: long (B,), a column of the labels for each anchor.
-            generator: of the labels' device; without one torch's global generator is used.
-        """
+    def draw(self, anchors: Tensor, concepts: Tensor, key: torch.Generator | None = None) -> Tensor:
+        """Partners (B,) of the items ``anchors`` (B,) that share the columns ``concepts`` (B,) of the labels."""
         start, size = self._start[anchors, concepts], self._size[anchors, concepts]
         # 62 random bits modulo a count below 2^31: the probabilities differ by less than 2^-31 of themselves.
-        bits = torch.randint(1 << 62, anchors.shape, generator=generator, device=anchors.device)
+        bits = torch.randint(1 << 62, anchors.shape, generator=key, device=anchors.device)
         # Any other place of the range, going round it from the anchor's own.
         steps = 1 + bits % (size - 1).clamp(min=1)
         place = self._place[anchors, concepts]
@@ -69,3 +66,62 @@ def _ranges(label: Tensor) -> tuple[Tensor, Tensor]:
 def shared_mask(groups_a: Tensor, groups_b: Tensor) -> Tensor:
     """The mask (B, K+1) of the factors that examples share by their groups, each (B, K+1); see `GroupBatch`."""
     return (groups_a == groups_b) & (groups_a >= 0)
+
+
+def sharing_pairs(latents: LatentCache, count: int = 10_000) -> dict[str, tuple[Tensor, Tensor]]:
+    """Latent means of pairs that share a concept and are independent otherwise, the same pairs for every encoder.
+
+    Of images that have versions the two are of different images, since two versions of one image share the residual,
+    too: each round takes one version of every image, and pairs are drawn within it. So a change is shared by the same
+    version of two images, and by two originals. Each concept gets (z^a, z^b), both (n, N) with n <= count.
+
+    Raises:
+        FactorError: there is no concept, or one that no two items share.
+
+    Example:
+        >>> labels = torch.tensor([[0, 0], [0, 1], [1, 1]])
+        >>> cache = LatentCache(torch.randn(3, 4), torch.zeros(3, 4), labels, ("digit", "color"))
+        >>> {name: tuple(a.shape) for name, (a, b) in sharing_pairs(cache).items()}
+        {'digit': (2, 4), 'color': (2, 4)}
+    """
+    concepts = [name for name in latents.concepts if name != ORIGIN]
+    if not concepts:
+        raise FactorError("These data have no concepts, so no pairs share one: name the factors (model.factors).")
+    key = generator(FIXED, "sharing")
+    rounds = [_one_of_each_image(latents, key) for _ in range(_versions(latents))]
+    indices = [PairIndex(latents.labels[items]) for items in rounds]
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    for name in concepts:
+        column = latents.concepts.index(name)
+        found = [items[_pairs(index, len(items), column, key)] for items, index in zip(rounds, indices)]
+        drawn = torch.cat(found, dim=1)
+        a, b = drawn[:, torch.randperm(drawn.shape[1], generator=key)[:count]]
+        if len(a) < 2:
+            raise FactorError(f"No two items share a {name}: leave the concept out, or take more of the data.")
+        pairs[name] = latents.mean[a], latents.mean[b]
+    return pairs
+
+
+def _pairs(index: PairIndex, n: int, column: int, key: torch.Generator) -> Tensor:
+    """Each of n items that has a partner for a concept, and a partner: (2, m)."""
+    anchors = torch.arange(n)
+    anchors = anchors[index.has_partner(anchors)[:, column]]
+    return torch.stack([anchors, index.draw(anchors, torch.full_like(anchors, column), key)])
+
+
+def _versions(latents: LatentCache) -> int:
+    """How many versions an image has on average, rounded down."""
+    if ORIGIN not in latents.concepts:
+        return 1
+    return len(latents) // len(latents.labels[:, latents.concepts.index(ORIGIN)].unique())
+
+
+def _one_of_each_image(latents: LatentCache, key: torch.Generator) -> Tensor:
+    """All items, or a random version of each image where there are versions."""
+    order = torch.randperm(len(latents), generator=key)
+    if ORIGIN not in latents.concepts:
+        return order
+    image = latents.labels[:, latents.concepts.index(ORIGIN)].unique(return_inverse=True)[1][order]
+    size = image.bincount()
+    first = size.cumsum(0) - size  # place of an image's first version, which is a random one
+    return order[image.argsort(stable=True)[first]]

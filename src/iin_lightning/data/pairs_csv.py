@@ -1,12 +1,14 @@
 """A user's own images, and a table that says of pairs of them which concepts both share."""
 
+import csv
+import io
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +16,27 @@ from scipy.sparse import csgraph, csr_array
 from torch import Tensor
 
 from iin_lightning.data.base import Split
+from iin_lightning.data.downloads import found_in, read_text
 from iin_lightning.data.file_module import FileModule
-from iin_lightning.data.files import Listing
-from iin_lightning.data.limit import choose
-from iin_lightning.data.pair_table import DIFFERENT, SAME, Rows, read_pairs
-from iin_lightning.data.splits import SPLITS, Records, check_fraction, hashed, split_groups
-from iin_lightning.errors import ConfigError
+from iin_lightning.data.splits import SPLITS, Records, check_fraction, choose, hashed, split_groups
+from iin_lightning.errors import ConfigError, DataNotFoundError
 from iin_lightning.seeding import FIXED
+
+PATHS = ("path_a", "path_b")
+SPLIT = "split"
+# An unknown concept is learned from no less than a different one: a pair teaches by what it surely shares.
+SAME, DIFFERENT, UNKNOWN = 1, 0, -1
+CELLS = {"same": SAME, "1": SAME, "different": DIFFERENT, "0": DIFFERENT, "unknown": UNKNOWN, "": UNKNOWN}
+
+
+class Rows(NamedTuple):
+    """The R pairs of a table: absolute paths, what is said of K concepts (R, K), splits (if any), numbers of lines."""
+
+    concepts: tuple[str, ...]
+    paths: list[tuple[str, str]]
+    said: Tensor
+    split: list[Split]
+    lines: list[int]
 
 
 class PairsCSV(FileModule):
@@ -41,19 +57,8 @@ class PairsCSV(FileModule):
       that adds an image to a group of n can move that in less than one of n + 1 cases
     * a limit draws rows, and leaves the images of each of them
 
-    Args:
-        table: the .csv file.
-        root: folder that relative paths start from; None: that of the table.
-        test_fraction: part for test where no row says it, in (0, 1/3]; like ``val_fraction`` about which part of the
-            groups of linked images; see ``split_groups``.
-        split_seed: of splits that are drawn; see ``ImageFolder``.
-        **options: see ``FileModule``.
-
-    Raises:
-        ConfigError: test_fraction is out of its range; when the data are first used: a row is malformed, pairs an
-            image with itself, or says that two images differ that others make the same, an image is in two splits, or
-            so many images are linked that none is left for a split.
-        DataNotFoundError: when the data are first used: there is no table.
+    Relative paths start from ``root``, by default the folder of the table. Fractions are about which part of the groups
+    of linked images is held out; see ``split_groups``.
     """
 
     title: ClassVar[str] = "Pairs of images, as a table says"
@@ -67,7 +72,6 @@ class PairsCSV(FileModule):
         *,
         root: str | Path | None = None,
         test_fraction: float = 0.1,
-        split_seed: int = 0,
         **options: Any,
     ) -> None:
         check_fraction("test_fraction", test_fraction)
@@ -75,7 +79,6 @@ class PairsCSV(FileModule):
         self.table = Path(table).absolute()
         self.root = self.table.parent if root is None else Path(root).absolute()
         self.test_fraction = test_fraction
-        self.split_seed = split_seed
 
     @property
     def concepts(self) -> tuple[str, ...]:  # type: ignore[override]  # read at first use
@@ -86,10 +89,6 @@ class PairsCSV(FileModule):
     def kinds(self) -> dict[str, str]:  # type: ignore[override]
         """A label only says which two are the same."""
         return dict.fromkeys(self.concepts, "identity")
-
-    def listing(self, split: Split) -> Listing:
-        """The images of a split."""
-        return self._records.listing(split)
 
     @cached_property
     def _rows(self) -> Rows:
@@ -181,3 +180,79 @@ def _few(split: Tensor, pairs: Tensor, limit: int) -> Tensor:
 def _links(pairs: Tensor, n: int) -> csr_array:
     """The pairs (R, 2) of n items as a graph."""
     return csr_array((np.ones(len(pairs)), tuple(pairs.T.numpy())), shape=(n, n))
+
+
+def read_pairs(table: Path, root: Path) -> Rows:
+    """Read a table with the columns path_a, path_b, perhaps split, and one more a concept.
+
+    Relative paths start from ``root``.
+
+    Raises:
+        ConfigError: the file is no CSV in UTF-8, its header or a row is malformed, or a row pairs an image with
+            itself; the text says in which line.
+        DataNotFoundError: the file is absent.
+    """
+    if not table.is_file():
+        raise DataNotFoundError(
+            f"There is no table {table}; {found_in(table.parent)}. Point data.table to a .csv file with the columns "
+            f"path_a, path_b and one a concept, whose cells are same, different or unknown."
+        )
+    lines = _lines(table)
+    header = [name.strip() for name in next(lines, (1, []))[1]]
+    concepts = _concepts(table, header)
+    rows = Rows(concepts, [], torch.empty(0), [], [])
+    said = []
+    for line, cells in lines:
+        if not any(cell.strip() for cell in cells):
+            continue
+        row = _row(table, line, header, cells)
+        a, b = (os.path.normpath(root / row[name]) for name in PATHS)
+        if a == b:
+            raise ConfigError(
+                f"{table}, line {line}, pairs {row['path_a']} with itself; a pair is two images: "
+                "correct one of the paths, or delete the line."
+            )
+        rows.paths.append((a, b))
+        said.append([CELLS[row[name].lower()] for name in concepts])
+        if SPLIT in header:
+            rows.split.append(next(name for name in SPLITS if name == row[SPLIT].lower()))
+        rows.lines.append(line)
+    if not said:
+        raise ConfigError(f"{table} has a header, but no pair.")
+    return rows._replace(said=torch.tensor(said))
+
+
+def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line."""
+    # Line by line, since a quote that is not closed would swallow the lines below it.
+    for number, line in enumerate(io.StringIO(read_text(table, ConfigError, "Save it as CSV in UTF-8."), None), 1):
+        try:
+            yield number, next(csv.reader([line], strict=True), [])
+        except csv.Error as error:
+            raise ConfigError(
+                f'{table}, line {number}, is no CSV ({error}): close every quote (") in the line that opens it, with '
+                "a comma or nothing after it, or save the table as CSV in UTF-8."
+            ) from error
+
+
+def _concepts(table: Path, header: Sequence[str]) -> tuple[str, ...]:
+    concepts = tuple(name for name in header if name not in (*PATHS, SPLIT))
+    if not concepts or "" in header or len(set(header)) < len(header) or not set(PATHS) <= set(header):
+        raise ConfigError(
+            f"{table} has the columns {', '.join(map(repr, header)) or 'of an empty file'}; expected are path_a, "
+            "path_b, one or more concepts by name, and perhaps split, separated by commas and each once."
+        )
+    return concepts
+
+
+def _row(table: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
+    """The cells of a row by column."""
+    if len(cells) != len(header):
+        raise ConfigError(f"{table}, line {line}, has {len(cells)} cells for the {len(header)} columns of the header.")
+    row = {name: cell.strip() for name, cell in zip(header, cells)}
+    for name, cell in row.items():
+        allowed = [] if name in PATHS else list(SPLITS) if name == SPLIT else list(CELLS)
+        if (allowed and cell.lower() not in allowed) or (not allowed and not cell):
+            what = ", ".join(value or "nothing" for value in allowed) or "the path of an image"
+            raise ConfigError(f"{table}, line {line}, column {name}: {cell!r} is none of what is allowed: {what}.")
+    return row

@@ -27,14 +27,8 @@ def read_sketch(sketch: str | Path) -> Tensor:
 
     Transparency is laid on white, and white fills an image up to a square.
 
-    Args:
-        sketch: "round", "angular", or a path.
-
-    Returns:
-        uint8 (3, S, S).
-
     Raises:
-        DataNotFoundError: there is no such file.
+        DataNotFoundError: the file is absent.
         ConfigError: the file is no image, or a damaged one.
 
     Example:
@@ -59,14 +53,7 @@ def read_sketch(sketch: str | Path) -> Tensor:
 
 
 def draw(motifs: Sequence[Motif]) -> Tensor:
-    """Motifs in turn on a square grid, each turned further than the last, in strokes of one width.
-
-    Args:
-        motifs: which.
-
-    Returns:
-        uint8 (3, S, S), black on white.
-    """
+    """Motifs in turn on a square grid, each turned further than the last, in strokes of a single width."""
     side = SIZE // CELLS
     ink = torch.zeros(SIZE, SIZE, dtype=torch.float64)
     for place in range(CELLS**2):

@@ -23,12 +23,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Records(NamedTuple):
-    """All images of a data set, and the split of each.
+    """The n images of a data set, with labels long (n, K) and the number (n,) of the split of each, -1 for none.
 
-    Attributes:
-        files: n absolute paths as text, of which a hundred thousand take far less memory than as objects.
-        labels: long (n, K).
-        split: long (n,), the number of each image's split; -1: it is in none.
+    Files are absolute paths as text, of which a hundred thousand take far less memory than as objects.
     """
 
     files: Sequence[str]
@@ -47,11 +44,7 @@ class Records(NamedTuple):
 
 
 def check_fraction(name: str, fraction: float) -> None:
-    """A part that is held out must be something, and leave a third for training even if there are two such parts.
-
-    Raises:
-        ConfigError: it is not in (0, 1/3].
-    """
+    """Raise a ConfigError unless a held-out part is in (0, 1/3]: two of them leave a third for training."""
     if not 0 < fraction <= 1 / 3:
         raise ConfigError(
             f"{name}={fraction} must lie between 0 and 1/3: it is the part of the images that is held out, and "
@@ -78,15 +71,8 @@ def split_within(names: Sequence[str], groups: Tensor, val_fraction: float, test
     third, those of the smallest u going first; so a group of one or two is for training alone, and only in groups that
     meet one of these bounds, being small or of a fraction near a third, may an item move as others come or go.
 
-    Args:
-        names: of the n items, each its own and the same wherever the data lie, such as a path relative to their root.
-        groups: long (n,), 0, 1, ...
-        val_fraction: about which part of each group is for validation, at most 1/3; 0: no item.
-        test_fraction: the same for test.
-        seed: of the hash.
-
-    Returns:
-        The number (n,) of each item's split.
+    A name is an item's own and the same wherever the data lie, such as a path relative to their root. Fractions are at
+    most 1/3, or 0 for no item. The result is the number (n,) of each item's split.
 
     Example:
         >>> names = [f"{number}.png" for number in range(1000)]
@@ -159,3 +145,26 @@ def _share_out(
         place = torch.arange(len(free)) - (n_free.cumsum(0) - n_free)[group]  # within the item's group
         split[free[place < wanted[group]]] = side
     return split
+
+
+def choose(labels: Tensor, limit: int, seed: int, by: int | None = None) -> Tensor:
+    """At most ``limit`` of the items with labels (n, K), drawn by seed, in ascending order: a part for a quick look.
+
+    Items that are equal in the column ``by`` come together or not at all, so that pairs survive. The first group drawn
+    is taken whatever its size.
+
+    Example:
+        >>> look = torch.tensor([[0], [1], [0], [1], [2]])
+        >>> look[choose(look, 3, seed=0, by=0), 0].bincount().tolist() in ([2], [2, 0, 1], [0, 2], [0, 2, 1])
+        True
+    """
+    key = generator(seed, "limit")
+    if by is None:
+        return torch.randperm(len(labels), generator=key)[:limit].sort().values
+    _, group, sizes = labels[:, by].unique(return_inverse=True, return_counts=True)
+    drawn = torch.randperm(len(sizes), generator=key)
+    fits = sizes[drawn].cumsum(0) <= limit
+    fits[0] = True
+    taken = torch.zeros(len(sizes), dtype=torch.bool)
+    taken[drawn[fits]] = True
+    return taken[group].nonzero()[:, 0]

@@ -8,12 +8,16 @@ two images it is known whether their labels are equal, but not whether one looks
 teaches as different does: neither change concepts nor the residual are shared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from iin_lightning.data.base import ORIGIN, Source
+from iin_lightning.data.images import render, to_levels
+from iin_lightning.seeding import Noise
 
 
 def image_of(source: Source) -> Tensor:
@@ -69,10 +73,6 @@ def pair_columns(source: Source, concepts: Sequence[str]) -> Tensor:
 
     For a label these are the items of equal label. For a change they are the versions of one image that are equal in
     all other changes, so that they differ in this one alone.
-
-    Args:
-        source: of n items.
-        concepts: K of its.
     """
     columns = source.labels[:, [source.concepts.index(name) for name in concepts]]
     changes = changing(source)
@@ -86,9 +86,7 @@ def pair_columns(source: Source, concepts: Sequence[str]) -> Tensor:
 class FactorGroups:
     """Says of labels to which group an item belongs in each factor; items of one group share it.
 
-    Args:
-        source: whose concepts the columns of the labels are.
-        concepts: K of its, those of the factors. A change that is not among them belongs to the residual.
+    The columns of the labels are the source's concepts; a change that is not among the factors belongs to the residual.
 
     Example:
         >>> from iin_lightning.data.images import ImageTensor
@@ -126,14 +124,7 @@ class FactorGroups:
 
 
 def versions_of(source: Source, concept: str) -> Tensor:
-    """Items (V, n) that differ in one change alone: row v has version v of n images, all other changes undone.
-
-    Args:
-        source: of versions of images, which has that change.
-        concept: the change.
-
-    Returns:
-        Of images of which a version is absent, none.
+    """Items (V, n) that differ in a change alone: row v has version v of the n images of which no version is absent.
 
     Example:
         >>> from iin_lightning.data.images import ImageTensor
@@ -148,3 +139,50 @@ def versions_of(source: Source, concept: str) -> Tensor:
     table = items.new_full((int(label.max()) + 1, int(image.max()) + 1), -1)
     table[label, image] = items
     return table[:, (table >= 0).all(0)]
+
+
+class VersionedImages(Source):
+    """A source in which a version of an image is an item: item v·n + i is version v of image i, version 0 the image.
+
+    Its concepts are those of the images that are kept, then the change concepts, and last ORIGIN, the number i. A
+    version has the labels of its image; for a change concept an item has label 0 if that is unchanged in it, and else
+    1, 2, ... in the order of the concept's versions.
+
+    Of n images the concepts ``kept`` are kept; each version is a source of n images; ``key`` says what makes the
+    versions.
+    """
+
+    def __init__(self, images: Source, kept: Sequence[str], versions: Mapping[str, Sequence[Source]], key: str) -> None:
+        self.concepts = (*kept, *versions, ORIGIN)
+        self._sources = (images, *chain.from_iterable(versions.values()))
+        self._kept = torch.tensor([images.concepts.index(name) for name in kept], dtype=torch.long)
+        self._key = key
+        n = len(images)
+        labels = torch.zeros(len(self._sources), n, len(self.concepts), dtype=torch.long)
+        labels[:, :, : len(kept)] = images.labels[:, self._kept]
+        labels[:, :, -1] = torch.arange(n)
+        version = 1
+        for column, sources in enumerate(versions.values(), len(kept)):
+            for label in range(1, len(sources) + 1):
+                labels[version, :, column] = label
+                version += 1
+        self.labels = labels.flatten(0, 1)
+
+    def draw(self, indices: Tensor, noise: Noise | None) -> Tensor:
+        """Images (B, C, H, W) in [-1, 1], dequantised by the noise if there is any."""
+        n = len(self._sources[0])
+        version, images = indices // n, indices % n
+        places = [(version == number).nonzero()[:, 0] for number in range(len(self._sources))]
+        parts = [source.draw(images[at], None) for source, at in zip(self._sources, places) if len(at)]
+        x = torch.cat(parts).index_select(0, torch.cat(places).argsort())
+        return x if noise is None else render(to_levels(x), noise)
+
+    def drawn_labels(self, indices: Tensor) -> Tensor:
+        """The labels (B, K+1), of a broken image those of the one that stands in for it."""
+        labels, images = self.labels[indices], self._sources[0]
+        labels[:, : len(self._kept)] = images.drawn_labels(indices % len(images))[:, self._kept]
+        return labels
+
+    def content(self) -> str:
+        """A hash of the images, and of what makes the versions."""
+        return sha256(f"{self._sources[0].content()} {self._key}".encode()).hexdigest()

@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from iin_lightning.data.disk import in_units
+from iin_lightning.disk import in_units
 from iin_lightning.explorer.serve import is_loopback
 from iin_lightning.explorer.uploads import MOST_BYTES
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from iin_lightning import serialization
 from iin_lightning.data.base import LabelledBatch, Source, draw_labelled
-from iin_lightning.data.transforms import to_range
+from iin_lightning.data.images import to_range
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.alone import alone
 from iin_lightning.explorer.directions import Directions

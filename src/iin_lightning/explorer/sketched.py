@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from iin_lightning.data.framing import Framing, read_image
+from iin_lightning.data.images import to_range
 from iin_lightning.data.sketches import BUILT_IN, SIZE, read_sketch
 from iin_lightning.data.stylize import Stylize, Stylizer
-from iin_lightning.data.transforms import to_range
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.alone import alone
 from iin_lightning.explorer.explored import Explored

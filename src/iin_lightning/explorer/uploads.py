@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from iin_lightning.data.disk import in_units
 from iin_lightning.data.framing import BrokenImageError, open_image
+from iin_lightning.disk import in_units
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.pictures import Picture

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from iin_lightning.bounded import read_torch, reason
-from iin_lightning.data.transforms import to_range
+from iin_lightning.data.images import to_range
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.encoders.zoo import LITE0_CHANNELS, LITE0_SIZE, lite0, lite0_weights

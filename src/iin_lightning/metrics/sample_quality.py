@@ -8,6 +8,8 @@ published; but samples cannot know these images, so that the floor of whatever s
 of *reconstructions of others*, as many images that are not among the real ones.
 """
 
+import json
+import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from iin_lightning.cache import Cache, Part
 from iin_lightning.data.base import Split
 from iin_lightning.errors import ConfigError, ShapeError, choices
-from iin_lightning.metrics import real_cache
 from iin_lightning.metrics.distances import (
     FeatureBank,
     Gaussian,
@@ -30,6 +32,10 @@ from iin_lightning.metrics.distances import (
 from iin_lightning.metrics.extractors import Extractor, Inception, dequantize_images, resize_clean, stretch, to_uint8
 from iin_lightning.seeding import FIXED, generator
 
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raises with every change of what is kept of real images
+KEPT = ("Statistics of real images", "they are computed again each time")
 Kind = Literal["real", "samples", "reconstructions", "reconstructions_of_others"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ELSEWHERE = {"fid": "frechet", "kid": "kernel"}
@@ -220,8 +226,8 @@ class SampleQuality(nn.Module):
         All ranks must call it. ``data`` is the fingerprint of the real images, see ``data.latents.fingerprint``.
         """
         # The ranks' states are added up, so the first one holds them for all.
-        cached = real_cache.read(folder, self._key(data)) if _rank() == 0 else None
-        found: list[Any] = [None if cached is None else cached[1]]
+        cached = Cache(folder, *KEPT).find(self._key(data)) if _rank() == 0 else None
+        found: list[Any] = [None if cached is None else cached.notes]
         if dist.is_initialized():
             dist.broadcast_object_list(found)
         if found[0] is None:
@@ -230,7 +236,9 @@ class SampleQuality(nn.Module):
         self.image_shape = found[0]["image_shape"]
         if cached is not None:
             for state in self._states("real"):
-                state.merge_state({name: _like(value, cached[0][name]) for name, value in state.metric_state.items()})
+                state.merge_state(
+                    {name: _like(value, cached.tensors[name].clone()) for name, value in state.metric_state.items()}
+                )
         return True
 
     def save_real(self, folder: Path, data: str) -> None:
@@ -241,7 +249,12 @@ class SampleQuality(nn.Module):
                 for name, value in state.metric_state.items():
                     tensors[name] = torch.cat(value) if isinstance(value, list) else value.clone()
         if _rank() == 0:
-            real_cache.write(folder, self._key(data), tensors, image_shape=self.image_shape)
+            part = Part(tensors, 1, {"image_shape": self.image_shape})
+            n_bytes = sum(tensor.nbytes for tensor in tensors.values())
+            try:
+                Cache(folder, *KEPT).get(self._key(data), lambda done: () if done else (part,), n_bytes)
+            except ConfigError as error:  # which costs time alone
+                log.warning("%s", error)
 
     @property
     def _clean_size(self) -> int | None:
@@ -250,9 +263,9 @@ class SampleQuality(nn.Module):
     def _states(self, kind: Kind) -> list[Any]:
         return [states[kind] for states in (self.statistics, self.banks) if kind in states]
 
-    def _key(self, data: str) -> dict[str, Any]:
+    def _key(self, data: str) -> str:
         recipe = {name: value for name, value in self.provenance().items() if name != "image_shape"}
-        return recipe | {"data": data, "features": bool(self.banks)}
+        return json.dumps({"format": FORMAT, "data": data, "features": bool(self.banks), **recipe}, sort_keys=True)
 
     def _named(self, what: str) -> str:
         if self.extractor.name == Inception.name:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from matplotlib.figure import Figure
 
 from iin_lightning.analysis.dimensions import Method, dimension_shares, factor_scores, score_errors, whole_dimensions
-from iin_lightning.data.sharing import sharing_pairs
+from iin_lightning.data.pairs import sharing_pairs
 from iin_lightning.errors import ConfigError
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.charts import dimension_figure

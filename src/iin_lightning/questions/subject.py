@@ -16,10 +16,10 @@ from iin_lightning.data.base import Source, Split, Subset
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.file_module import FileModule
 from iin_lightning.data.framing import BrokenImageError, Framing, read_image
+from iin_lightning.data.images import to_range
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.transforms import to_range
 from iin_lightning.distributed import is_main_process
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut

@@ -18,7 +18,7 @@ from iin_lightning.cli.files import file_line
 from iin_lightning.cli.quiet import quiet
 from iin_lightning.cli.secrets import mask
 from iin_lightning.cli.sentence import sentence
-from iin_lightning.data.disk import check_writable, in_units
+from iin_lightning.disk import check_writable, in_units
 from iin_lightning.errors import ConfigError, IINError, choices
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.progress import Screen

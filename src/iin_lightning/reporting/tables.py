@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from iin_lightning.data.disk import in_units
+from iin_lightning.disk import in_units
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.frozen import Frozen

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 from iin_lightning.analysis.dimensions import factor_dimensions
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.sharing import sharing_pairs
+from iin_lightning.data.pairs import sharing_pairs
 from iin_lightning.encoders.base import Encoder, plain
 from iin_lightning.errors import ConfigError, FactorError, choices
 from iin_lightning.factors import RESIDUAL, Factors

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.file_module import FileModule
+from iin_lightning.data.images import check_images
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.transforms import check_images
 from iin_lightning.distributed import is_main_process
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut

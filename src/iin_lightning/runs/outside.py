@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from iin_lightning import serialization
-from iin_lightning.data.disk import check_writable, locked
 from iin_lightning.data.module import DataModule
+from iin_lightning.disk import check_writable, locked
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.reductions import PCA
 from iin_lightning.encoders.user_network import UserNetwork

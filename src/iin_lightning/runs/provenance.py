@@ -19,8 +19,7 @@ from omegaconf import DictConfig
 from iin_lightning.bounded import read_json
 from iin_lightning.cli.flags import user_folder
 from iin_lightning.cli.secrets import mask
-from iin_lightning.data.cores import usable_cores
-from iin_lightning.distributed import is_main_process
+from iin_lightning.distributed import is_main_process, usable_cores
 from iin_lightning.errors import CheckpointError
 from iin_lightning.serialization import write_whole
 

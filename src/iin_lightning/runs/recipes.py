@@ -51,7 +51,6 @@ def recipe(config: DictConfig, role: str, concept: str | None = None) -> DictCon
         needed[shared] = config[shared]
     # So is an average of its weights.
     needed.callbacks = {name: value for name, value in config.callbacks.items() if name != "ema"}
-    needed.data.batch_size = "${model.batch_size}"  # by its own recipe, whatever this run asks for
     if role == "encoder":
         needed.encoder = config.encoder
         needed.first_stage = {"recipe": None, "path": None}  # what comes first needs nothing before it

@@ -65,6 +65,7 @@ def run(config: DictConfig, folder: Path, origin: DictConfig) -> dict[str, Any]:
     be_deterministic(config.deterministic)  # before the trainer is, since much is computed for it
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data: DataModule = instantiate(config.data)
+    data.batch_size = config.model.batch_size
     for warning in data.warnings() if is_main_process() else ():
         warn_once(warning)
 

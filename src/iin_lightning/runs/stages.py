@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from iin_lightning import serialization
 from iin_lightning.data.latent_module import LatentData
 from iin_lightning.data.module import DataModule
-from iin_lightning.data.swap_module import SwapData
+from iin_lightning.data.swaps import SwapData
 from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.frozen import Behind
@@ -141,8 +141,7 @@ def head(config: DictConfig, data: DataModule, require: Requirement) -> Stage:
     size, channels = encoder.image_size, encoder.channels
     whole = Cut(encoder.network, encoder.layer, image_size=size, channels=channels, preprocess=encoder.preprocess)
     behind = Behind(whole)
-    latents = _latents(config, data, whole)
-    latents.labelled = True
+    latents = _latents(config, data, whole, batches="labelled")
     column = data.concepts.index(concept)
     task = Classify(behind, column, instantiate(config.optimizer), instantiate(config.scheduler), config.on_nan)
     provenance = {"concept": concept, "trained": behind.trained}
@@ -173,12 +172,10 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
     encoder_id = latents.cache_key
     factors = build_factors(config, encoder.latent_dim, data, partial(latents.latents, "train"))
     interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
-    latents.encoder = interpreter.encoder  # frozen
     loss = instantiate(config.model.loss)
     if isinstance(loss, partial):  # it waits for the factors
         loss = loss(factors=factors)
-    latents.factors = None if loss.batches == "singles" else factors
-    latents.grouped = loss.batches == "groups"
+    latents = latents.giving(loss.batches, factors, interpreter.encoder)  # frozen
     task = Interpret(
         interpreter,
         loss,
@@ -204,17 +201,17 @@ def interpret(config: DictConfig, data: DataModule, require: Requirement) -> Sta
     return stage
 
 
-def _latents(config: DictConfig, data: DataModule, encoder: Encoder, noise: float = 0.0) -> LatentData:
+def _latents(config: DictConfig, data: DataModule, encoder: Encoder, **options: Any) -> LatentData:
     return LatentData(
         data,
         encoder,
         cache=None if config.latents == "online" else Path(config.paths.cache) / "latents",
         cache_key=serialization.fingerprint(encoder),
-        noise=noise,
         batch_size=data.batch_size,
         eval_batch_size=data.eval_batch_size,
         num_workers=data.num_workers if config.latents == "online" else 0,
         seed=config.seed,
+        **options,
     )
 
 

@@ -16,8 +16,8 @@ from filelock import FileLock
 from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.data.base import Split
-from iin_lightning.data.disk import check_writable
 from iin_lightning.data.module import DataModule
+from iin_lightning.disk import check_writable
 from iin_lightning.distributed import is_main_process, job_name
 from iin_lightning.errors import ConfigError
 from iin_lightning.runs.build import class_concept
@@ -62,7 +62,7 @@ def recipe_key(config: DictConfig, data: DataModule) -> str:
     recipe: dict[str, Any] = {name: _content(OmegaConf.select(config, name)) for name in INGREDIENTS}
     concept = None if config.model.stage == "autoencode" else class_concept(config, data)
     recipe["data"] = [data.fingerprint(split, concept) for split in SPLITS]
-    recipe["drawn"] = [config.data.get("batch_size"), config.data.get("seed")]
+    recipe["drawn"] = config.data.get("seed")
     recipe["trainer"] = {k: v for k, v in _content(config.trainer).items() if k not in ELSEWHERE}
     recipe["callbacks"] = {k: v for k, v in (_content(config.callbacks) or {}).items() if k not in SHOWN}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

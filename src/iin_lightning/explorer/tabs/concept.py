@@ -13,9 +13,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from iin_lightning.data.arbitrary_style import ArbitraryStyle
+from iin_lightning.data.images import to_range
 from iin_lightning.data.sketches import BUILT_IN, SIZE
-from iin_lightning.data.transforms import to_range
+from iin_lightning.data.stylize import ArbitraryStyle
 from iin_lightning.errors import ConfigError, IINError, MissingExtraError
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.fields import Fields

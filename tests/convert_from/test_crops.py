@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from iin_lightning.data import crops
+from iin_lightning.convert_from import animal_faces as crops
+from iin_lightning.convert_from.animal_faces import Crop, cut, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.data.animal_faces import AnimalFaces
-from iin_lightning.data.crops import Crop, cut, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.errors import DataNotFoundError
 
 SYNSETS = ("n02085620", "n02099601")

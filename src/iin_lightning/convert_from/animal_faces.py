@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 from PIL import Image
 
-from iin_lightning.data.cores import usable_cores
-from iin_lightning.data.tables import first_file, found_in
+from iin_lightning.data.downloads import first_file, found_in
+from iin_lightning.distributed import usable_cores
 from iin_lightning.errors import DataNotFoundError
 
 COORDINATES = "animalface_coordinates.txt"
@@ -28,12 +28,7 @@ Status = Literal["cut", "there", "missing", "broken"]
 
 
 class Crop(NamedTuple):
-    """A face in an image.
-
-    Attributes:
-        synset: the class folder.
-        file: the image in it.
-        box: left, upper, right and lower border, in pixels of the image.
+    """A face in an image of a class folder; the box has its left, upper, right and lower border in pixels.
 
     Example:
         >>> Crop("n02086240", "n02086240_12630.JPEG", (197, 106, 615, 469)).name
@@ -54,13 +49,7 @@ class Crop(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a crop.
-
-    Attributes:
-        crop: which one.
-        status: it was cut now, was there before, or its image is missing or broken.
-        reason: what is broken.
-    """
+    """What became of a crop: it was cut now, was there before, or its image is missing or broken, and why."""
 
     crop: Crop
     status: Status
@@ -95,11 +84,7 @@ def read_coordinates(path: Path) -> list[Crop]:
 
 
 def find_coordinates(folders: Sequence[Path]) -> Path:
-    """FUNIT's table in the first of the folders that has it.
-
-    Raises:
-        DataNotFoundError: none has it.
-    """
+    """FUNIT's table in the first of the folders that has it; DataNotFoundError if none has it."""
     table = first_file(folders, [COORDINATES])
     if table is None:
         raise DataNotFoundError(
@@ -110,15 +95,7 @@ def find_coordinates(folders: Sequence[Path]) -> Path:
 
 
 def find_images(source: Path, crops: Sequence[Crop]) -> Path:
-    """The folder of ImageNet that holds the class folders of the crops.
-
-    Args:
-        source: ImageNet, or the folder of its training images.
-        crops: any number.
-
-    Raises:
-        DataNotFoundError: no folder of a crop is there.
-    """
+    """The folder below ``source`` that holds the class folders of the crops; DataNotFoundError if it has none."""
     synsets = sorted({crop.synset for crop in crops})
     for folder in (source / name for name in IMAGE_FOLDERS):
         if any((folder / synset).is_dir() for synset in synsets):
@@ -131,15 +108,9 @@ def find_images(source: Path, crops: Sequence[Crop]) -> Path:
 
 
 def cut(crop: Crop, images: Path, out: Path) -> Outcome:
-    """Cut one face out of its image, unless it is there.
+    """Cut a face out of its image, unless it is there; of its box counts what lies inside the image.
 
-    Args:
-        crop: which one; of its box counts what lies inside the image.
-        images: folder of class folders with images.
-        out: folder of class folders with crops. A crop appears there complete or not at all.
-
-    Raises:
-        OSError: the crop cannot be written.
+    ``images`` and ``out`` are folders of class folders. A crop appears in ``out`` complete or not at all.
     """
     target = out / crop.synset / crop.name
     if target.is_file():
@@ -173,16 +144,7 @@ def cut_all(crops: Sequence[Crop], images: Path, out: Path, workers: int | None 
     """Cut many faces; what is there already is not cut again, so that a stopped call is continued by the next.
 
     The processes start as the block is entered, so that no thread that starts within it is there when they are forked,
-    and end with it, whether all is cut or not.
-
-    Args:
-        crops: which ones.
-        images: see ``cut``.
-        out: see ``cut``.
-        workers: processes; None: one a core that this one may use.
-
-    Yields:
-        What became of each crop, in their order.
+    and end with it, whether all is cut or not. What became of each crop comes in their order.
     """
     # Ctrl-C is for the parent alone, which then lets its workers finish what they have begun.
     executor = ProcessPoolExecutor(

@@ -1,15 +1,22 @@
-"""Tables and folders as they were downloaded: what lies there, and what a text file says of each image."""
+"""Data sets as they are published: what lies in a folder, what tables say of images, how torchvision fetches them."""
 
-from collections.abc import Iterable
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from iin_lightning.errors import DataNotFoundError, IINError
 
 NAMES_SHOWN = 8
+# What a bad network or a bad archive raises. URLError is an OSError, and torchvision raises RuntimeError.
+FAILURES = (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError, zlib.error)
 
 
 def found_in(folder: Path) -> str:
@@ -35,13 +42,7 @@ def first_file(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
 
 
 def read_text(path: Path, error: type[IINError] = DataNotFoundError, cure: str = "Fetch it again.") -> str:
-    """The text of a file in UTF-8, without the mark that may stand before it.
-
-    Args:
-        path: the file.
-        error: which is raised for another encoding.
-        cure: the end of its text.
-    """
+    """The text of a file in UTF-8, without the mark that may stand before it; of another encoding ``error``."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as wrong:
@@ -98,3 +99,54 @@ def read_table(path: Path) -> Table:
 def _is_row(cells: list[str], n_columns: int | None = None) -> bool:
     numbers = [cell.strip().removeprefix("-").isdecimal() for cell in cells[1:]]
     return bool(numbers) and all(numbers) and n_columns in (None, len(numbers))
+
+
+def find_or_download(
+    dataset: str, root: Path, find: Callable[[], Path | None], download: bool, missing: Callable[[str], str]
+) -> Path:
+    """Where ``find`` finds a data set, after torchvision has fetched it into ``root`` if that is allowed and needed.
+
+    A lock in ``root`` makes parallel jobs wait for the one that downloads. ``missing`` makes the text of the error out
+    of the reason why there was no download.
+
+    Raises:
+        DataNotFoundError: it was not found, and not downloaded either.
+
+    Example:
+        >>> find_or_download("MNIST", Path("data"), lambda: Path("data/MNIST/raw"), True, str).as_posix()
+        'data/MNIST/raw'
+    """
+    if (place := find()) is not None:
+        return place
+    reason, cause = "Downloading was not asked for (download=false).", None
+    if download:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with FileLock(root / f"{dataset}.lock"):
+                if find() is None:  # else the job that had the lock has fetched it
+                    _fetch(dataset, root)
+        except FAILURES as error:
+            reason, cause = f"Downloading failed ({error}).", error
+        else:
+            if (place := find()) is not None:
+                return place
+            reason = "It was downloaded, but other files came than are read here."
+    raise DataNotFoundError(missing(reason)) from cause
+
+
+def _fetch(dataset: str, root: Path) -> None:
+    """Download beside the target and move the files there, so that no job ever finds half of one."""
+    from torchvision import datasets  # noqa: PLC0415  slow to import, seldom needed
+    from torchvision.datasets.utils import download_url  # noqa: PLC0415
+
+    source = getattr(datasets, dataset)
+    with TemporaryDirectory(prefix=f".{dataset}-", dir=root) as folder:
+        if (digest := getattr(source, "tgz_md5", None)) is not None:
+            # We read archives as they are. torchvision would unpack this one wherever its members say.
+            download_url(source.url, folder, source.filename, digest)
+        else:
+            source(Path(folder), download=True)
+        for file in [path for path in Path(folder).rglob("*") if path.is_file()]:
+            target = root / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
