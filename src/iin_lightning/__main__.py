@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from iin_lightning import _say_that_it_stops
-from iin_lightning.cli.streams import open_streams
 from iin_lightning.errors import choices
+from iin_lightning.printing import open_streams
 
 COMMANDS = {
     "look": "a data set, or the layers of a network, before training",

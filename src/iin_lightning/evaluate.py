@@ -1,6 +1,5 @@
 """Measure trained models: ``python -m iin_lightning.evaluate run=outputs/<name>/<time> 'metric=[leakage,quality]'``."""
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from iin_lightning.cli.schema import Evaluate
@@ -16,8 +15,7 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    ConfigStore.instance().store("iin_lightning_evaluate", Evaluate)
-    command(job, "evaluate")
+    command(job, "evaluate", Evaluate)
 
 
 if __name__ == "__main__":

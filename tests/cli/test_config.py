@@ -14,8 +14,8 @@ from tests.data import fakes
 
 from iin_lightning import serialization
 from iin_lightning.cli.compose import compose_train
-from iin_lightning.cli.hints import hint
 from iin_lightning.cli.paths import conf_folder, run_folder
+from iin_lightning.cli.refusals import suggestion
 from iin_lightning.errors import ConfigError, IINError
 from iin_lightning.runs.beyond import questions
 from iin_lightning.runs.build import check_trainer
@@ -181,7 +181,7 @@ def test_a_mistyped_data_set_of_versions_suggests_the_nearest(overrides, text, m
     monkeypatch.setattr("sys.argv", ["train", *overrides])
     with pytest.raises(HydraException) as error:
         compose_train(*overrides)
-    assert re.search(text, hint(str(error.value), "train"))
+    assert re.search(text, suggestion(str(error.value), "train"))
 
 
 def test_a_run_folder_is_the_resumed_one_or_a_new_one(tmp_path):

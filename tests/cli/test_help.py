@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from iin_lightning import __main__, progress
-from iin_lightning.cli.files import show_files
-from iin_lightning.cli.groups import group_choices, is_group
+from iin_lightning.cli.compose import group_choices, is_group
 from iin_lightning.cli.paths import conf_folder
+from iin_lightning.printing import show_files
 
 COMMANDS = tuple(__main__.COMMANDS)
 IIN = "import sys; sys.argv[0] = 'iin'; from iin_lightning.__main__ import main; main()"

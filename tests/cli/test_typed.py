@@ -9,11 +9,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from iin_lightning.cli.arguments import check_arguments
+from iin_lightning.cli.arguments import from_home
 from iin_lightning.cli.compose import compose_train
-from iin_lightning.cli.files import command_line
-from iin_lightning.cli.typed import argument, from_home, pasted
+from iin_lightning.cli.refusals import check_arguments
 from iin_lightning.errors import ConfigError
+from iin_lightning.printing import argument, command_line, pasted
 from iin_lightning.runs.locate import find_runs, matching
 from iin_lightning.serialization import STRUCTURE
 

@@ -15,8 +15,8 @@ from PIL import Image
 from tests.data import fakes
 from torchvision.transforms.v2 import RandomInvert
 
-from iin_lightning.cli import networks
-from iin_lightning.cli.paths import conf_folder, register_resolvers
+from iin_lightning.cli.compose import register
+from iin_lightning.cli.paths import conf_folder
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.data.images import ImageTensor
@@ -32,8 +32,7 @@ def look(tmp_path, capsys):
     """Compose and look in this process; give back what was printed, and the sheet."""
 
     def run(*overrides):
-        register_resolvers()
-        networks.register()
+        register()
         ConfigStore.instance().store("iin_lightning_look", Look)
         with initialize_config_dir(str(conf_folder()), version_base="1.3"):
             config = compose("look", [f"paths.outputs={tmp_path}", *FEW, *overrides], return_hydra_config=True)

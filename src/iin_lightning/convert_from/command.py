@@ -9,11 +9,10 @@ from omegaconf import DictConfig
 from rich.text import Text
 
 from iin_lightning.cli import trust
-from iin_lightning.cli.files import show_files, show_next, shown
-from iin_lightning.cli.typed import argument
 from iin_lightning.convert_from.convert_checkpoint import checkpoint
 from iin_lightning.data.crops import Outcome, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.errors import ConfigError, DataNotFoundError, choices
+from iin_lightning.printing import argument, show_files, show_next, shown
 from iin_lightning.progress import Screen, track
 
 MISSING = "missing.txt"

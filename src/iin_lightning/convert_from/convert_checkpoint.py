@@ -7,13 +7,12 @@ from omegaconf import DictConfig
 from rich.text import Text
 
 from iin_lightning import serialization
-from iin_lightning.cli.files import LABEL, command_line, file_line
-from iin_lightning.cli.typed import argument
 from iin_lightning.convert_from import Checkpoint, Kind, autoencoder, classifier, kind_of, read, translator
 from iin_lightning.encoders import Autoencoder, Classifier
 from iin_lightning.encoders.base import Encoder, sides
 from iin_lightning.errors import CheckpointError, ConfigError
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.printing import LABEL, argument, command_line, file_line
 from iin_lightning.progress import Screen
 
 # Which keys say what a checkpoint of that kind does not.

@@ -10,14 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from rich.text import Text
 
-from iin_lightning.cli.files import carried, command_line
-from iin_lightning.cli.flags import user_folder
+from iin_lightning.cli.arguments import carried, user_folder
 from iin_lightning.encoders.base import sides
 from iin_lightning.encoders.listing import Layer, layers
 from iin_lightning.encoders.pretrained import default_layer, preprocess_for
 from iin_lightning.encoders.taps import reading
 from iin_lightning.encoders.zoo import Outside
 from iin_lightning.errors import ConfigError
+from iin_lightning.printing import command_line
 from iin_lightning.progress import Screen
 from iin_lightning.runs.build import AS_THE_DATA, class_concept
 

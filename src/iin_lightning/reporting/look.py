@@ -13,9 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from iin_lightning.cli.files import carried, show_files, show_next
-from iin_lightning.cli.flags import user_folder
-from iin_lightning.cli.quiet import quiet
+from iin_lightning.cli.arguments import carried, user_folder
 from iin_lightning.data.base import ORIGIN, Source, draw_labelled
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.splits import SPLITS
@@ -24,6 +22,7 @@ from iin_lightning.errors import ConfigError, choices
 from iin_lightning.factors import RESIDUAL, Factors
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.style import save
+from iin_lightning.printing import quiet, show_files, show_next
 from iin_lightning.progress import Screen
 from iin_lightning.reporting.cards import data_rows, uncached
 from iin_lightning.reporting.layers import look_at_layers

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from iin_lightning.cli.files import show_files
 from iin_lightning.errors import ConfigError
+from iin_lightning.printing import show_files
 from iin_lightning.progress import Screen
 from iin_lightning.reporting.workspace import layout, logged, packages
 from iin_lightning.runs.locate import find_runs

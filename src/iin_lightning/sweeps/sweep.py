@@ -12,11 +12,10 @@ from omegaconf import OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
-from iin_lightning.cli.files import show_files
-from iin_lightning.cli.typed import pasted
 from iin_lightning.errors import IINError, Preempted, StoppedByUser, listed
 from iin_lightning.plots.style import save
 from iin_lightning.plots.sweep import sweep_figure
+from iin_lightning.printing import pasted, show_files
 from iin_lightning.progress import Screen
 from iin_lightning.questions.results import summarize
 from iin_lightning.sweeps.jobs import SEED, Job, all_numbers, gather, groups, varied
