@@ -55,11 +55,7 @@ def _run(name: str, arguments: list[str]) -> None:
 
 
 def _complete(asked: str) -> None:
-    """What Hydra's shell completion asks of a command: its script, or the words that may follow.
-
-    Args:
-        asked: install=<shell>, uninstall=<shell> or query=<shell>.
-    """
+    """What Hydra's shell completion asks of a command: install=, uninstall= or query=<shell>."""
     action, _, shell = asked.partition("=")
     if action == "query":
         # Hydra takes the first word for the command, which here is the second.
