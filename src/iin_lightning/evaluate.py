@@ -2,7 +2,6 @@
 
 from omegaconf import DictConfig
 
-from iin_lightning.cli.schema import Evaluate
 from iin_lightning.command import command
 
 
@@ -15,7 +14,7 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    command(job, "evaluate", Evaluate)
+    command(job, "evaluate")
 
 
 if __name__ == "__main__":

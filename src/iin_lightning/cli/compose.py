@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from iin_lightning.cli.arguments import NESTED, expand_home, user_folder
 from iin_lightning.cli.paths import conf_folder, register_resolvers
-from iin_lightning.cli.schema import Root
+from iin_lightning.cli.schema import Evaluate, Root
 
 PACKAGES = ("torchvision", "timm")
 """Packages whose networks are choices of ``encoder`` by name: ``encoder=torchvision/resnet50``."""
@@ -76,6 +76,7 @@ def _folders() -> Iterator[Path]:
 def register() -> None:
     """Make the keys of a run, the resolvers and the networks of ``PACKAGES`` known to Hydra."""
     ConfigStore.instance().store("iin_lightning_root", Root)
+    ConfigStore.instance().store("iin_lightning_evaluate", Evaluate)
     register_resolvers()
     for plugin in (NetworkSource, NetworkSearchPath):
         Plugins.instance().register(plugin)

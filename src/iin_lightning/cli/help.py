@@ -1,6 +1,6 @@
 """What ``--help`` of a command says: ``hydra.help.template`` of its yaml, in which some paragraphs are computed.
 
-``$GROUPS data model ...`` lists the choices of groups, with that of the command line in brackets; ``$CHOICES group
+``$GROUPS data model ...`` lists the choices of groups, with that of the command line in brackets; ``$LIST group
 title`` the choices of one group with the first sentence of each yaml; and ``$OPTIONS``, above lines ``key  meaning``,
 gives each key that there is its value. All else is printed as it stands.
 """
@@ -75,7 +75,7 @@ def _paragraph(text: str, config: DictConfig, choices: DictConfig) -> str:
     first, *lines = text.split("\n")
     if first.startswith("$GROUPS"):
         return _table("Groups (group=choice), what is taken now in brackets", _groups(first.split()[1:], choices))
-    if first.startswith("$CHOICES"):
+    if first.startswith("$LIST"):
         _, group, title = first.split(maxsplit=2)
         return _table(title, {name: _said(path) for name, path in sorted(choice_files(group).items())})
     if first.startswith("$OPTIONS"):

@@ -59,23 +59,24 @@ def _check_override(word: str, config_name: str) -> None:
             f"'key=[a, b]'; other values with such letters need two pairs of quotes, {pasted(key, value)}."
         ) from error
     if group := group_of(key):
-        for name in value.split(","):
-            _check_choice(group, as_typed(key), name)
+        for name in value.strip("[]").split(","):
+            if wrong := _unknown_choice(group, name.strip(), as_typed(key)):
+                raise ConfigError(wrong)
     added = re.fullmatch(r"\+{1,2}(\w+)", key)
     if added and not group and added[1] not in (known := roots(config_name)):
         raise ConfigError(f"There is no {added[1]} to add at the root; {choices(added[1], known)}.")
 
 
-def _check_choice(group: str, key: str, name: str) -> None:
+def _unknown_choice(group: str, name: str, key: str) -> str | None:
+    """Of a choice that a group does not have; of networks each package knows its own."""
     package, slash, network = name.partition("/")
-    named_later = name == "null" or (slash and package in PACKAGES) or is_group(f"{group}/{package}")
-    if named_later or not re.fullmatch(r"[\w./-]*", name) or name in (known := group_choices(group)):
-        return
-    if slash and group == "encoder":
-        near = get_close_matches(package, PACKAGES, n=1)
-        hint = f" (did you mean {near[0]}/{network}?)" if near else ""
-        raise ConfigError(f"There is no {key}={name}; allowed are: {', '.join(known)}{hint}.")
-    raise ConfigError(f"There is no {key}={name}; {choices(name, known)}.")
+    known = group_choices(group)
+    plain = re.fullmatch(r"[\w./-]*", name) and name not in (*known, "null")
+    if not plain or is_group(f"{group}/{package}") or (slash and package in PACKAGES):
+        return None
+    if slash and group == "encoder" and (near := get_close_matches(package, PACKAGES, n=1)):
+        return f"There is no {key}={name}; allowed are: {', '.join(known)} (did you mean {near[0]}/{network}?)."
+    return f"There is no {key}={name}; {choices(name, known)}."
 
 
 def _bare(word: str, config_name: str) -> str:
@@ -92,7 +93,7 @@ def _bare(word: str, config_name: str) -> str:
 def _unknown_flag(flag: str, config_name: str) -> str:
     name, _, value = flag.lstrip("-").replace("-", "_").partition("=")
     tree = tree_of(config_name)
-    keys = {**dict(_leaves(tree)), **{key: key for key in roots(config_name)}}
+    keys = {**dict(_leaves(tree)), **{key: key for key in roots(config_name, tree)}}
     near = get_close_matches(name, keys, n=1)
     meant = f": {keys[near[0]]}={value or VALUE}?" if near else ". --help lists them, --hydra-help the flags."
     return f"There is no {flag.partition('=')[0]}: arguments are key=value, without dashes{meant}"
@@ -111,6 +112,8 @@ def suggestion(text: str, config_name: str) -> str:
         cure = f"{as_typed(found[1])} has more than one choice: name one, without a plus before it."
     elif found := re.search(r"Could not find 'hydra/((launcher|sweeper)/(joblib|submitit|optuna)\w*)'", text):
         cure = str(MissingExtraError(f"hydra-{found[3]}-{found[2]}", "sweeps", found[1]))
+    elif found := re.search(r"Could not find '([\w/]+?)/(\S+)'", text):  # in a yaml's list of defaults
+        cure = _unknown_choice(found[1], found[2], found[1]) or text
     elif found := re.search(r"Could not override 'data@(\S+)\.base'", text):
         name = found[1]
         cure = f"{name} changes no images of another data set, as {name}=gray does: leave out {name}.base."
@@ -128,7 +131,7 @@ def _unknown_key(key: str, config_name: str) -> str:
     while parent and not isinstance(OmegaConf.select(tree, parent), DictConfig):
         parent, _, names = parent.rpartition(".")
     node = OmegaConf.select(tree, parent) if parent else tree
-    known = [str(name) for name in node if not str(name).startswith("_")] if parent else roots(config_name)
+    known = [str(name) for name in node if not str(name).startswith("_")] if parent else roots(config_name, tree)
     said = f"There is no {key!r}: in {parent or 'the configuration'} {choices(names, known)}"
     leaves = dict(_leaves(tree))
     near = [] if get_close_matches(names, known, n=1) else get_close_matches(key.rpartition(".")[2], leaves, n=1)
@@ -147,11 +150,12 @@ def tree_of(config_name: str) -> DictConfig:
     return tree
 
 
-def roots(config_name: str) -> list[str]:
+def roots(config_name: str, tree: DictConfig | None = None) -> list[str]:
     """Return the keys at the root, and the groups that leave no key there."""
+    tree = tree_of(config_name) if tree is None else tree
     defaults = OmegaConf.select(OmegaConf.load(conf_folder() / f"{config_name}.yaml"), "defaults")
     groups = [str(key) for entry in defaults if isinstance(entry, DictConfig) for key in entry]
-    return list(dict.fromkeys([*map(str, tree_of(config_name)), *filter(is_group, groups)]))
+    return list(dict.fromkeys([*map(str, tree), *filter(is_group, groups)]))
 
 
 def _leaves(tree: DictConfig) -> Iterator[tuple[str, str]]:

@@ -32,9 +32,8 @@ class Evaluate(OfRuns):
 
     aggregate: str | None = None
     """Instead of run: a pattern of run folders whose numbers, as they stand in results.json, are gathered."""
-    metric: list[str] | None = None
-    """Of likelihood, gaussianity, transfer, leakage, disentanglement, typicality, quality; null: those that fit, but
-    quality."""
+    metric: Any = None
+    """What to measure, [likelihood,quality] say; null: those that fit a model, but quality."""
     outside: Any = None
     """Of typicality: another data set, from which test images are to be told (data@outside=fashion_mnist)."""
     protocol: str = "clean"
