@@ -6,7 +6,10 @@ import time
 import pytest
 from tests.commands import CAN_FORK
 
-pytestmark = pytest.mark.skipif(not CAN_FORK, reason="all commands are processes of their own")
+pytestmark = [
+    pytest.mark.commands,
+    pytest.mark.skipif(not CAN_FORK, reason="all commands are processes of their own"),
+]
 
 ENDS = {
     "well": ("pass", 0),
