@@ -156,5 +156,11 @@ def open_streams() -> None:
             continue
         outlet = _Outlet(stream.fileno(), "w", closefd=False)
         buffer = outlet if isinstance(stream.buffer, io.RawIOBase) else io.BufferedWriter(outlet)
-        ways = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-        setattr(sys, name, io.TextIOWrapper(buffer, stream.encoding, "backslashreplace", **ways))
+        opened = io.TextIOWrapper(
+            buffer,
+            stream.encoding,
+            "backslashreplace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, opened)

@@ -121,13 +121,21 @@ class Bar(Progress):
                 table.add_row(*(column(task) for column in bar._own))
         yield table
 
-    def add_task(self, description: str, start: bool = True, total: float | None = None, **fields: Any) -> TaskID:
+    def add_task(
+        self,
+        description: str,
+        start: bool = True,
+        total: float | None = None,
+        completed: int = 0,
+        visible: bool = True,
+        **fields: Any,
+    ) -> TaskID:
         """Add a task, of unknown length without a total; what is ``completed`` already does not count for the rate.
 
         ``more`` stands behind the bar; see ``Progress``.
         """
-        first = fields.get("completed", 0)
-        return super().add_task(description, start, total, **{"more": "", "first": first, **fields})
+        fields = {"more": "", "first": completed, **fields}
+        return super().add_task(description, start, total, completed, visible, **fields)
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
         """Change a task, as ``Progress`` does; listeners get the ``loss``."""

@@ -7,7 +7,7 @@ gives each key that there is its value. All else is printed as it stands.
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from textwrap import fill
@@ -85,7 +85,7 @@ def _paragraph(text: str, config: DictConfig, choices: DictConfig) -> str:
     return text
 
 
-def _table(title: str, rows: dict[str, Iterable[str]], column: int = 0) -> str:
+def _table(title: str, rows: Mapping[str, Iterable[str]], column: int = 0) -> str:
     """Heads with words behind each, wrapped, from a column on; below a head that is too long."""
     column = column or max(map(len, rows), default=0) + 4
     lines = [title]
@@ -94,8 +94,15 @@ def _table(title: str, rows: dict[str, Iterable[str]], column: int = 0) -> str:
         if len(start) >= column:
             lines.append(start)
             start = ""
-        ways = {"break_long_words": False, "break_on_hyphens": False}
-        lines.append(fill(" ".join(words), WIDTH, initial_indent=start.ljust(column), subsequent_indent=indent, **ways))
+        text = fill(
+            " ".join(words),
+            WIDTH,
+            initial_indent=start.ljust(column),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines.append(text)
     return "\n".join(lines)
 
 
