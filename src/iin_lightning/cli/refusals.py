@@ -71,8 +71,8 @@ def _unknown_choice(group: str, name: str, key: str) -> str | None:
     """Of a choice that a group does not have; of networks each package knows its own."""
     package, slash, network = name.partition("/")
     known = group_choices(group)
-    plain = re.fullmatch(r"[\w./-]*", name) and name not in (*known, "null")
-    if not plain or is_group(f"{group}/{package}") or (slash and package in PACKAGES):
+    unknown = known and re.fullmatch(r"[\w./-]*", name) and name not in (*known, "null")
+    if not unknown or is_group(f"{group}/{package}") or (slash and package in PACKAGES):
         return None
     if slash and group == "encoder" and (near := get_close_matches(package, PACKAGES, n=1)):
         return f"There is no {key}={name}; allowed are: {', '.join(known)} (did you mean {near[0]}/{network}?)."
