@@ -38,11 +38,11 @@ from torch import nn
 from translator import FEW, Authors, AuthorsFlow
 
 from iin_lightning.cli.compose import compose_train
-from iin_lightning.cli.quiet import quiet
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.stream import Pairs
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.style import COLORS, save, style
+from iin_lightning.printing import quiet
 from iin_lightning.runs.run import require
 from iin_lightning.runs.stages import Stage, build_stage
 from iin_lightning.training.ema import EMA

@@ -9,9 +9,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 
 from iin_lightning import serialization
-from iin_lightning.cli import networks
-from iin_lightning.cli.compose import compose_train
-from iin_lightning.cli.paths import conf_folder, register_resolvers
+from iin_lightning.cli.compose import compose_train, register
+from iin_lightning.cli.paths import conf_folder
 from iin_lightning.encoders import Autoencoder, Classifier, Cut
 from iin_lightning.encoders.zoo import Torchvision
 from iin_lightning.factors import Factors
@@ -27,8 +26,7 @@ SUP, UNSUP = {"residual": 4, "digit": 3, "color": 1}, {"residual": 8}
 
 def composed(name, schema, *overrides):
     """Compose the configuration of a command as in a process of its own."""
-    register_resolvers()
-    networks.register()
+    register()
     ConfigStore.instance().store(f"iin_lightning_{name}", schema)
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         config = compose(name, list(overrides), return_hydra_config=True)

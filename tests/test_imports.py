@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.commands
+
 HEAVY = ("pytorch_lightning", "hydra", "omegaconf", "wandb", "matplotlib", "torch._dynamo")
 
 

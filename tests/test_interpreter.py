@@ -126,6 +126,7 @@ def test_parts_that_do_not_fit_together_are_refused():
 def test_an_unknown_factor_is_refused(interpreter, images):
     with pytest.raises(FactorError, match=r"'colour'.*did you mean color"):
         interpreter.swap(*images, ["colour"])
+    assert torch.equal(interpreter.swap(*images, "digit"), interpreter.swap(*images, ["digit"])), "a name needs no list"
 
 
 def test_damaged_and_foreign_folders_are_refused(interpreter, tmp_path):
@@ -173,13 +174,6 @@ def test_images_that_may_lie_between_0_and_1_are_said(interpreter, images):
         interpreter.encode(images[0])
         interpreter.encode((images[0, :1] + 1) / 2)  # one light image is not unlikely
         interpreter.encode(images[0] * 1.2)  # as a decoder without tanh draws
-
-
-def test_one_name_needs_no_list(interpreter, images):
-    assert torch.equal(interpreter.swap(*images, "digit"), interpreter.swap(*images, ["digit"]))
-    assert interpreter.factors.mask("digit").tolist() == [False, True, False]
-    with pytest.raises(FactorError, match="no factor 'digits'"):
-        interpreter.swap(*images, "digits")
 
 
 def test_the_folder_of_a_run_is_that_of_its_model(interpreter, images, tmp_path):

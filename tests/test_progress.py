@@ -62,18 +62,6 @@ def test_a_bar_within_another_has_its_own_line_and_vanishes(capsys):
 
 
 @pytest.mark.usefixtures("terminal")
-def test_an_error_ends_the_bars_that_it_passes():
-    def fail():
-        for _ in track("ab", "Outer"):
-            for _ in track("cd", "Inner"):
-                raise ValueError
-
-    with pytest.raises(ValueError):  # noqa: PT011
-        fail()
-    assert not Bar._open
-
-
-@pytest.mark.usefixtures("terminal")
 def test_threads_draw_their_bars_together_and_the_last_one_goes_on(capsys):
     first, second = Bar(), Bar()
     first.start()

@@ -4,7 +4,8 @@
     python docs/_scripts/check.py README tutorial      pages by name
     python docs/_scripts/check.py --list               what would be done
 
-Each page has a temporary folder; trained networks (models/) and latents (cache/) are shared by all pages. The project's
+Each page has a temporary folder; trained networks (models/) and latents (cache/) are shared by all pages. Two pages are
+done at the same time, but pages of the same folder one after the other, and each process has one thread. The project's
 Python comes first in PATH. In a page:
 
 - ```bash is run by `bash -e`, and ```python by Python, each block by a process of its own;
@@ -33,12 +34,15 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from blocks import Block, Page, PageError, read
 from done import Failed, Run
 
 ROOT = Path(__file__).parents[2]
+JOBS = 2
 STATES = {"run": "ok", "until": "ok", "as": "ok", "compose": "composed", "no": "not run"}
 
 
@@ -75,44 +79,59 @@ def name_of(path: Path) -> str:
     return relative.as_posix().removeprefix("docs/")
 
 
-def check(todo: list[Page], top: Path) -> list[tuple[Block, str, float, str]]:
-    """Do all blocks of the pages below a folder: each with its state, seconds, and what it printed if it failed."""
-    results = []
-    folders: dict[str, Path] = {}
-    for page in todo:
+Result = tuple[Block, str, float, str]
+"""A block with its state, seconds, and what it printed if it failed."""
+
+
+def check(todo: list[Page], top: Path, jobs: int = JOBS) -> list[Result]:
+    """Do all blocks of the pages below a folder, in chains of pages that share one."""
+    chains: dict[str, list[Page]] = {}
+    heads: dict[str, str] = {}
+    for page in todo:  # each behind the page in whose folder it goes on
         name = name_of(ROOT / page.path)
-        folder = folders[name] = folders[page.after] if page.after else top / name.replace("/", "_")
-        if not page.after:
-            folder.mkdir()
-            for shared in ("models", "cache"):
-                (top / shared).mkdir(exist_ok=True)
-                (folder / shared).symlink_to(top / shared)
-        run = Run(ROOT, folder)
-        broken = False
-        for block in page.blocks:
-            started, state, text = time.monotonic(), STATES[block.how], ""
-            if block.kind == "file":
-                state = "written"
-            try:
-                # What follows a failure most often fails because of it.
-                if broken and block.how not in ("no", "compose"):
-                    state = "skipped"
-                else:
-                    run.do(block)
-            except Failed as error:
-                state, text = "FAILED", str(error)
-                broken = broken or block.how != "compose"
-            seconds = time.monotonic() - started
-            results.append((block, state, seconds, text))
-            title = block.said if block.kind == "file" else block.title
-            print(f"{state:8}  {seconds:6.1f} s  {block.where}  {title}"[:160], flush=True)
-            if text:
-                print("    " + "\n    ".join(text.strip().splitlines()[-40:]), flush=True)
-        run.composer.close()
-    return results
+        heads[name] = heads[page.after] if page.after else name
+        chains.setdefault(heads[name], []).append(page)
+    longest = sorted(chains.items(), key=lambda item: -sum(len(page.blocks) for page in item[1]))
+    with ThreadPoolExecutor(jobs) as pool:
+        done = [pool.submit(_chain, pages, top, name.replace("/", "_")) for name, pages in longest]
+        return [result for results in done for result in results.result()]
 
 
-def summary(results: list[tuple[Block, str, float, str]]) -> str:
+def _chain(pages: list[Page], top: Path, name: str) -> list[Result]:
+    folder = top / name
+    folder.mkdir()
+    for shared in ("models", "cache"):
+        (top / shared).mkdir(exist_ok=True)
+        (folder / shared).symlink_to(top / shared)
+    return [result for page in pages for result in _page(page, folder)]
+
+
+def _page(page: Page, folder: Path) -> Iterator[Result]:
+    run = Run(ROOT, folder)
+    broken = False
+    for block in page.blocks:
+        started, state, text = time.monotonic(), STATES[block.how], ""
+        if block.kind == "file":
+            state = "written"
+        try:
+            # What follows a failure most often fails because of it.
+            if broken and block.how not in ("no", "compose"):
+                state = "skipped"
+            else:
+                run.do(block)
+        except Failed as error:
+            state, text = "FAILED", str(error)
+            broken = broken or block.how != "compose"
+        seconds = time.monotonic() - started
+        title = block.said if block.kind == "file" else block.title
+        lines = [f"{state:8}  {seconds:6.1f} s  {block.where}  {title}"[:160]]
+        lines += [f"    {line}" for line in text.strip().splitlines()[-40:]]
+        print("\n".join(lines), flush=True)
+        yield block, state, seconds, text
+    run.composer.close()
+
+
+def summary(results: list[Result]) -> str:
     """A table with a row a page, and the reasons of what was not run."""
     states = ("ok", "composed", "written", "not run", "skipped", "FAILED")
     rows: list[tuple[str, ...]] = [("page", "seconds", *states)]

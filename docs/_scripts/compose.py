@@ -44,7 +44,7 @@ def single(arguments: list[str]) -> list[str]:
 
 def compose(module: str, arguments: list[str]) -> str | None:
     """None if the command's configuration composes, else what it said."""
-    from iin_lightning.cli.groups import nested_choice  # noqa: PLC0415  not for the doctests above
+    from iin_lightning.cli.arguments import nested_choice  # noqa: PLC0415  not for the doctests above
 
     said = io.StringIO()
     GlobalHydra.instance().clear()

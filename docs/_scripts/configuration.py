@@ -11,29 +11,12 @@ import api
 import yaml
 
 HERE = "reference/configuration"
-COMMANDS = {  # the file and class in which a command's keys are declared
-    "train": ("cli/schema.py", "Root"),
-    "evaluate": ("cli/schema.py", "Evaluate"),
-    "analyse": ("analyse.py", None),
-    "explore": ("explore.py", None),
-    "report": ("report.py", None),
-    "look": ("look.py", None),
-    "convert": ("convert.py", None),
-}
-GROUPS = {
-    "data": "Which images, and which concepts they carry.",
-    "model": "What is trained, and its recipe.",
-    "encoder": "The network that is explained.",
-    "flow": "The translator T.",
-    "optimizer": "Parameters to optimizer.",
-    "scheduler": "How the learning rate changes.",
-    "trainer": "Hardware, precision and length.",
-    "logger": "Where numbers and pictures go.",
-    "callbacks": "What happens while it trains.",
+COMMANDS = ("train", "evaluate", "analyse", "explore", "report", "look", "convert")
+GROUPS = {  # that are no key of a run, whose words say what they are
     "analysis": "Questions to trained networks.",
-    "sweep": "With `-m`: how many jobs are run, or chosen.",
     "experiment": "Everything for one claim of the paper.",
-    "paths": "Folders.",
+    "metric": "Numbers by which trained networks are compared.",
+    "sweep": "With `-m`: how many jobs are run, or chosen.",
 }
 
 
@@ -144,18 +127,23 @@ def _beside(lines: list[str], key: yaml.Node, value: yaml.Node) -> str:
 
 
 def pages(root: Path) -> dict[str, str]:
-    """Address -> text of each page: one for the commands, one for each group."""
+    """Return address -> text of each page: of the commands, and of each group."""
     conf = root / "conf"
-    found = {path.name for path in conf.iterdir() if path.is_dir()}
-    if found != set(GROUPS):
-        raise ValueError(
-            f"docs/_scripts/configuration.py says nothing of, or too much of: {sorted(found ^ set(GROUPS))}."
-        )
-    groups = {f"{HERE}/{group}.md": _group(conf, group) for group in GROUPS}
-    return {f"{HERE}/index.md": _commands(root), **groups}
+    said = GROUPS | {key.name: key.comment for key in _keys(root, "train")}
+    groups = {path.name: said[path.name] for path in sorted(conf.iterdir()) if path.is_dir()}
+    texts = {f"{HERE}/{group}.md": _group(conf, group, text) for group, text in groups.items()}
+    return {f"{HERE}/index.md": _commands(root, groups), **texts}
 
 
-def _commands(root: Path) -> str:
+def _keys(root: Path, command: str) -> list[Key]:
+    """The keys of a command: of a class in its module, or in that which holds what commands share."""
+    package = root / "src" / "iin_lightning"
+    sources = (package / f"{command}.py", package / "cli" / "schema.py")
+    name = "Root" if command == "train" else command.capitalize()
+    return declared("\n".join(path.read_text(encoding="utf-8") for path in sources), name)
+
+
+def _commands(root: Path, groups: dict[str, str]) -> str:
     lines = [
         "# Commands",
         "",
@@ -164,8 +152,8 @@ def _commands(root: Path) -> str:
     ]
     lines[2] += ", `--cfg job` what a command line composes."
     lines += ["| group | what it decides |", "|---|---|"]
-    lines += [f"| [`{group}`]({group}.md) | {said} |" for group, said in GROUPS.items()]
-    for command, (file, name) in COMMANDS.items():
+    lines += [f"| [`{group}`]({group}.md) | {said} |" for group, said in groups.items()]
+    for command in COMMANDS:
         content = yaml.safe_load((root / "conf" / f"{command}.yaml").read_text(encoding="utf-8"))
         template = content["hydra"]["help"]["template"]
         chosen = {
@@ -173,10 +161,7 @@ def _commands(root: Path) -> str:
         }
         said = "\n\n".join(part for part in template.rstrip().split("\n\n") if not part.startswith("$"))
         lines += ["", f"## {command}", "", "```text", said, "```", "", "| key | default | meaning |", "|---|---|---|"]
-        lines += [
-            f"| `{key.name}` | {_default(key, chosen)} | {_prose(key.comment)} |"
-            for key in declared((root / "src" / "iin_lightning" / file).read_text(encoding="utf-8"), name)
-        ]
+        lines += [f"| `{key.name}` | {_default(key, chosen)} | {_prose(key.comment)} |" for key in _keys(root, command)]
     return "\n".join(lines) + "\n"
 
 
@@ -188,28 +173,33 @@ def _default(key: Key, chosen: dict[str, str | None]) -> str:
     return f"[`{choice}`]({key.name}.md#{key.name}{choice})"
 
 
-def declared(source: str, name: str | None) -> list[Key]:
-    r"""The keys of a dataclass with their defaults and the docstrings below them; of the only one without a name.
+def declared(source: str, name: str) -> list[Key]:
+    r"""Return the keys of a dataclass, those of its base first, with their defaults and the docstrings below them.
 
     Example:
-        >>> declared("@dataclass\nclass A:\n    x: int = 3\n    'How many.'", None)
-        [Key(name='x', value='3', comment='How many.')]
+        >>> declared("@dataclass\nclass A:\n    x: int = 3\n    'How many.'\nclass B(A):\n    y: int = 4", "B")
+        [Key(name='x', value='3', comment='How many.'), Key(name='y', value='4', comment='')]
     """
-    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and name in (None, node.name)]
-    (found,) = classes
-    keys = []
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    found = classes[name]
+    keys = {
+        key.name: key
+        for base in found.bases
+        if isinstance(base, ast.Name) and base.id in classes
+        for key in declared(source, base.id)
+    }
     for node, below in zip(found.body, [*found.body[1:], None]):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             value = ast.unparse(node.value) if node.value is not None else ""
             value = {"MISSING": "", "None": "null", "field(default_factory=dict)": "{}"}.get(value, value)
             value = "[]" if value == "field(default_factory=list)" else value.strip("'")
             text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
-            keys.append(Key(node.target.id, value, " ".join(str(text).split())))
-    return keys
+            keys[node.target.id] = Key(node.target.id, value, " ".join(str(text).split()))
+    return list(keys.values())
 
 
-def _group(conf: Path, group: str) -> str:
-    lines = [f"# {group}", "", GROUPS[group], ""]
+def _group(conf: Path, group: str, said: str) -> str:
+    lines = [f"# {group}", "", said, ""]
     for path in sorted((conf / group).rglob("*.yaml")):
         folder, name = path.parent.relative_to(conf).as_posix(), path.stem
         lines += [f"## {folder}={name}", "", *_head(read(path.read_text(encoding="utf-8")))]

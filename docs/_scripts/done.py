@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "WANDB_MODE": "offline",
     "MPLBACKEND": "agg",
     "COLUMNS": "120",
+    "OMP_NUM_THREADS": "1",
 }
 PATIENCE = 900.0  # seconds a block
 

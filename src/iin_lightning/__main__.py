@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from iin_lightning import _say_that_it_stops
-from iin_lightning.cli.streams import open_streams
 from iin_lightning.errors import choices
+from iin_lightning.printing import open_streams
 
 COMMANDS = {
     "look": "a data set, or the layers of a network, before training",
@@ -55,11 +55,7 @@ def _run(name: str, arguments: list[str]) -> None:
 
 
 def _complete(asked: str) -> None:
-    """What Hydra's shell completion asks of a command: its script, or the words that may follow.
-
-    Args:
-        asked: install=<shell>, uninstall=<shell> or query=<shell>.
-    """
+    """What Hydra's shell completion asks of a command: install=, uninstall= or query=<shell>."""
     action, _, shell = asked.partition("=")
     if action == "query":
         # Hydra takes the first word for the command, which here is the second.

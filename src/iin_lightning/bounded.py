@@ -27,10 +27,10 @@ SPARE = 1 << 24  # values that a network may hold besides those of its file, whi
 
 
 def check_file(path: Path, most: int | None = None) -> Path:
-    """The same path, if it is that of a regular file of at most so many bytes; a pipe or a device would be waited for.
+    """Return the path of a regular file of at most so many bytes; a pipe or a device would be waited for.
 
     Raises:
-        CheckpointError: it is not.
+        CheckpointError: it is another kind of file, or larger.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} is no regular file, so it is not read: copy the folder again.")
@@ -43,17 +43,17 @@ def check_file(path: Path, most: int | None = None) -> Path:
 
 
 def read_text(path: Path, most: int = LARGEST_TEXT) -> str:
-    """The text of a small file.
+    """Return the text of a small file.
 
     Raises:
         CheckpointError: it is no regular file, or too large.
-        ValueError: it is no text.
+        ValueError: it is not in UTF-8.
     """
     return check_file(path, most).read_text(encoding="utf-8")
 
 
 def read_json(path: Path, most: int = LARGEST_TEXT) -> Any:
-    """What a file of json holds.
+    """Return what a file of json holds.
 
     Raises:
         CheckpointError: it is no regular file, or too large.
@@ -66,13 +66,10 @@ def read_json(path: Path, most: int = LARGEST_TEXT) -> Any:
 
 
 class Bounded(TorchFunctionMode):
-    """While a network is built from a description: stop where it would hold far more values than its file of weights.
-
-    Args:
-        weights: the file, safetensors.
+    """A context in which a network is built that must not hold far more values than its file of weights, safetensors.
 
     Raises:
-        CheckpointError: there is no such file, or it is damaged; within the context: the network is larger.
+        CheckpointError: the file is absent or damaged; within the context: the network is larger.
     """
 
     def __init__(self, weights: Path) -> None:
@@ -100,10 +97,10 @@ class Bounded(TorchFunctionMode):
 
 
 def check_finite(module: nn.Module, path: Path) -> None:
-    """See that weights that were read are numbers.
+    """Check that weights that were read are numbers.
 
     Raises:
-        CheckpointError: there is NaN among them, or an infinite parameter.
+        CheckpointError: a value is NaN, or a parameter infinite.
     """
     parameters = {name for name, _ in module.named_parameters()}
     for name, value in module.state_dict().items():
@@ -116,7 +113,7 @@ def check_finite(module: nn.Module, path: Path) -> None:
 
 
 def read_torch(path: Path) -> Any:
-    """What a file of ``torch.save`` holds, tensors and plain values alone, on the CPU; no code in it is run.
+    """Return what a file of ``torch.save`` holds, tensors and plain values alone, on the CPU; no code in it is run.
 
     Raises:
         CheckpointError: it is damaged, holds objects, or is a file of another kind.
@@ -144,7 +141,7 @@ def read_torch(path: Path) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong with a file, in one line, without torch's advice to read it in a way that runs its code."""
+    """Return an error of a file in one line, without torch's advice to read it in a way that runs its code."""
     text = str(error).splitlines() if isinstance(error, RuntimeError | OSError) else []
     return text[0] if text else type(error).__name__
 

@@ -6,40 +6,36 @@ from collections.abc import Callable
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from iin_lightning.cli import help, schema
-from iin_lightning.cli.arguments import check_arguments
-from iin_lightning.cli.flags import flags_first
-from iin_lightning.cli.groups import nested_choice
-from iin_lightning.cli.hints import hint
-from iin_lightning.cli.paths import conf_folder, register_resolvers
+from iin_lightning.cli import help
+from iin_lightning.cli.arguments import flags_first, from_home, nested_choice
+from iin_lightning.cli.compose import register
+from iin_lightning.cli.paths import conf_folder
+from iin_lightning.cli.refusals import check_arguments, refused, sentence, suggestion
 from iin_lightning.cli.secrets import refuse
-from iin_lightning.cli.sentence import refused, sentence
-from iin_lightning.cli.streams import open_streams
-from iin_lightning.cli.typed import from_home
 from iin_lightning.errors import IINError, StoppedByUser
+from iin_lightning.printing import open_streams
 from iin_lightning.progress import printable
 from iin_lightning.runs import recipes
 from iin_lightning.sweeps.guard import Guard, SweepStopped, Watch
 
 
-def command(job: Callable[[DictConfig], Any], config_name: str) -> None:
-    """Run a job on the configuration that the command line composes, and exit.
+def command(job: Callable[[DictConfig], Any], config_name: str, keys: type | None = None) -> None:
+    """Run a job on the configuration that the command line composes of ``conf/<config_name>.yaml``, and exit.
 
     The process exits with 0; with 2 and one sentence for what a user can cure; with 130 if the user stopped it, with 75
     if the machine was wanted back; any other error is a mistake in this project and keeps its traceback. A sweep goes
     on when a job of it fails, ends in a table, and exits with 2 if there are failures.
-
-    Args:
-        job: takes the composed configuration.
-        config_name: the primary file in ``conf/``.
+    The yaml begins with ``iin_lightning_<config_name>``, the dataclass of all keys of the command.
     """
     open_streams()
-    schema.register()
-    register_resolvers()
+    register()
+    if keys is not None:
+        ConfigStore.instance().store(f"iin_lightning_{config_name}", keys)
     sys.argv[1:] = (nested_choice(from_home(argument)) for argument in sys.argv[1:])
     # Else Hydra prints a text of its own for any error and ends the process itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -75,7 +71,7 @@ def _run(guard: Guard, config_name: str) -> int:
         return _say(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         cause = sentence(error)
-        return _say(str(cause) if cause else hint(_text(error), config_name), IINError.exit_code)
+        return _say(str(cause) if cause else suggestion(_text(error), config_name), IINError.exit_code)
     except KeyboardInterrupt:
         return _say("Stopped.", StoppedByUser.exit_code)
     except Exception as error:
@@ -93,7 +89,7 @@ def _text(error: Exception) -> str:
 
 
 def _ended(error: Exception) -> str | None:
-    """What ends a whole sweep, in words; None for what does not know."""
+    """What ended a whole sweep, where its launcher or sweeper says it in an error of its own."""
     if type(error).__name__ == "TerminatedWorkerError":
         return (
             "A process with jobs of the sweep was ended, most often because memory ran out: take fewer at once "

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.command import command
@@ -47,8 +46,7 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    ConfigStore.instance().store("iin_lightning_convert", Convert)
-    command(job, "convert")
+    command(job, "convert", Convert)
 
 
 if __name__ == "__main__":

@@ -53,12 +53,7 @@ class StoppedByUser(IINError):
 
 
 class Preempted(StoppedByUser):
-    """Training ended at the end of a step because the machine is wanted back; a checkpoint was written.
-
-    Args:
-        text: what to say.
-        signal: that said so, where this process got it.
-    """
+    """Training ended at the end of a step because a signal wants the machine back; a checkpoint was written."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
@@ -81,14 +76,7 @@ class MissingExtraError(IINError, ImportError):
 
 
 def choices(came: str, allowed: Iterable[str]) -> str:
-    """Say what is allowed, and what was probably meant.
-
-    Args:
-        came: the name that is not among the allowed ones.
-        allowed: the names that are.
-
-    Returns:
-        The end of a sentence: the allowed names, and the nearest one if there is one.
+    """Return the end of a sentence on a name that is not allowed: the names that are, and the nearest of them, if any.
 
     Example:
         >>> choices("diigt", ["residual", "digit"])
@@ -101,7 +89,7 @@ def choices(came: str, allowed: Iterable[str]) -> str:
 
 
 def listed(names: list[str], most: int = 8) -> str:
-    """Names for a sentence, at most so many of them.
+    """Return names for a sentence, at most so many of them.
 
     Example:
         >>> listed(["a", "b", "c"], most=2)

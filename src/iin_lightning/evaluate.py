@@ -1,9 +1,7 @@
 """Measure trained models: ``python -m iin_lightning.evaluate run=outputs/<name>/<time> 'metric=[leakage,quality]'``."""
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from iin_lightning.cli.schema import Evaluate
 from iin_lightning.command import command
 
 
@@ -16,7 +14,6 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    ConfigStore.instance().store("iin_lightning_evaluate", Evaluate)
     command(job, "evaluate")
 
 

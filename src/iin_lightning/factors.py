@@ -52,7 +52,7 @@ class Factors(Mapping[str, int]):
         latent_dim: N, which the dimensions must sum to.
 
     Raises:
-        FactorError: no residual, a dimension below 1, a sum other than N, or a name that is none.
+        FactorError: no residual, a dimension below 1, a sum other than N, or a name that names no file.
 
     Example:
         >>> factors = Factors({"digit": 2, "residual": 3, "color": 1}, latent_dim=6)

@@ -1,4 +1,4 @@
-"""The interpreter: a frozen network, its translator, and what one does with them.
+"""The interpreter: a frozen network, its translator, and the edits that they make possible.
 
     x (B,C,H,W) -> E -> z (B,N) -> T -> z̃ = z̃_0 | z̃_1 | ... | z̃_K -> edit -> T^-1 -> z* -> G -> x* or logits
 
@@ -74,7 +74,7 @@ class Interpreter(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it lives; the processor if nothing in it has a place."""
+        """The device of its weights; the CPU if it has none."""
         return next((t.device for t in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -126,12 +126,9 @@ class Interpreter(nn.Module):
 
     @torch.no_grad()
     def swap(self, target: Tensor, source: Tensor, names: str | Iterable[str]) -> Tensor:
-        """Images of the targets with the named factors of the sources (Figs. 2, 5, 6), pair by pair.
+        """Targets (B,C,H,W) with the named factors of the sources (B,C,H,W), pair by pair (Figs. 2, 5, 6).
 
-        Args:
-            target: (B,C,H,W) images that keep all other factors.
-            source: (B,C,H,W) images that give the named factors.
-            names: factors to take over, or one; none gives the target's reconstruction, all the source's.
+        No name gives the target's reconstruction, all names the source's.
         """
         chosen = self.factors.mask(names).tolist()
         parts = self.factors_of(source)
@@ -144,26 +141,15 @@ class Interpreter(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """New outputs x = G(T^-1(z̃)) of z̃ ~ N(0, 1) (Eq. 13).
-
-        Args:
-            count: how many.
-            generator: on the CPU, so that a seed gives the same samples on every device.
-        """
+        """Draw new outputs x = G(T^-1(z̃)) of z̃ ~ N(0, 1) (Eq. 13), by a CPU's generator: the same on every device."""
         z_tilde = torch.randn(count, self.factors.latent_dim, generator=generator)
         return self.decode(self.untranslate(z_tilde.to(self.device)))
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
-        """Straight walks in z̃ from images a to images b, decoded (Fig. 4).
+        """Walk straight in z̃ from images a to images b, (B,C,H,W) both, to outputs (steps, B, ...) (Fig. 4).
 
-        Args:
-            a: (B,C,H,W) first images.
-            b: (B,C,H,W) last images.
-            steps: at least 2, both ends counted in.
-
-        Returns:
-            Outputs (steps, B, ...).
+        Both ends count as steps.
         """
         z_tilde_a, z_tilde_b = self.translate(self.encode(a)), self.translate(self.encode(b))
         weights = torch.linspace(0, 1, steps, device=self.device)[:, None, None]
@@ -184,17 +170,12 @@ class Interpreter(nn.Module):
     ) -> Iterator[Attached]:
         """Read, and edit, factors within a network's own forward pass, in this thread, while the context lasts.
 
-        Args:
-            network: whatever the user runs; only hooked, and left as it was.
-            layer: name of its submodule whose output E gives; it may be bypassed by other branches.
-            edit: factors by name, each (B,N_k), to new values of some of them; all others stay. Without it, or where
-                it returns none, nothing is written back.
-
-        Yields:
-            Its ``factors`` are those of the layer's last call, before the edit. Gradients flow through them.
+        The layer is the submodule whose output E gives; other branches may bypass it. ``edit`` gets its factors by
+        name, each (B,N_k), and returns new values of some; if of none, nothing is written back. ``factors`` of what is
+        yielded are those of the layer's last call, before the edit; gradients flow through them.
 
         Raises:
-            ConfigError: there is no such layer; at a pass: its output is no tensor.
+            ConfigError: the network has no such layer; at a pass: its output is no tensor.
             ShapeError: at a pass: its output has another shape than E's.
             FactorError: at a pass: an edit names an unknown factor.
 
@@ -226,12 +207,7 @@ class Interpreter(nn.Module):
         return -standard_normal_nll(*self.translator(self.encode(x)))
 
     def save_pretrained(self, folder: str | Path, **extra: Any) -> None:
-        """Write the whole interpreter into a folder: ``model.safetensors`` and ``model.json``, no pickle.
-
-        Args:
-            folder: is made if it does not exist.
-            extra: plain values that ``model.json`` holds too (results, provenance).
-        """
+        """Write ``model.safetensors`` and ``model.json`` into a folder, with plain values as ``extra`` (provenance)."""
         parts = {"encoder": self.encoder, "translator": self.translator, "decoder": self.decoder}
         structure = {
             "parts": {k: None if v is None else serialization.describe(v) for k, v in parts.items()},
@@ -242,10 +218,7 @@ class Interpreter(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Interpreter":
-        """Read the interpreter that ``save_pretrained`` wrote.
-
-        Args:
-            folder: of the model, or of the run that made it.
+        """Read the interpreter that ``save_pretrained`` wrote, from its folder or from that of its run.
 
         Raises:
             CheckpointError: the folder holds no interpreter, or a damaged one.

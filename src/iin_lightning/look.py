@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 from iin_lightning.command import command
@@ -42,8 +41,7 @@ def job(config: DictConfig) -> None:
 
 def main() -> None:
     """The command."""
-    ConfigStore.instance().store("iin_lightning_look", Look)
-    command(job, "look")
+    command(job, "look", Look)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""How far what takes long is: bars on a terminal, a line a minute elsewhere, both on stderr; and listeners are told.
-
-A listener is whoever wants to know in this process, such as the page that watches a run.
-"""
+"""Bars of what takes long: on a terminal, elsewhere a line a minute, both on stderr; and listeners in this process."""
 
 import os
 import sys
@@ -24,14 +21,14 @@ T = TypeVar("T")
 EVERY = 60.0  # seconds between two lines, where there is no terminal
 
 Listener = Callable[[str, int, int, float | None], None]
-"""Is told what is done, how much of it, of how much (0: nobody knows), and a loss where there is one."""
+"""Gets what is done, how much of it, of how much (0: not known), and the loss, if any."""
 
 listeners: list[Listener] = []
-"""Empty, unless somebody wants to know."""
+"""Such as the page that watches a run."""
 
 
 def printable(text: str) -> str:
-    r"""A text for a terminal: what a file from elsewhere has put into a name can neither colour nor overwrite anything.
+    r"""Return a text for a terminal, in which codes of a name from elsewhere neither colour nor overwrite anything.
 
     Example:
         >>> print(printable("digit \x1b[2J"))
@@ -58,17 +55,14 @@ class Screen(Console):
 
 
 class Bar(Progress):
-    """What is done, how much of it, how fast, for how long, and how long it will take; it vanishes in the end.
+    """A bar a task: how much of it is done, how fast, for how long, and how long it will take; vanishes in the end.
 
-    On stderr, so that tables on stdout can be sent elsewhere. Bars that are open at the same time, one within another
-    or in several threads, stand one below the other.
-
-    Args:
-        quiet: show nothing, as in processes beside the first. Listeners are told all the same.
+    On stderr, so that tables on stdout can be sent elsewhere. Bars that are open at the same time, nested or in several
+    threads, stand below each other. A quiet bar, as of processes beside the first, shows nothing and tells listeners.
 
     Example:
         >>> heard = []
-        >>> listeners.append(lambda *said: heard.append(said))
+        >>> listeners.append(lambda *words: heard.append(words))
         >>> with Bar(quiet=True) as bar:
         ...     bar.advance(bar.add_task("Training", total=10), 3)
         >>> listeners.clear()
@@ -76,7 +70,7 @@ class Bar(Progress):
         [('Training', 3, 10, None)]
     """
 
-    _open: "ClassVar[tuple[Bar, ...]]" = ()  # those that are shown, all of them by the one that has started rich
+    _open: "ClassVar[tuple[Bar, ...]]" = ()  # those that are shown, all of them by the first, which has started rich
     _opening: ClassVar[RLock] = RLock()
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -85,10 +79,10 @@ class Bar(Progress):
         self._own: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            _Count(Column(justify="right", no_wrap=True)),
-            _Rate(),
+            _Said(_count, Column(justify="right", no_wrap=True)),
+            _Said(lambda task: rate_text(_rate(task))),
             TimeElapsedColumn(),
-            _Left(),
+            _Said(_left),
             TextColumn("{task.fields[more]}", markup=False),
         )
         super().__init__(
@@ -120,7 +114,7 @@ class Bar(Progress):
             Bar._open = rest
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """A line a task of each bar."""
+        """Draw a line a task of each bar."""
         table = Table.grid(*(column.get_table_column().copy() for column in self._own), padding=(0, 1))
         for bar in Bar._open:
             for task in bar.tasks:
@@ -136,27 +130,20 @@ class Bar(Progress):
         visible: bool = True,
         **fields: Any,
     ) -> TaskID:
-        """See ``Progress``; without a total nobody knows how much there is.
+        """Add a task, of unknown length without a total; what is ``completed`` already does not count for the rate.
 
-        Args:
-            description: what is done.
-            start: whether its time runs.
-            total: of so much.
-            completed: so much of it was done before, and does not count for the rate.
-            visible: see ``Progress``.
-            **fields: ``more`` stands behind it.
+        ``more`` stands behind the bar; see ``Progress``.
         """
-        return super().add_task(
-            description, start, total, completed, visible, **{"more": "", "first": completed, **fields}
-        )
+        fields = {"more": "", "first": completed, **fields}
+        return super().add_task(description, start, total, completed, visible, **fields)
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
-        """See ``Progress``; ``more`` stands behind the bar, and listeners are told the ``loss``."""
+        """Change a task, as ``Progress`` does; listeners get the ``loss``."""
         super().update(task_id, **fields)
         self._tell(task_id, fields.get("loss"))
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """See ``Progress``."""
+        """Count what is done, as ``Progress`` does."""
         super().advance(task_id, advance)
         self._tell(task_id)
 
@@ -171,14 +158,21 @@ class Bar(Progress):
             print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], what: str, total: int | None = None, *, quiet: bool = False) -> Iterator[T]:
-    """The items, one after the other, while a bar shows how many are done.
+class _Said(ProgressColumn):
+    """A column that a function of the task writes."""
 
-    Args:
-        items: any.
-        what: is done with them.
-        total: how many there are; by default their length.
-        quiet: show nothing.
+    max_refresh = 0.5
+
+    def __init__(self, text: Callable[[Task], str], column: Column | None = None) -> None:
+        super().__init__(column)
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        return Text(self._text(task))
+
+
+def track(items: Iterable[T], what: str, total: int | None = None, *, quiet: bool = False) -> Iterator[T]:
+    """Yield the items while a bar shows what is done with them, and how many are done, of their number or ``total``.
 
     Example:
         >>> list(track("ab", "Spelling"))
@@ -193,12 +187,7 @@ def track(items: Iterable[T], what: str, total: int | None = None, *, quiet: boo
 
 @contextmanager
 def waiting(what: str, *, quiet: bool = False) -> Iterator[None]:
-    """A bar that moves, and for how long it does, while somebody works who does not say how far he is.
-
-    Args:
-        what: is done.
-        quiet: show nothing.
-    """
+    """Show a bar of the time that something takes which cannot be counted."""
     ended = Event()
 
     def go_on() -> None:
@@ -216,7 +205,7 @@ def waiting(what: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 def rate_text(rate: float) -> str:
-    """How fast, in words that fit slow things, too.
+    """Return a number a second in words, of slow things as seconds each.
 
     Example:
         >>> rate_text(1234.5), rate_text(3.21), rate_text(0.05), rate_text(0)
@@ -243,29 +232,6 @@ def _left(task: Task) -> str:
     """How long it will take."""
     rate = _rate(task)
     return f"{timedelta(seconds=round((task.total - task.completed) / rate))} left" if rate and task.total else ""
-
-
-class _Count(ProgressColumn):
-    """How many, of how many."""
-
-    def render(self, task: Task) -> Text:
-        return Text(_count(task))
-
-
-class _Rate(ProgressColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(rate_text(_rate(task)))
-
-
-class _Left(ProgressColumn):
-    """How long it will take."""
-
-    max_refresh = 0.5
-
-    def render(self, task: Task) -> Text:
-        return Text(_left(task))
 
 
 def _draw_nothing() -> None:

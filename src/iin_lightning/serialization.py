@@ -1,8 +1,8 @@
 """Networks on disk: weights as safetensors, structure as json, never a pickle.
 
-A network is described by its class and the arguments of its constructor, which it keeps as attributes of the
-same names (scikit-learn's convention). So whoever writes a network of his own need not register it anywhere; but
-whoever loads what another has saved says that he trusts its package: see ``trusted``.
+A network is described by its class and the arguments of its constructor, which it keeps as attributes of the same names
+(scikit-learn's convention). So a network of one's own need not be registered; but whoever loads what another user has
+saved says that its package is trusted: see ``trusted``.
 """
 
 import hashlib
@@ -29,17 +29,10 @@ CHECKSUM, SIGNATURE = "weights_sha256", "signature"
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
-    """The class of a network and the arguments that build it again, as plain values.
-
-    Args:
-        module: a network whose constructor arguments are attributes of the same names.
-
-    Returns:
-        ``{"class": "package.module:Name", "arguments": {...}}``; networks among the arguments are described
-        in the same way.
+    """Return the class of a network and the arguments that build it again, networks among them in the same way.
 
     Raises:
-        CheckpointError: an argument is no attribute, or not a plain value.
+        CheckpointError: an argument is no attribute of the same name, or not a plain value.
 
     Example:
         >>> describe(nn.Identity())
@@ -68,12 +61,9 @@ def describe(module: nn.Module) -> dict[str, Any]:
 
 
 def build(description: dict[str, Any], source: str = "The description", *, own: bool = False) -> nn.Module:
-    """Build the network that ``describe`` described, with fresh weights.
+    """Build the network that ``describe`` described, with fresh weights; errors name the source.
 
-    Args:
-        description: of a network.
-        source: the file that it comes from, for errors.
-        own: whether this user has written it, so that it may name any package.
+    What this user has written (``own``) may name any package.
 
     Raises:
         CheckpointError: the class is not of a trusted package, cannot be imported, is no ``nn.Module``, or refuses its
@@ -106,7 +96,7 @@ def build(description: dict[str, Any], source: str = "The description", *, own: 
 
 
 def fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits that change with any weight, buffer or argument of a network.
+    """Return 16 hexadecimal digits that change with any weight, buffer or argument of a network.
 
     Example:
         >>> fingerprint(nn.Identity()) == fingerprint(nn.Identity())
@@ -120,16 +110,12 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def save(module: nn.Module, folder: Path, structure: dict[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``model.json`` into a folder.
+    """Write the weights of a network to ``model.safetensors`` in a folder, and plain values to ``model.json``.
 
-    Args:
-        module: the network whose weights are written.
-        folder: is made if it does not exist.
-        structure: plain values that ``model.json`` holds: what ``describe`` says of the network or its parts, and
-            whatever should be known beside.
+    The structure says what ``describe`` says of the network or its parts, and whatever should be known beside.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{WEIGHTS}.part"
@@ -145,8 +131,8 @@ def save(module: nn.Module, folder: Path, structure: dict[str, Any]) -> None:
         raise OSError(int(said[1]), os.strerror(int(said[1])), str(folder / WEIGHTS)) from error
     finally:
         part.unlink(missing_ok=True)
-    told = {"format": FORMAT, SIGNATURE: UNSIGNED, CHECKSUM: checksum, **structure}
-    write_whole(folder / STRUCTURE, sign(json.dumps(told, indent=2) + "\n"))
+    whole = {"format": FORMAT, SIGNATURE: UNSIGNED, CHECKSUM: checksum, **structure}
+    write_whole(folder / STRUCTURE, sign(json.dumps(whole, indent=2) + "\n"))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -168,12 +154,12 @@ def _checksum(path: Path) -> str:
 
 
 def model_folder(folder: Path) -> Path:
-    """Where the model of a run folder lies, or the folder itself if it is one."""
+    """Return where the model of a run folder lies, or the folder itself if it is a model's."""
     return folder / "model" if (folder / "model" / STRUCTURE).is_file() else folder
 
 
 def read_structure(folder: Path) -> dict[str, Any]:
-    """What ``model.json`` of a model folder says; under ``signature``, whether this user has written it.
+    """Return what ``model.json`` of a model folder says; under ``signature``, whether this user has written it.
 
     Raises:
         CheckpointError: it is no model folder, or of a newer format.
@@ -206,8 +192,7 @@ def load_weights(module: nn.Module, folder: Path) -> None:
         CheckpointError: weights are missing, left over, of another shape, no numbers, or the file is damaged.
     """
     path = check_file(Path(folder) / WEIGHTS)
-    written = read_structure(folder).get(CHECKSUM)  # folders of before there were checksums have none
-    if written is not None and _checksum(path) != written:
+    if _checksum(path) != read_structure(folder).get(CHECKSUM):
         raise CheckpointError(
             f"{path} is damaged: its bytes are not those that {STRUCTURE} says were written. Copy the folder again, or "
             "train the network again."

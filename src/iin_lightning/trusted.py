@@ -1,8 +1,8 @@
-"""Which files were made here, and which packages are imported because a file from elsewhere says so.
+"""Which files were made here, and which packages are imported because a file from elsewhere names them.
 
-To import a module is to run it, and a class may do anything when it is built. So of what a model folder or a
-configuration from elsewhere names, only known packages are imported, and those that the user trusts. What a user has
-made carries a signature, as a notebook of Jupyter does, and is read without a question wherever it is moved.
+To import a module is to run it, and a class may do anything when it is built. So of all that a model folder or a
+configuration from elsewhere names, only known packages are imported, and those that the user trusts. A file that the
+user has made carries a signature, as a notebook of Jupyter does, and is read without a question wherever it is moved.
 """
 
 import hmac
@@ -35,12 +35,12 @@ _trusted: set[str] = set()
 
 
 def sign(text: str) -> str:
-    """The same text with a signature of this user, by which ``is_own`` knows it; unsigned where no key can be kept."""
+    """Return a text with a signature of this user, by which ``is_own`` knows it; unsigned where no key can be kept."""
     return text if (key := _key()) is None else text.replace(UNSIGNED, _digest(key, text), 1)
 
 
 def is_own(text: str) -> bool:
-    """Whether a text was signed by this user, on a machine with this home folder, and is still as it was."""
+    """Say whether a text was signed by this user, on a machine with this home folder, and is still as it was."""
     key = _key()
     if key is None or (found := _SIGNATURE.search(text)) is None:
         return False
@@ -72,10 +72,7 @@ def _key() -> bytes | None:
 
 
 def trust(*packages: str) -> None:
-    """Let this process import packages that a model folder or a configuration from elsewhere names.
-
-    Args:
-        packages: "mine" for all of it, or "mine.networks" for a part.
+    """Let this process import a package (or a part, "mine.networks") that a file from elsewhere names.
 
     Example:
         >>> trust("mine")
@@ -86,12 +83,12 @@ def trust(*packages: str) -> None:
 
 
 def trusted() -> tuple[str, ...]:
-    """What was given to ``trust``, and what the environment variable ``IIN_LIGHTNING_TRUST`` names."""
+    """Return the packages given to ``trust``, and those in the environment variable ``IIN_LIGHTNING_TRUST``."""
     return tuple(sorted(_trusted | set(filter(None, re.split(r"[,\s]+", os.environ.get(VARIABLE, ""))))))
 
 
 def lies_in(name: str, packages: Iterable[str]) -> bool:
-    """Whether a name, "a.b.C" or "a.b:C", is that of something in one of some packages.
+    """Say whether a name, "a.b.C" or "a.b:C", lies in one of some packages.
 
     Example:
         >>> lies_in("torch.nn.modules.linear:Linear", ["torch.nn"]), lies_in("torch.nnx:Linear", ["torch.nn"])
@@ -102,7 +99,7 @@ def lies_in(name: str, packages: Iterable[str]) -> bool:
 
 
 def package_of(name: str) -> str:
-    """The package that must be imported first for a name.
+    """Return the package that must be imported first for a name.
 
     Example:
         >>> package_of("mine.networks:Net")
@@ -112,7 +109,7 @@ def package_of(name: str) -> str:
 
 
 def home(thing: Any) -> str:
-    """Where a class or function was written, whatever name led to it: the package, a point, and its own name.
+    """Return the module and the name under which a class or function was written, whatever name led to it.
 
     Example:
         >>> home(os.path.join), home(os.system) in ("posix.system", "nt.system")
@@ -123,7 +120,7 @@ def home(thing: Any) -> str:
 
 
 def cure(package: str) -> str:
-    """How to trust a package, for the end of an error."""
+    """Return the end of an error: how to trust a package."""
     return (
         f"If you trust whoever made it, add 'trust=[{package}]' to the command, call serialization.trust({package!r}) "
         f"in Python, or set {VARIABLE}={package}."
@@ -131,17 +128,14 @@ def cure(package: str) -> str:
 
 
 def trusted_code(name: str, source: str, *, own: bool = False) -> Any:
-    """What a description's name is that of, imported only if it is of a known or trusted package.
+    """Return what "package.module:Class" or "package.module.Class" names, of a known or trusted package alone.
 
-    Args:
-        name: "package.module:Class" or "package.module.Class".
-        source: the file that says so, for errors.
-        own: whether this user has written it: then any package will do.
+    The name stands in a file, ``source``; in a file of this user (``own``) any package will do.
 
     Raises:
-        CheckpointError: it is of another package, or none at all.
-        ImportError: there is no such module.
-        AttributeError: there is no such class in it.
+        CheckpointError: it is of another package, or no name of a class.
+        ImportError: the module does not exist.
+        AttributeError: the module has no such class.
 
     Example:
         >>> trusted_code("os:system", "model.json")

@@ -13,10 +13,10 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from iin_lightning import __main__, progress
-from iin_lightning.cli.files import show_files
-from iin_lightning.cli.groups import group_choices, is_group
+from iin_lightning import __main__
+from iin_lightning.cli.compose import group_choices, is_group
 from iin_lightning.cli.paths import conf_folder
+from iin_lightning.printing import show_files
 
 COMMANDS = tuple(__main__.COMMANDS)
 IIN = "import sys; sys.argv[0] = 'iin'; from iin_lightning.__main__ import main; main()"
@@ -25,100 +25,70 @@ TYPED = {
         "dta=celeba": "did you mean data?",
         "data=celba": "There is no data=celba; .*did you mean celeba?",
         "data=3": "There is no data=3",
-        "modle=sup": "did you mean model?",
         "model.lrr=1": "in model allowed are: .*did you mean lr?",
         "+experment=tab1_dimensions": "did you mean experiment?",
-        "trainer.max_step=3": "did you mean max_steps?",
         "lr=1": r"did you mean model\.lr?",
-        "max_steps=1": r"did you mean model\.steps?",
-        "model.optimizer.lr=1": r"did you mean optimizer\.lr?",
         "judge.model.steps=3": r"\+judge\.model\.steps=<value> adds it",
         "encoder=torchvison/resnet18": "did you mean torchvision/resnet18?",
         "encoder=torchvision/resnet81": "did you mean resnet18?",
         "data=sketch data/stylizer=modul": "There is no data/stylizer=modul; .*did you mean module?",
-        "data@data.bse=mnist": "in data allowed are: ",
-        "model sup": "'model' has no equals sign: model=sup",
-        "celeba": "'celeba' has no equals sign: data=celeba",
-        "data= celeba": "data=celeba",
-        "swep joblib": "sweep=joblib",
-        "nothing_like_it": "--help lists the keys",
-        "--data celeba": "There is no --data: .*data=celeba",
-        "--dat=celeba": "data=celeba",
-        "--epochs 5": r"There is no --epochs: .*model\.steps=<value>",
-        "--lr 1": r"model\.lr=1",
-        "-epochs 5": r"There is no -epochs: .*model\.steps",
-        "-lr 0.1": r"There is no -lr: .*model\.lr=0\.1?",
-        "-lr=0.1": r"model\.lr=0\.1?",
-        "-model=sup": "There is no -model: .*model=sup",
-        "-help": "There is no -help: did you mean --help?",
-        "--multirn seed=0,1": "did you mean --multirun?",
+        "celeba": "'celeba' has no equals sign: data=celeba?",
+        "modle sup": "'modle' has no equals sign: model=<value>?",
+        "--data celeba": "There is no --data: .*data=<value>?",
+        "-lr=0.1": r"There is no -lr: .*model\.lr=0\.1?",
         "-c jobb": "invalid choice: 'jobb'",
-        "--config-dir": "expected one argument",
-        "--config-dir nowhere": "--config-dir nowhere is no folder",
-        "data/celeba": "data=celeba?",
-        "data =celeba": "'data' has no equals sign: data=celeba?",
+        "--config-dir nowhere": "nowhere' not found",
         "=3": "'=3' has no key",
         "data=": "There is no data=; allowed are: ",
-        "data==celeba": "data==celeba cannot be read: data=celeba?",
+        "data==celeba": "data==celeba cannot be read",
         "data=gray data.base=celbea": r"There is no data\.base=celbea; .*did you mean celeba?",
-        "data=gray data.base=3": r"There is no data\.base=3; allowed are: ",
-        "data.base celeba": r"'data\.base' has no equals sign: data\.base=celeba?",
+        "data=celeba data.base=mnist": r"leave out data\.base",
+        "data=gray data.base.veiws=3": "did you mean views?",
         "+data=celeba": "data has more than one choice",
         "data=celeba,mnist": r"add -m to go through them",
         "seed=many": "seed=many: Value 'many' .* Integer",
-        "data.=3": r"'data\.' is no key",
-        "model.factors={residual: 32": "does a bracket lack?",
     },
-    "evaluate": {
-        "run=x metric=[qualty]": "did you mean quality?",
-        "conf": "run=conf",
-        "rn=x": "did you mean run?",
-        "--metric quality": "metric=quality",
-        "metric=[likelihood, transfer]": r"metric=\[likelihood, cannot be read: does a bracket lack?",
-        "run=seed=3": r"""put quotes round the value, too, 'run="seed=3"'""",
-    },
-    "analyse": {
-        "analysis=wlk": "There is no analysis=wlk; .*did you mean walk?",
-        "--run x": "run=x",
-        "./out": r"'\./out' has no .*: run=\./out?",
-    },
-    "look": {"dta=mnist": "did you mean data?", "encoder=tim/resnet18": "did you mean timm/resnet18?"},
-    "convert": {"--kind checkpoint": "kind=checkpoint", "sorce=x": "did you mean source?"},
-    "explore": {
-        "galery=3": "did you mean gallery?",
-        "data=mnst": "There is no data=mnst; .*did you mean",
-        "/abs": "run=/abs?",
-    },
-    "report": {
-        "outputs/first/2026-01-01_00-00-00": "no equals sign: run=outputs/first/2026-01-01_00-00-00?",
-        "..": r"'\.\.' has no equals sign: run=\.\.?",
-        "run x": "'run' has no equals sign: run=x",
-        "--project mine": "project=mine",
-    },
+    "evaluate": {"conf": "run=conf", "metric=[likelihood, transfer]": r"metric=\[likelihood, cannot be read"},
+    "analyse": {"analysis=wlk": "There is no analysis=wlk; .*did you mean walk?"},
+    "look": {"encoder=tim/resnet18": "did you mean timm/resnet18?"},
+    "convert": {"sorce=x": "did you mean source?"},
+    "explore": {"/abs": "run=/abs?"},
+    "report": {"data=mnst": "There is no data=mnst; .*did you mean"},
 }
 
 
+@pytest.fixture
+def type_in(monkeypatch, tmp_path, capsys):
+    """Type a command in an empty folder, in this process; gives back its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it
+
+    def run(module, *arguments):
+        monkeypatch.setattr("sys.argv", [module, *arguments])
+        try:
+            import_module(f"iin_lightning.{module}").main()
+        except SystemExit as end:
+            return end.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return run
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_fits_a_screen_and_says_what_matters(run_command, tmp_path, command):
-    process = run_command(f"iin_lightning.{command}", "--help", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    lines = process.stdout.splitlines()
-    assert not [line for line in lines if len(line) > 100]
+def test_help_fits_a_screen_and_names_what_exists(type_in, tmp_path, command):
+    code, out, err = type_in(command, "--help")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 100
     assert len(lines) < 75
-    assert "$" not in process.stdout.replace('"$(iin', "")
+    assert "$" not in out.replace('"$(iin', "")
     options = lines[lines.index("Options (key=value) that matter most") :]
     assert 9 <= len([line for line in options if re.match(r"  [\w.]+=", line)]) <= 10
-    examples = [line for line in lines if line.startswith(f"  python -m iin_lightning.{command} ")]
-    assert len(examples) >= 5 + 3  # and the ways to more
+    assert len([line for line in lines if line.startswith(f"  python -m iin_lightning.{command} ")]) >= 5 + 3
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_names_keys_and_groups_that_exist(command):
     template = OmegaConf.load(conf_folder() / f"{command}.yaml").hydra.help.template
     paragraphs = {part.split()[0]: part for part in template.split("\n\n") if part.startswith("$")}
     assert all(is_group(name) for name in paragraphs.get("$GROUPS", "$GROUPS").split()[1:])
-    assert 9 <= len(paragraphs["$OPTIONS"].splitlines()[1:]) <= 10
 
 
 def examples():
@@ -129,6 +99,7 @@ def examples():
         yield from (re.split(r"\s{2,}", line.strip())[0] for line in lines if line.strip().startswith("python"))
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("example", list(examples()))
 def test_examples_in_help_compose_and_are_quoted_as_any_shell_needs(example, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs" / "_scripts")
@@ -143,65 +114,40 @@ def test_examples_in_help_compose_and_are_quoted_as_any_shell_needs(example, mon
     assert compose.compose(module, arguments) is None
 
 
-def test_values_in_help_are_those_of_the_command_line(run_command, tmp_path):
-    said = [run_command("iin_lightning.train", "--help", *more, cwd=tmp_path) for more in ((), ("model=autoencoder",))]
-    assert "[sup]" in said[0].stdout
-    assert "model.factors=null" in said[0].stdout
-    assert "[autoencoder] autoencoder_adversarial" in said[1].stdout
-    assert "model.factors" not in said[1].stdout, "an autoencoder has none"
-    every = run_command("iin_lightning.look", "-h", "all", "seed=7", cwd=tmp_path).stdout
-    assert "out=outputs/look/color_mnist_mini" in every
-    assert every.splitlines()[-2].startswith("seed: 7") or "\nseed: 7\n" in every
-    (tmp_path / "conf" / "data").mkdir(parents=True)
-    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [mnist]\nlimit: 77\n")
-    mine = run_command("iin_lightning.look", "data=mine", "--config-dir", "conf", "--help", cwd=tmp_path)
-    assert "[mine]" in mine.stdout
-    assert "data.limit=77" in mine.stdout
-    wrong = run_command("iin_lightning.train", "--help", "dta=celeba", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "did you mean data?" in wrong.stderr
+def test_help_is_that_of_the_command_line_and_of_the_users_folder(type_in, tmp_path):
+    _, out, _ = type_in("train", "--help", "model=autoencoder")
+    assert "[autoencoder] autoencoder_adversarial" in out
+    assert "model.factors" not in out, "an autoencoder has none"
+    _, out, _ = type_in("look", "-h", "all", "seed=7")
+    assert "out=outputs/look/color_mnist_mini" in out
+    assert "\nseed: 7\n" in out
+    for group, text in {"data": "defaults: [mnist]\nlimit: 77\n", "analysis": "# Ask what I ask. And more.\n"}.items():
+        (tmp_path / "conf" / group).mkdir(parents=True)
+        (tmp_path / "conf" / group / "mine.yaml").write_text(text)
+    _, out, _ = type_in("look", "data=mine", "--config-dir", "conf", "--help")
+    assert "[mine]" in out
+    assert "data.limit=77" in out
+    _, out, _ = type_in("analyse", "--config-dir", "conf", "--help")
+    assert re.search(r"\n  mine +Ask what I ask\n", out), "nothing is edited for an analysis of one's own"
 
 
 @pytest.mark.parametrize(("command", "typed"), [(name, typed) for name, cases in TYPED.items() for typed in cases])
-def test_what_was_meant_is_said(monkeypatch, tmp_path, capsys, command, typed):
+def test_what_was_meant_is_said(type_in, tmp_path, command, typed):
     (tmp_path / "conf").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # the command sets it
-    monkeypatch.setattr("sys.argv", [command, *typed.split()])
-    with pytest.raises(SystemExit) as end:
-        import_module(f"iin_lightning.{command}").main()
-    assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert re.search(TYPED[command][typed].replace("?", r"\?"), said), said
-    assert "Config search path" not in said
+    code, _, err = type_in(command, *typed.split())
+    assert code == 2
+    assert re.search(TYPED[command][typed].replace("?", r"\?"), err), err
+    assert "Config search path" not in err
 
 
-def test_what_is_hydras_stays_hydras(run_command, tmp_path):
-    for arguments in (["-c", "job"], ["--hydra-help"], ["--cf", "job"]):
-        process = run_command("iin_lightning.convert", *arguments, cwd=tmp_path)
-        assert process.returncode == 0, process.stderr
-
-
-def test_flags_may_stand_between_values(run_command, tmp_path):
-    arguments = ("seed=3", "--cfg", "job", "images=5", "--resolve", "pairs=2")
-    process = run_command("iin_lightning.look", *arguments, cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    found = OmegaConf.create(process.stdout)
+def test_flags_may_stand_between_values(type_in):
+    code, out, err = type_in("look", "seed=3", "--cfg", "job", "images=5", "--resolve", "pairs=2")
+    assert code == 0, err
+    found = OmegaConf.create(out)
     assert (found.seed, found.images, found.pairs) == (3, 5, 2)
 
 
-def test_keys_of_the_users_folder_are_known(run_command, tmp_path):
-    (tmp_path / "conf" / "data").mkdir(parents=True)
-    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [mnist]\nstripes: 7\n")
-    typed = ("--config-dir", "conf", "data=mine", "data.strpes=3")
-    assert "did you mean stripes?" in run_command("iin_lightning.train", *typed, cwd=tmp_path).stderr
-
-
-def test_no_path_is_a_group():
-    assert not any(map(is_group, ("/tmp", "..", ".", "", "../conf/data", "data/")))
-
-
-def test_choices_of_the_users_folder_are_listed(monkeypatch, tmp_path):
+def test_choices_of_the_users_folder_are_listed_and_no_path_is_a_group(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").touch()
     for arguments in (["--config-dir", str(tmp_path)], [f"--config-dir={tmp_path}"], ["-cd", str(tmp_path)]):
@@ -209,23 +155,22 @@ def test_choices_of_the_users_folder_are_listed(monkeypatch, tmp_path):
         assert {"mine", "celeba"} <= set(group_choices("data"))
     monkeypatch.setattr("sys.argv", ["train"])
     assert "mine" not in group_choices("data")
+    assert not any(map(is_group, ("/tmp", "..", ".", "", "../conf/data", "data/")))
 
 
-def test_the_package_lists_its_commands(run_command, tmp_path):
-    process = run_command("iin_lightning", cwd=tmp_path)
-    assert all(f"\n  {name} " in process.stdout for name in COMMANDS)
+def test_the_package_lists_its_commands(type_in):
+    code, out, _ = type_in("__main__")
+    assert code == 0
+    assert all(f"\n  {name} " in out for name in COMMANDS)
     package = Path(__main__.__file__).parent
     assert {path.stem for path in package.glob("*.py") if "import command" in path.read_text()} == set(COMMANDS)
-    wrong = run_command("iin_lightning", "tran", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "did you mean train?" in wrong.stderr
-    here, there = (
-        run_command(*start, "data=mnist", "--cfg", "job", cwd=tmp_path)
-        for start in (("iin_lightning", "look"), ("iin_lightning.look",))
-    )
-    assert here.stdout == there.stdout != ""
+    code, _, err = type_in("__main__", "tran")
+    assert code == 2
+    assert "did you mean train?" in err
+    assert type_in("__main__", "look", "data=mnist", "--cfg", "job") == type_in("look", "data=mnist", "--cfg", "job")
 
 
+@pytest.mark.commands
 @pytest.mark.skipif(not Path("/bin/bash").exists(), reason="needs bash")
 def test_a_shell_completes_what_is_typed(tmp_path):
     """As Hydra's completion does behind Tab: the script that is installed, and a line of which the end is asked for."""
@@ -237,7 +182,6 @@ def test_a_shell_completes_what_is_typed(tmp_path):
         "iin ev": "evaluate",
         "iin train data=ce": "data=celeba",
         "iin train model.st": "model.stage= model.steps=",
-        "iin analyse analysis=wa": "analysis=walk",
         "iin explore run=./ou": "run=./outputs",
     }
     script = """eval "$(iin -sc install=bash)"; complete -p iin > /dev/null || exit 1
@@ -269,21 +213,7 @@ def test_files_are_links_where_a_terminal_can_open_them_and_can_be_copied_elsewh
     assert "file:///elsewhere/model" in out
 
 
-def test_what_takes_long_says_so_in_a_log_and_draws_on_a_terminal(monkeypatch, capsys):
-    assert list(progress.track(range(3), "Counting")) == [0, 1, 2]
-    assert capsys.readouterr() == ("", ""), "it was quick, and this is no terminal"
-    monkeypatch.setattr(progress, "EVERY", 0.0)
-    assert list(progress.track(iter("abc"), "Counting", 3)) == ["a", "b", "c"]
-    out, err = capsys.readouterr()
-    assert out == "", "stdout is for results"
-    assert re.match(r"Counting: 1/3, .*/s, 0:00:0\d left\nCounting: 2/3", err), err
-    assert list(progress.track("abc", "Counting", quiet=True)) == ["a", "b", "c"]
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
-    list(progress.track("ab", "After"))
-    assert "After" in capsys.readouterr().err
-
-
+@pytest.mark.commands
 @pytest.mark.parametrize("how", [["-m", "iin_lightning"], ["-m", "iin_lightning.train"], ["-c", IIN]], ids=str)
 def test_ctrl_c_while_a_command_is_imported_is_a_line(how, tmp_path):
     (tmp_path / "hydra.py").write_text("raise KeyboardInterrupt", encoding="utf-8")

@@ -49,13 +49,10 @@ def stranger(tmp_path, monkeypatch):
 
 REFUSED = {
     "a program": ("{_target_: os.system, command: touch evil}", "names os.system, which"),
-    "nested": ("{a: [{b: {_target_: os.system, command: touch evil}}]}", "names os.system, which"),
-    "code": ("{_target_: builtins.eval}", "names builtins.eval"),
     "a stranger": ("{_target_: stranger.Guest}", r"names stranger.Guest.*trust=\[stranger\]"),
     "through a module of ours": ("{_target_: iin_lightning.command.os.system}", r"\((posix|nt)\.system\)"),
     "through a module of torch": ("{_target_: torch.nn.modules.module.functools.partial}", r"\(functools\.partial\)"),
     "torch, but not layers": ("{_target_: torch.hub.load}", "names torch.hub.load"),
-    "torch's reader": ("{_target_: torch.load}", "names torch.load"),
     "Lightning's reader": (
         "{_target_: pytorch_lightning.LightningModule.load_from_checkpoint}",
         "load_from_checkpoint",
@@ -74,14 +71,11 @@ REFUSED = {
     ),
     "what composes": ("{_target_: iin_lightning.cli.compose.compose_train}", "compose_train"),
     "what trusts": ("{_target_: iin_lightning.serialization.trust}", "serialization.trust"),
-    "what is no function": ("{_target_: iin_lightning.cli.schema}", "cli.schema"),
     "what is nowhere": ("{_target_: torch.nn.Nothing}", "cannot be imported"),
     "a name for another": ("{name: os.system, x: {_target_: '${name}'}}", r"must be named, not made up"),
     "a text that becomes one": ("{x: '${oc.create:\"{_target_: os.system}\"}'}", "refer to keys"),
-    "a text that is decoded": ("{x: ['${oc.decode:\"{_target_: os.system}\"}']}", "refer to keys"),
     "a resolver that is looked up": ("{n: create, x: 'a ${oc.${n}:\"{}\"}'}", "refer to keys"),
     "a network by its name": ("{encoder: {network: {target: 'stranger:Net'}}}", "stranger is not among"),
-    "a network by a name that is no word": ("{encoder: {target: 'stran-ger:Net'}}", "stran-ger is not among"),
     "a default that would be called": (
         "{x: '${oc.select:nothing,{_target_:stranger.Guest}}'}",
         "refer to keys",
@@ -92,7 +86,6 @@ REFUSED = {
         "by their position",
     ),
     "a secret": ("{title: 'my ${oc.env:SECRET_X}'}", "such as the environment"),
-    "a secret by a name that is put together": ("{n: oc, title: '${${n}.env:SECRET_X}'}", "refer to keys"),
     "a key that leads elsewhere": ("{'../../x': 1}", "which is no name"),
     "a key that writes on the terminal": ('{"a\\e[2J": 1}', "which is no name"),
     "a recipe that is a path": ("{recipe: ../../evil}", "must be a choice of conf/model"),
@@ -224,6 +217,7 @@ def evil_run(folder):
     OmegaConf.save(config, folder / "config.yaml")
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
@@ -240,6 +234,7 @@ def test_commands_refuse_a_run_folder_that_would_run_code(module, arguments, run
     assert not (tmp_path / "evil").exists()
 
 
+@pytest.mark.commands
 def test_commands_refuse_a_model_folder_that_would_run_code(run_command, tmp_path):
     serialization.save(torch.nn.Identity(), tmp_path / "model", {"network": {"class": "stranger:Net", "arguments": {}}})
     make_foreign(tmp_path / "model")
@@ -259,6 +254,7 @@ def test_commands_refuse_a_model_folder_that_would_run_code(run_command, tmp_pat
 TINY = ("data.limit=48", "model=autoencoder", "trainer=smoke", "trainer.accelerator=cpu", "encoder.width=4")
 
 
+@pytest.mark.commands
 def test_own_code_is_asked_for_only_where_it_is_another_users(run_command, tmp_path):
     own = "+callbacks.guest._target_=stranger.Guest"
     first = run_command("iin_lightning.train", *TINY, own, "deterministic=true", "hydra.run.dir=run", cwd=tmp_path)
@@ -272,6 +268,7 @@ def test_own_code_is_asked_for_only_where_it_is_another_users(run_command, tmp_p
     assert (tmp_path / "deterministic").exists(), "its callback was there, too"
 
 
+@pytest.mark.commands
 def test_a_run_from_elsewhere_sends_nothing_writes_nowhere_and_is_asked_for_once(run_command, tmp_path):
     first = run_command("iin_lightning.train", *TINY, "hydra.run.dir=theirs", cwd=tmp_path)
     assert first.returncode == 0, first.stderr

@@ -6,7 +6,6 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from omegaconf import OmegaConf
 
 from iin_lightning import distributed as ranks
 from iin_lightning.cli.paths import new_folder
@@ -128,10 +127,10 @@ def test_each_attempt_of_a_slurm_job_has_a_name_of_its_own(variables):
 def test_a_trainer_for_another_number_of_processes_is_refused(variables, started, trainer, says):
     variables(started)
     if says is None:
-        ranks.join(OmegaConf.create(trainer))
+        ranks.join(**trainer)
         return
     with pytest.raises(ConfigError, match=says):
-        ranks.join(OmegaConf.create(trainer))
+        ranks.join(**trainer)
 
 
 def test_a_second_task_of_submitit_is_not_the_main_process(variables):

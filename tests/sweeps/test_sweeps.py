@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from iin_lightning.cli.hints import hint
+from iin_lightning.cli.refusals import suggestion
 from iin_lightning.errors import MissingExtraError, Preempted, StoppedByUser
 from iin_lightning.progress import Screen
 from iin_lightning.sweeps.guard import FAILURE, Guard, StoppedJob, SweepStopped
@@ -162,7 +162,7 @@ def test_what_folders_tell(tmp_path, capsys):
 
 
 def test_a_plugin_that_is_missing_is_named():
-    text = hint("In 'sweep/joblib': Could not find 'hydra/launcher/joblib'", "train")
+    text = suggestion("In 'sweep/joblib': Could not find 'hydra/launcher/joblib'", "train")
     assert 'pip install "iin-lightning[sweeps]"' in text
 
 

@@ -1,1 +1,1 @@
-"""What is typed: arguments, groups and keys, and what is said where they do not compose."""
+"""What is typed: arguments, choices and keys, what is trusted of them, and one sentence where they do not compose."""

@@ -1,125 +1,131 @@
-"""Arguments that Hydra would take for something else, or answer with its grammar or its usage."""
+"""How a command line is read: Hydra's flags, ``~`` for the home folder, and ``data.base=`` as users type it."""
 
+import os
 import re
 import sys
-from argparse import ArgumentError
-from difflib import get_close_matches
-from pathlib import Path
+from argparse import ArgumentError, Namespace
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from iin_lightning.cli import flags
-from iin_lightning.cli.groups import as_typed, group_choices, group_of, groups_with, is_group
-from iin_lightning.cli.keys import ELSEWHERE, VALUE, elsewhere, exists, roots, tree_of
-from iin_lightning.cli.typed import pasted
-from iin_lightning.errors import ConfigError, choices
+from iin_lightning.printing import quoted
+
+NESTED = r"(?:data|outside)(?:\.base)+"
+"""Where the data set is chosen whose images are changed: data.base=celeba, which Hydra calls data@data.base=celeba."""
+
+# What another training keeps. An experiment names a data set and changes it, and so does trainer=smoke.
+CARRIED = r"[+~]*(?:(?:data|paths|trainer)(?:[./@][^=]*)?|experiment|seed)(?:=|$)"
+
+# A value, or an entry of a list, that begins in the home folder: up to what ends it.
+_HOME = re.compile(r"(?<=[=,\[])(\s*)~(/[^,\]\"']*)?(?=[,\]]|$)")
 
 
-def check_arguments(config_name: str) -> None:
-    """Refuse on the command line what Hydra would take for something else, or answer with its grammar or its usage.
+def parsed(arguments: Sequence[str]) -> Namespace:
+    """Return Hydra's flags, all other arguments as ``overrides``, and flags that Hydra does not know as ``unknown``.
 
     Raises:
-        ConfigError: a flag or argument cannot be read, a choice is a number or missing, or a new key is at the root.
+        ArgumentError: a flag lacks its value, or has a value that is not allowed.
+
+    Example:
+        >>> found = parsed(["data=mine", "--config-dir", "conf", "seed=0,1", "-m", "--epochs"])
+        >>> found.overrides, found.config_dir, found.multirun, found.unknown
+        (['data=mine', 'seed=0,1'], 'conf', True, ['--epochs'])
     """
-    arguments = sys.argv[1:]
-    for argument in arguments:
-        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
-            raise ConfigError(
-                f"{argument!r} is not in UTF-8, in which runs write down what they are told: rename the folder or "
-                "file, or name a link to it; where the terminal is not in UTF-8, set PYTHONUTF8=1."
-            )
-    for argument, following in zip(arguments, [*arguments[1:], ""]):
-        name, equals, value = argument.partition("=")
-        if flags.is_unknown(name):
-            typed = value if equals else "" if "=" in following or following.startswith("-") else following
-            raise ConfigError(_flag(name, typed, config_name))
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    found, unknown = parser.parse_known_intermixed_args(arguments)
+    found.unknown = unknown
+    return found
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Return the same command line as Hydra can read it: it refuses values behind a flag behind values.
+
+    Example:
+        >>> flags_first(["data=mine", "--config-dir", "conf", "seed=0,1", "-m"])
+        ['--config-dir', 'conf', '-m', 'data=mine', 'seed=0,1']
+    """
+    flags, overrides = list(arguments), parsed(arguments).overrides
+    for override in reversed(overrides):
+        del flags[len(flags) - 1 - flags[::-1].index(override)]
+    return [*flags, *overrides]
+
+
+def user_folder() -> str | None:
+    """Return the folder with the user's own choices, as it was typed behind ``--config-dir``, if any."""
     try:
-        found = flags.parsed(arguments)
-    except ArgumentError as error:
-        raise ConfigError(f"{error}. --hydra-help says more of flags.") from error
-    if found.config_dir is not None and not Path(found.config_dir).is_dir():
-        raise ConfigError(f"--config-dir {found.config_dir} is no folder: name the one that holds data/<name>.yaml.")
-    if found.help:  # for which any word will do
-        return
-    bare = [word for word in found.overrides if "=" not in word[1:] and not word.startswith("~")]
-    for word in (word for word in found.overrides if word not in bare):
-        try:
-            OverridesParser.create().parse_override(word)
-        except HydraException as error:
-            raise ConfigError(_unreadable(*word.partition("=")[::2])) from error
-    if bare:
-        raise ConfigError(_bare(bare[0], config_name))
-    for word in found.overrides:
-        _check_override(word, config_name)
+        folder: str | None = parsed(sys.argv[1:]).config_dir
+    except ArgumentError:  # the command line of another program
+        return None
+    return folder
 
 
-def _check_override(word: str, config_name: str) -> None:
-    """Refuse a number in place of a choice, or none, and a new key at the root."""
-    name, equals, value = word.partition("=")
-    group = group_of(name)
-    if equals and group and re.fullmatch(r"[\d.]*", value):
-        raise ConfigError(f"There is no {as_typed(name)}={value}; {choices(value, group_choices(group))}.")
-    added = re.fullmatch(r"\+{1,2}(\w+)", name)
-    if equals and added and not is_group(added[1]) and added[1] not in (known := roots(config_name)):
-        raise ConfigError(f"There is no {added[1]} to add at the root; {choices(added[1], known)}.")
+def as_typed(override: str) -> str:
+    """Return an override, or its key, as a user types it.
+
+    Example:
+        >>> as_typed("data@data.base=celeba"), as_typed("data@outside=celeba")
+        ('data.base=celeba', 'data@outside=celeba')
+    """
+    return re.sub(rf"^data@({NESTED})(?=$|=)", r"\1", override)
 
 
-def _unreadable(name: str, value: str) -> str:
-    """Of key=value that is none in Hydra's grammar."""
-    said = f"{name}={value} cannot be read"
-    if re.fullmatch(r"[~+]{0,2}[\w/-]+(\.[\w/-]+)*(@[\w.]*)?", name) is None:
-        return f"{said}: {name!r} is no key. --help all lists the keys."
-    if value.startswith("="):
-        return f"{said}: {name}={value.lstrip('=')}?"
-    if value.startswith(("[", "{")) and not Path(value).exists():
-        return f"{said}: does a bracket lack? All of it goes into quotes, as 'key=[a, b]' or 'key={{a: 1, b: 2}}'."
-    cure = pasted(name, value)
-    return f"{said}, for its letters have a meaning of their own: put quotes round the value, too, {cure}."
+def nested_choice(argument: str) -> str:
+    """Return the choice of the data set whose images are changed in Hydra's words; any other argument as it is.
+
+    Example:
+        >>> nested_choice("data.base=celeba"), nested_choice("outside.base.base=mnist,celeba")
+        ('data@data.base=celeba', 'data@outside.base.base=mnist,celeba')
+        >>> nested_choice("data.base.limit=7"), nested_choice("data.base={_target_: mine.Images}")
+        ('data.base.limit=7', 'data.base={_target_: mine.Images}')
+    """
+    return re.sub(rf"^({NESTED})=(?=[\w(])(?!null$)", r"data@\1=", argument)
 
 
-def _bare(word: str, config_name: str) -> str:
-    """Of an argument without an equals sign, or without a key."""
-    said = f"Arguments are key=value, and {word!r} has no {'key' if word.startswith('=') else 'equals sign'}"
-    following = next((after for before, after in zip(sys.argv[1:], sys.argv[2:]) if before == word), "")
-    following = following.removeprefix("=")
-    known = roots(config_name)
-    if "run" in known and ("--run", word) in zip(sys.argv[1:], sys.argv[2:]):
-        return f"--run is a flag of Hydra's; the key is typed without dashes: {pasted('run', word)}"
-    if (group := group_of(word)) is not None and following not in (names := group_choices(group)):
-        return f"{said}: {word}=<choice>; allowed are: {', '.join(names)}."
-    meant = f"{word}={following}" if group else _pair(word, following or VALUE, known)
-    return f"{said}: {meant}?" if meant else f"{said}. --help lists the keys."
+def carried(overrides: Iterable[str], config_dir: str | None) -> list[str]:
+    """Return the arguments by which another training takes the same data on the same hardware, as a user types them.
+
+    Example:
+        >>> carried(["data=gray", "data@data.base=mine", "+data.x=3", "model=sup", "seed=1"], "conf")
+        ['--config-dir', 'conf', 'data=gray', 'data.base=mine', '+data.x=3', 'seed=1']
+    """
+    folder = [] if config_dir is None else ["--config-dir", config_dir]
+    return folder + [as_typed(override) for override in overrides if re.match(CARRIED, override)]
 
 
-def _pair(word: str, following: str, known: list[str]) -> str | None:
-    """The key=value that a word and the next one are, or that the word is the value of."""
-    parts = re.fullmatch(r"(\w+)[/:](\w+)", word)  # data/celeba, as the file is called
-    if parts and parts[2] in group_choices(parts[1]) and not Path(word).exists():
-        return f"{parts[1]}={parts[2]}"
-    if groups := [group for group in groups_with(word) if group in known]:
-        return f"{groups[0]}={word}"
-    if word in known:
-        return f"{word}={following}"
-    places = [key for key in ("run", "resume", "source") if key in known]
-    if places and word and ("/" in word or Path(word).exists()):
-        return pasted(places[0], word)
-    near = get_close_matches(word, known, n=1)
-    return f"{near[0]}={following}" if near else None
+def from_home(typed: str) -> str:
+    """Return an argument whose ``~``, which few shells expand behind an equals sign, is the home folder.
+
+    Example:
+        >>> from_home("images=[~/a.png, b.png]") == f"images=[{quoted(os.path.expanduser('~/a.png'))}, b.png]"
+        True
+        >>> from_home("name=a~b"), from_home("~logger")
+        ('name=a~b', '~logger')
+    """
+    home = os.path.expanduser("~")
+    if typed.startswith("--"):  # no grammar of Hydra's
+        return re.sub(r"(?<==)~(?=/|$)", lambda _: home, typed)
+    return _HOME.sub(lambda found: found[1] + quoted(home + re.sub(r"\\(.)", r"\1", found[2] or "")), typed)
 
 
-def _flag(name: str, value: str, config_name: str) -> str:
-    """Of a key that was typed as a flag."""
-    key = name.lstrip("-").replace("-", "_")
-    said = f"There is no {name}: arguments are key=value, without dashes"
-    tree = tree_of(config_name)
-    if group_of(key) or exists(tree, key):
-        return f"{said}: {key}={value or VALUE}."
-    if near := get_close_matches(f"--{key.replace('_', '-')}", flags.names(), n=1, cutoff=0.8):
-        return f"There is no {name}: did you mean {near[0]}?"
-    near = get_close_matches(key, roots(config_name), n=1)
-    meant = elsewhere(key, tree) if key in ELSEWHERE or not near else near[0]
-    if meant is None:
-        return f"{said}. --help lists them."
-    typed = VALUE if key in ELSEWHERE else value or VALUE  # a number of epochs is no number of steps
-    return f"{said}: {meant}={typed}?"
+def expand_home(config: DictConfig) -> None:
+    """Let ``~`` at the beginning of a value be the home folder, in place: in a user's yaml, too.
+
+    Example:
+        >>> config = OmegaConf.create({"paths": {"data": "~/data"}, "root": "${paths.data}/faces"})
+        >>> expand_home(config)
+        >>> config.root == os.path.expanduser("~/data/faces")
+        True
+    """
+    _expand(config, OmegaConf.to_container(config))
+
+
+def _expand(node: DictConfig | ListConfig, content: Any) -> None:
+    """With the content as it stands: interpolations are not resolved."""
+    for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+        if isinstance(value, dict | list):
+            _expand(node[key], value)
+        elif isinstance(value, str) and re.match(r"~(/|$)", value):
+            node[key] = os.path.expanduser(value)

@@ -1,26 +1,26 @@
-"""What ``--help`` of a command says: its words are ``hydra.help.template`` of its yaml, its defaults those of the yaml.
+"""What ``--help`` of a command says: ``hydra.help.template`` of its yaml, in which some paragraphs are computed.
 
-Of the template, a paragraph ``$GROUPS data model ...`` becomes the choices of these groups, with that of the command
-line in brackets, and in a paragraph ``$OPTIONS`` of lines ``key  meaning`` each key that there is gets its value. All
-else is printed as it stands.
+``$GROUPS data model ...`` lists the choices of groups, with that of the command line in brackets; ``$LIST group
+title`` the choices of one group with the first sentence of each yaml; and ``$OPTIONS``, above lines ``key  meaning``,
+gives each key that there is its value. All else is printed as it stands.
 """
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from pathlib import Path
 from textwrap import fill
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue
 
-from iin_lightning.cli.compose import composed_with_hydra
-from iin_lightning.cli.flags import parsed
-from iin_lightning.cli.groups import group_choices
+from iin_lightning.cli.arguments import parsed
+from iin_lightning.cli.compose import choice_files, composed_with_hydra, group_choices
 
 WIDTH = 100
 COLUMN = 28  # where the meaning of an option begins
-FLAGS = {"-h", "--help"}
-ALL = "all"
 
 FOOT = """\
 Also
@@ -31,15 +31,12 @@ Also
 
 
 def is_asked() -> bool:
-    """Whether the command line asks for help."""
-    return not FLAGS.isdisjoint(sys.argv[1:])
+    """Say whether the command line asks for help."""
+    return not {"-h", "--help"}.isdisjoint(sys.argv[1:])
 
 
 def show(config_name: str) -> None:
-    """Print the help of a command; with ``all`` on the command line, all keys, too.
-
-    Args:
-        config_name: the primary file in ``conf/``. Values and choices are those of the overrides on the command line.
+    """Print the help of a command, under the overrides of the command line; with ``all`` there, all keys, too.
 
     Raises:
         HydraException, OmegaConfBaseException: the overrides do not compose.
@@ -53,17 +50,12 @@ def show(config_name: str) -> None:
     with open_dict(config):
         del config["hydra"]
     print(render(template, config, choices), FOOT.format(start=start, name=config_name), sep="\n\n")
-    if ALL in sys.argv[1:]:
+    if "all" in sys.argv[1:]:
         print("\nAll keys (key.subkey=value)", OmegaConf.to_yaml(config), sep="\n")
 
 
 def render(template: str, config: DictConfig, choices: DictConfig) -> str:
-    r"""The words of a template.
-
-    Args:
-        template: see above.
-        config: of which the values are shown.
-        choices: group -> choice.
+    r"""Return the words of a template, with the values of a configuration and the choices (group -> choice) it took.
 
     Example:
         >>> config = OmegaConf.create({"model": {"steps": 1800}, "run": "???", "name": None})
@@ -82,38 +74,53 @@ def render(template: str, config: DictConfig, choices: DictConfig) -> str:
 def _paragraph(text: str, config: DictConfig, choices: DictConfig) -> str:
     first, *lines = text.split("\n")
     if first.startswith("$GROUPS"):
-        names = first.split()[1:]
-        width = max(map(len, names)) + 2  # a gap behind the longest
-        rows = [_row(name, _shown_choices(name, choices.get(name)), width + 2) for name in names]
-        return "\n".join(["Groups (group=choice), what is taken now in brackets", *rows])
+        return _table("Groups (group=choice), what is taken now in brackets", _groups(first.split()[1:], choices))
+    if first.startswith("$LIST"):
+        _, group, title = first.split(maxsplit=2)
+        return _table(title, {name: _said(path) for name, path in sorted(choice_files(group).items())})
     if first.startswith("$OPTIONS"):
-        options = [(key, meaning.split()) for key, meaning in (line.split(maxsplit=1) for line in lines)]
-        rows = [_row(f"{key}={_value(config, key)}", words, COLUMN) for key, words in options if _has(config, key)]
-        return "\n".join(["Options (key=value) that matter most", *rows])
+        options = (line.split(maxsplit=1) for line in lines)
+        rows = {f"{key}={_value(config, key)}": meaning.split() for key, meaning in options if _has(config, key)}
+        return _table("Options (key=value) that matter most", rows, COLUMN)
     return text
 
 
-def _shown_choices(group: str, taken: str | None) -> list[str]:
-    names = group_choices(group)
-    known = [name.partition("/")[0] for name in names]
-    if taken is not None and "/" in taken and taken.partition("/")[0] in known:
-        names = [*names, taken]
-    return [f"[{name}]" if name == taken else name for name in names]
+def _table(title: str, rows: Mapping[str, Iterable[str]], column: int = 0) -> str:
+    """Heads with words behind each, wrapped, from a column on; below a head that is too long."""
+    column = column or max(map(len, rows), default=0) + 4
+    lines = [title]
+    for head, words in rows.items():
+        start, indent = f"  {head}", " " * column
+        if len(start) >= column:
+            lines.append(start)
+            start = ""
+        text = fill(
+            " ".join(words),
+            WIDTH,
+            initial_indent=start.ljust(column),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines.append(text)
+    return "\n".join(lines)
 
 
-def _row(head: str, words: Iterable[str], column: int) -> str:
-    """Words behind a head, wrapped, from a column on; below a head that is too long."""
-    indent, start = " " * column, f"  {head}"
-    fits = len(start) < column
-    text = fill(
-        " ".join(words),
-        WIDTH,
-        initial_indent=start.ljust(column) if fits else indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return text if fits else f"{start}\n{text}"
+def _groups(names: list[str], taken: DictConfig) -> dict[str, Iterable[str]]:
+    rows: dict[str, Iterable[str]] = {}
+    for group in names:
+        choices, choice = group_choices(group), taken.get(group)
+        if choice is not None and f"{choice.partition('/')[0]}/<name>" in choices:  # a network by its name
+            choices = [*choices, choice]
+        rows[group] = [f"[{name}]" if name == choice else name for name in choices]
+    return rows
+
+
+def _said(path: Path) -> list[str]:
+    """The first sentence of the comment at the head of a yaml."""
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    text = " ".join(line.lstrip("# ") for line in lines if not line.startswith("# @"))
+    return re.split(r"[.;](?= [A-Z]|$)", text)[0].split()
 
 
 def _has(config: DictConfig, key: str) -> bool:

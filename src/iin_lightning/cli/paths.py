@@ -11,22 +11,26 @@ from omegaconf import OmegaConf
 
 from iin_lightning.errors import ConfigError
 
-
-def conf_folder() -> Path:
-    """The folder ``conf/``: inside an installed package, or at the top of a checkout."""
-    installed = Path(str(files("iin_lightning"))) / "conf"
-    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
-
-
 REPLACED = (".json", ".yaml", ".safetensors")
 """Files that are never written through a link: a new one is renamed to their name."""
 
 
+def conf_folder() -> Path:
+    """Return the folder ``conf/``: inside an installed package, or at the top of a checkout."""
+    installed = Path(str(files("iin_lightning"))) / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint that a run writes while it goes on, and continues from."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
 def check_links(folder: Path) -> None:
-    """See that nothing that is written into a run folder would be written elsewhere, or wait for a reader.
+    """Check that nothing that is written into a run folder would be written elsewhere, or wait for a reader.
 
     Raises:
-        ConfigError: a link in it leads out of it, or there is a pipe or a device.
+        ConfigError: a link in it leads out of it, or it holds a pipe or a device.
     """
     top = folder.resolve()
     for place, folders, names in os.walk(folder):
@@ -44,26 +48,24 @@ def check_links(folder: Path) -> None:
 
 
 def run_folder(resume: str | None, outputs: str, name: str | None, data: str, model: str, now: str) -> str:
-    """The folder of a run: the one it continues, or ``outputs/<name>/<time>``; see ``new_folder``.
+    """Return the folder of a run: that which it continues, or ``outputs/<name>/<time>``; see ``new_folder``.
 
     Example:
         >>> run_folder("outputs/sup/2026-01-01_10-00-00/", "outputs", None, "color_mnist", "sup", "2026-01-02_10-00-00")
         'outputs/sup/2026-01-01_10-00-00'
     """
-    if resume:
-        check_links(Path(resume).expanduser())  # before Hydra opens run.log
-    return str(Path(resume).expanduser()) if resume else new_folder(f"{outputs}/{name or f'{data}_{model}'}", now)
+    if not resume:
+        return new_folder(f"{outputs}/{name or f'{data}_{model}'}", now)
+    folder = Path(resume).expanduser()
+    check_links(folder)  # before Hydra opens run.log
+    return str(folder)
 
 
 def new_folder(parent: str, now: str) -> str:
-    """A folder that no other run has: it is made, with _2, _3, ... behind the time where another one was faster.
+    """Make a folder that no other run has, named by the time, with _2, _3, ... behind it where that is taken.
 
-    All processes that torchrun has started get the same one. Those that srun has started get ``job-<job>.<step>``,
+    All processes that torchrun has started get the same folder. Those that srun has started get ``job-<job>.<step>``,
     which is there already if SLURM starts the job again: a run then goes on.
-
-    Args:
-        parent: where to make it.
-        now: its name.
 
     Raises:
         ConfigError: it cannot be made there.
@@ -77,11 +79,11 @@ def new_folder(parent: str, now: str) -> str:
         if ranks.under_srun():
             return f"{parent}/job-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            return ranks.agreed(f"folder {parent}", lambda: _claimed(Path(parent), now))
-    return _claimed(Path(parent), now)
+            return ranks.agreed(f"folder {parent}", lambda: _make_new(Path(parent), now))
+    return _make_new(Path(parent), now)
 
 
-def _claimed(parent: Path, now: str) -> str:
+def _make_new(parent: Path, now: str) -> str:
     folder, number = parent / now, 1
     while True:
         try:
@@ -95,13 +97,8 @@ def _claimed(parent: Path, now: str) -> str:
             return str(folder)
 
 
-def last_checkpoint(folder: Path) -> Path:
-    """The checkpoint that a run writes while it goes on, and continues from."""
-    return folder / "checkpoints" / "last.ckpt"
-
-
 def study_name(name: str | None, data: str, model: str, overrides: Sequence[str]) -> str:
-    """The name of a search: another one for other arguments, whose losses could not be compared.
+    """Return the name of a search, which differs for other arguments, whose losses could not be compared.
 
     Example:
         >>> study_name(None, "mnist", "unsup", ["seed=1", "sweep=optuna"])

@@ -1,12 +1,60 @@
-"""The root of every configuration: a misspelt key is an error, because only these exist."""
+"""The keys of commands: a misspelt key is an error, because only these exist."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from iin_lightning.cli import networks
+
+@dataclass
+class OfRuns:
+    """Keys that all commands on trained networks have."""
+
+    run: Any = MISSING
+    """A run folder, a model folder, a list of them, or a pattern such as outputs/seeds/*."""
+    data: Any = None
+    """Other images than those of the run's own configuration; a bare model folder needs it."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda."""
+    trust: list[str] = field(default_factory=list)
+    """Packages that another's model or configuration may name: [net]."""
+    paths: Any = MISSING
+    """Folders: data, outputs, models, cache."""
+    model: Any = MISSING
+    """What a data set's recipe refers to."""
+    seed: int = 0
+    """Of what is drawn or shown, and of a data set's recipe that refers to it."""
+
+
+@dataclass
+class Evaluate(OfRuns):
+    """All keys of the command ``evaluate``, whose numbers are the same for every seed."""
+
+    aggregate: str | None = None
+    """Instead of run: a pattern of run folders whose numbers, as they stand in results.json, are gathered."""
+    metric: Any = None
+    """What to measure, [likelihood,quality] say; null: those that fit a model, but quality."""
+    outside: Any = None
+    """Of typicality: another data set, from which test images are to be told (data@outside=fashion_mnist)."""
+    protocol: str = "clean"
+    """Of quality: clean, authors2020 or two_stage."""
+    extractor: str = "inception"
+    """Of quality: inception, efficientnet_lite0 or classifier (the judge of the data's first concept)."""
+    weights: str | None = None
+    """A local file of Inception's weights, where they cannot be downloaded."""
+    count: int = 10_000
+    """Samples, and at most so many real images."""
+    kernel: bool = False
+    """Give the kernel distance (KID), too."""
+    coverage: bool = False
+    """Give precision and recall, too."""
+    priors: list[str] = field(default_factory=list)
+    """Baselines of quality: standard, gaussian, mixture."""
+    probe: str = "kernel"
+    """Of leakage and disentanglement: kernel or linear."""
+    out: str | None = None
+    """A folder for all that is written; by default numbers go into each run's own, and the table over several runs into
+    <paths.outputs>/evaluation."""
 
 
 @dataclass
@@ -58,53 +106,3 @@ class Root:
     """When the state to go on from is written besides after each validation: steps, minutes."""
     on_nan: str = "stop"
     """Where a loss or gradient is not finite: stop, or skip the step (the weights stay as they are)."""
-
-
-@dataclass
-class Evaluate:
-    """All keys of the command ``evaluate``."""
-
-    run: Any = MISSING
-    """A run folder, a model folder, a list of them, or a pattern such as outputs/seeds/*."""
-    aggregate: str | None = None
-    """Instead of run: a pattern of run folders whose numbers, as they stand in results.json, are gathered."""
-    metric: list[str] | None = None
-    """Of likelihood, gaussianity, transfer, leakage, disentanglement, typicality, quality; null: those that fit, but
-    quality."""
-    data: Any = None
-    """Other images than those of the run's own configuration; a bare model folder needs it."""
-    outside: Any = None
-    """Of typicality: another data set, from which test images are to be told (data@outside=fashion_mnist)."""
-    protocol: str = "clean"
-    """Of quality: clean, authors2020 or two_stage."""
-    extractor: str = "inception"
-    """Of quality: inception, efficientnet_lite0 or classifier (the judge of the data's first concept)."""
-    weights: str | None = None
-    """A local file of Inception's weights, where they cannot be downloaded."""
-    count: int = 10_000
-    """Samples, and at most so many real images."""
-    kernel: bool = False
-    """Give the kernel distance (KID), too."""
-    coverage: bool = False
-    """Give precision and recall, too."""
-    priors: list[str] = field(default_factory=list)
-    """Baselines of quality: standard, gaussian, mixture."""
-    probe: str = "kernel"
-    """Of leakage and disentanglement: kernel or linear."""
-    device: str = "auto"
-    """Where to compute: auto, cpu, cuda."""
-    out: str | None = None
-    """A folder for all that is written; by default numbers go into each run's own, and the table over several runs into
-    <paths.outputs>/evaluation."""
-    trust: list[str] = field(default_factory=list)
-    """Packages that another's model or configuration may name: [net]."""
-    paths: Any = MISSING
-    """Folders: data, outputs, models, cache."""
-    seed: int = 0
-    """What a data set's recipe refers to; evaluation itself is the same for every seed."""
-
-
-def register() -> None:
-    """Make the root known to Hydra, and the networks that no yaml lists."""
-    ConfigStore.instance().store("iin_lightning_root", Root)
-    networks.register()

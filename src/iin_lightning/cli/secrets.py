@@ -28,13 +28,10 @@ _FROM_ENVIRONMENT = re.compile(r"\$\{\s*oc\.env\s*:")
 
 
 def mask(value: Any) -> Any:
-    """The same containers and texts without their secrets.
+    """Return the same nested containers and texts without their secrets.
 
-    A secret is the value of a key whose name ends like one (``password``, ``token``, ``api_key``, ``secret``, ...),
-    also where key and value stand in a text, and the user in a URL. An interpolation tells none.
-
-    Args:
-        value: nested dicts, lists and plain values.
+    A secret is the value of a key whose name ends in ``password``, ``token``, ``api_key``, ``secret`` and the like,
+    also where key and value stand in a text, and the user in a URL. An interpolation is none.
 
     Example:
         >>> mask({"hub": {"api_key": "abc", "n_tokens": 3}, "root": "https://me:abc@host/x?token=abc"})
@@ -45,7 +42,7 @@ def mask(value: Any) -> Any:
         {'token': '${oc.env:HUB}', 'class_token': False}
     """
     if isinstance(value, Mapping):
-        return {k: MASK if _is_secret(k) and _tells(v) else mask(v) for k, v in value.items()}
+        return {key: MASK if _is_secret(key, entry) else mask(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(mask, value))
     if isinstance(value, str):
@@ -53,24 +50,19 @@ def mask(value: Any) -> Any:
     return value
 
 
-def _is_secret(key: Any) -> bool:
-    return isinstance(key, str) and _SECRET.search(key) is not None
-
-
-def _tells(value: Any) -> bool:
+def _is_secret(key: Any, value: Any) -> bool:
+    if not isinstance(key, str) or _SECRET.search(key) is None:
+        return False
     if isinstance(value, str):
         return value not in ("", MASK) and re.fullmatch(_REFERENCE, value) is None
     return value is not None and not isinstance(value, bool)
 
 
 def refuse(arguments: Sequence[str]) -> None:
-    """Let nobody type a secret: Hydra and runs write down what is typed.
-
-    Args:
-        arguments: of the command line.
+    """Refuse a secret on the command line: Hydra and runs write down what is typed.
 
     Raises:
-        ConfigError: one of them holds a secret.
+        ConfigError: an argument holds a secret.
 
     Example:
         >>> refuse(["seed=1", "+hub.token=${oc.env:HUB}"])
@@ -85,22 +77,22 @@ def refuse(arguments: Sequence[str]) -> None:
 
 
 def refuse_within(config: DictConfig) -> None:
-    """Let no secret stand in a configuration, which is written into the folder of a run.
+    """Refuse a secret in a configuration, which is written into the folder of a run.
 
     Raises:
-        ConfigError: there is one, of a yaml file.
+        ConfigError: a yaml file holds a secret.
     """
-    said = OmegaConf.to_container(config, throw_on_missing=False)
-    if (masked := mask(said)) != said:
-        raise ConfigError(_refusal(_differing(said, masked)))
+    plain = OmegaConf.to_container(config, throw_on_missing=False)
+    if (masked := mask(plain)) != plain:
+        raise ConfigError(_refusal(_differing(plain, masked)))
 
 
-def _differing(said: Any, masked: Any, key: str = "") -> str:
+def _differing(plain: Any, masked: Any, key: str = "") -> str:
     """The first key whose value was masked."""
-    if isinstance(said, dict | list) and isinstance(masked, dict | list):
-        for name in said if isinstance(said, dict) else range(len(said)):
-            if said[name] != masked[name]:
-                return _differing(said[name], masked[name], f"{key}.{name}" if key else str(name))
+    if isinstance(plain, dict | list) and isinstance(masked, dict | list):
+        for name in plain if isinstance(plain, dict) else range(len(plain)):
+            if plain[name] != masked[name]:
+                return _differing(plain[name], masked[name], f"{key}.{name}" if key else str(name))
     return f"{key}={masked}"
 
 
@@ -112,7 +104,7 @@ def _refusal(what: str) -> str:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """A configuration as plain values, resolved but for what comes from the environment, and masked.
+    """Return a configuration as plain values, resolved but for what comes from the environment, and masked.
 
     Example:
         >>> plain(OmegaConf.create({"n": 2, "twice": ["${n}"], "user": "${oc.env:USER}", "as": "${user}"}))

@@ -1,9 +1,9 @@
-"""Configurations from elsewhere: of them what was trained is taken, not how, and no code is run but known code.
+"""Configurations from elsewhere: what was trained is taken from them, not how, and only known code is run.
 
-A run folder may come from anyone. Its ``config.yaml`` names classes and functions, which Hydra imports and calls. One
-that this user has written carries a signature and is taken as it stands. Of any other only the keys of ``WHAT`` are
-taken, into a configuration of this project's own ``conf/``, once they are looked through: what they name must be what
-a yaml of ``conf/`` names there, too, a class of a package that is listed here, or of one that the user trusts.
+A run folder may come from anyone. Its ``config.yaml`` names classes and functions, which Hydra imports and calls. A
+file that this user has written carries a signature and is taken as it stands. From any other only the keys of ``WHAT``
+are taken, into a configuration of this project's own ``conf/``, after a check: the code that they name must be named by
+a yaml of ``conf/``, too, or be a class of a package that is listed here or trusted by the user.
 """
 
 import inspect
@@ -29,11 +29,11 @@ GROUPS = ("data", "model", "encoder", "flow", "optimizer", "scheduler", "analysi
 """Groups of ``conf/`` that say what is trained and asked."""
 
 WHAT = (*GROUPS[:-1], "first_stage", "judge", "evaluation", "analyses", "latents", "name", "seed")
-"""Keys that are taken of a configuration from elsewhere. Where and how is for this machine to say: paths, loggers,
+"""Keys that are taken from a configuration from elsewhere. This machine decides where and how: paths, loggers,
 callbacks, the trainer, when to write a state."""
 
 OTHERS = ("first_stage", "judge", "evaluation")
-"""Those that change the configuration of something else."""
+"""Keys that change the configuration of something else."""
 
 LARGEST, DEEPEST = 1 << 20, 64  # bytes and levels of a configuration
 
@@ -57,19 +57,15 @@ _KEY = re.compile(r"\$\{[\w.\[\]-]+\}")
 
 
 def take(config: DictConfig) -> None:
-    """Trust, in this process, what a command line says: the packages in ``trust=``, and of what it composes itself.
-
-    Args:
-        config: as it was composed; not one of a run folder.
-    """
+    """Trust in this process the packages that a composed command line names: in ``trust=``, and by what it builds."""
     known = {package_of(name) for name in (*BUILT_FROM, *CLASSES, "pytorch_lightning")}  # not all of it is harmless
-    said = _entries(OmegaConf.to_container(config))
-    typed = {package_of(value) for key, value in said if key in _CODE and _is_code(value)}
+    entries = _entries(OmegaConf.to_container(config))
+    typed = {package_of(value) for key, value in entries if key in _CODE and _is_code(value)}
     trust(*(name for name in config.trust or () if not _is_folder(name)), *sorted(typed - known))
 
 
 def trusts(config: DictConfig, folder: Path) -> bool:
-    """Whether ``trust=`` of a command line names a folder; what has a slash is one, anything else a package."""
+    """Say whether ``trust=`` of a command line names a folder, which has a slash; a package has none."""
     return any(_is_folder(name) and Path(name).resolve() == folder.resolve() for name in config.trust or ())
 
 
@@ -78,12 +74,12 @@ def _is_folder(name: str) -> bool:
 
 
 def load(path: Path) -> tuple[DictConfig, bool]:
-    """A configuration of a run folder as it stands there, and whether this user has written it.
+    """Return a configuration of a run folder as it stands there, and whether this user has written it.
 
     Raises:
         CheckpointError: it is damaged.
     """
-    text = ""
+    again = "copy it again from where the run was made, or train anew"
     try:
         text = read_text(path, LARGEST)
         _check_shape(text)
@@ -94,14 +90,9 @@ def load(path: Path) -> tuple[DictConfig, bool]:
         why = " ".join(str(error).split())
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
             why = f"line {error.problem_mark.line + 1}: {error.problem}"  # and not the line itself, which may be secret
-        raise CheckpointError(
-            f"{path} is no configuration, or damaged ({why:.400}): copy it again from where "
-            "the run was made, or train anew."
-        ) from error
+        raise CheckpointError(f"{path} is no configuration, or damaged ({why:.400}): {again}.") from error
     if not isinstance(config, DictConfig):
-        raise CheckpointError(
-            f"{path} is no configuration: it holds a list. Copy it again from where the run was made."
-        )
+        raise CheckpointError(f"{path} is no configuration, but a list: {again}.")
     return config, is_own(text)
 
 
@@ -115,12 +106,9 @@ def _check_shape(text: str) -> None:
 
 
 def adopted(theirs: DictConfig, base: DictConfig, origin: Path) -> DictConfig:
-    """A configuration of this machine that trains what one from elsewhere says.
+    """Return ``base``, a configuration of this machine, with what the unresolved ``theirs`` says of what is trained.
 
-    Args:
-        theirs: not resolved.
-        base: composed of ``conf/`` and the command line: says where and how.
-        origin: the file that ``theirs`` was read from.
+    Errors name ``origin``, the file of ``theirs``.
 
     Raises:
         CheckpointError: it names code that is not trusted, or does not fit this version.
@@ -144,7 +132,7 @@ def adopted(theirs: DictConfig, base: DictConfig, origin: Path) -> DictConfig:
 
 
 def _at_home(value: Any) -> Any:
-    """The same values; what they write lies below the paths of this machine."""
+    """The same values, whose caches lie below the paths of this machine, and which download into them alone."""
     if isinstance(value, list):
         return [_at_home(entry) for entry in value]
     if not isinstance(value, dict):
@@ -158,14 +146,10 @@ def _at_home(value: Any) -> Any:
 
 
 def check(what: dict[Any, Any], origin: Path) -> None:
-    """See that a configuration from elsewhere names no code but what is harmless or trusted.
-
-    Args:
-        what: not resolved.
-        origin: the file that it was read from.
+    """Check that an unresolved configuration from elsewhere, a file ``origin``, names only harmless or trusted code.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: it names other code, or could make up a name that cannot be checked.
 
     Example:
         >>> check({"optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1}}, Path("config.yaml"))

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 from rich.text import Text
 
 from iin_lightning import serialization
-from iin_lightning.cli.files import LABEL, command_line, file_line, show_files, show_next, shown
-from iin_lightning.cli.typed import argument
 from iin_lightning.convert_from import Checkpoint, Kind, autoencoder, classifier, kind_of, read, translator
 from iin_lightning.convert_from.animal_faces import Outcome, cut_all, find_coordinates, find_images, read_coordinates
 from iin_lightning.encoders import Autoencoder, Classifier, Encoder
 from iin_lightning.encoders.base import sides
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.printing import LABEL, argument, command_line, file_line, show_files, show_next, shown
 from iin_lightning.progress import Screen, track
 
 MISSING = "missing.txt"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from iin_lightning.cli.typed import argument
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.sketched import write
 from iin_lightning.explorer.states import ConceptState
+from iin_lightning.printing import argument
 from iin_lightning.serialization import model_folder
 from iin_lightning.trusted import trusted
 

@@ -21,12 +21,12 @@ from omegaconf import DictConfig
 from rich.markup import escape
 
 from iin_lightning.cli import trust
-from iin_lightning.cli.quiet import quiet
 from iin_lightning.errors import ConfigError, DataNotFoundError, MissingExtraError
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.models import Models
 from iin_lightning.explorer.saved import MOST_BYTES, from_json
 from iin_lightning.explorer.uploads import MOST_BYTES as MOST_UPLOADED
+from iin_lightning.printing import quiet
 from iin_lightning.progress import Screen
 from iin_lightning.runs.locate import choose_device, find_runs, load_subject, names
 

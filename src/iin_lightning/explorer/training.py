@@ -21,8 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from iin_lightning.cli.sentence import sentence
-from iin_lightning.cli.typed import argument
+from iin_lightning.cli.refusals import sentence
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.folders import without_folders
@@ -30,6 +29,7 @@ from iin_lightning.explorer.models import Models
 from iin_lightning.explorer.recipe import new_folder, recipe_of, words, written
 from iin_lightning.explorer.states import ConceptState
 from iin_lightning.explorer.watched import PROGRESS, Watched
+from iin_lightning.printing import argument
 
 SAID, ERRORS = "said.txt", "errors.txt"
 MOST_SAID = 20_000  # letters of a failure that are logged

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import save_image
 
-from iin_lightning.cli.files import show_files
 from iin_lightning.plots.style import footnote, save
+from iin_lightning.printing import show_files
 from iin_lightning.questions import results
 from iin_lightning.questions.learned import Learned, learned, warn
 from iin_lightning.questions.subject import MEANS, Subject

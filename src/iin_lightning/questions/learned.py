@@ -11,9 +11,9 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from iin_lightning.cli.typed import pasted
 from iin_lightning.metrics.measured import Measured
 from iin_lightning.metrics.transfer import CHANCE, IMAGES, RECONSTRUCTION
+from iin_lightning.printing import pasted
 from iin_lightning.progress import Screen
 from iin_lightning.questions.results import measured, section, transfer_scores
 

@@ -13,10 +13,10 @@ from filelock import FileLock
 from rich.table import Table
 
 from iin_lightning.bounded import read_json
-from iin_lightning.cli.files import show_files
 from iin_lightning.errors import CheckpointError
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.metrics.measured import Measured
+from iin_lightning.printing import show_files
 from iin_lightning.progress import Screen
 from iin_lightning.serialization import write_whole
 

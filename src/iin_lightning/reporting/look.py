@@ -12,9 +12,7 @@ from rich.columns import Columns
 from rich.table import Table
 from rich.text import Text
 
-from iin_lightning.cli.files import carried, command_line, show_files, show_next
-from iin_lightning.cli.flags import user_folder
-from iin_lightning.cli.quiet import quiet
+from iin_lightning.cli.arguments import carried, user_folder
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.splits import SPLITS
 from iin_lightning.encoders.base import sides
@@ -24,6 +22,7 @@ from iin_lightning.encoders.taps import reading
 from iin_lightning.encoders.zoo import Outside
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.plots.style import save
+from iin_lightning.printing import command_line, quiet, show_files, show_next
 from iin_lightning.progress import Screen
 from iin_lightning.reporting.data_card import data_rows, sheet
 from iin_lightning.runs.build import AS_THE_DATA, class_concept

@@ -14,13 +14,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from iin_lightning.cli import trust
-from iin_lightning.cli.files import file_line
-from iin_lightning.cli.quiet import quiet
+from iin_lightning.cli.refusals import sentence
 from iin_lightning.cli.secrets import mask
-from iin_lightning.cli.sentence import sentence
 from iin_lightning.disk import check_writable, in_units
 from iin_lightning.errors import ConfigError, IINError, choices
 from iin_lightning.interpreter import Interpreter
+from iin_lightning.printing import file_line, quiet
 from iin_lightning.progress import Screen
 from iin_lightning.questions import results
 from iin_lightning.questions.subject import load_model

@@ -10,8 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from iin_lightning.cli.files import show_files
 from iin_lightning.errors import ConfigError, MissingExtraError
+from iin_lightning.printing import show_files
 from iin_lightning.progress import Screen
 from iin_lightning.runs.locate import find_runs
 from iin_lightning.runs.loggers import LOSSES, STEP, wandb_errors

@@ -7,9 +7,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from iin_lightning.cli import trust
-from iin_lightning.cli.files import show_files
-from iin_lightning.cli.quiet import quiet
 from iin_lightning.plots.style import save
+from iin_lightning.printing import quiet, show_files
 from iin_lightning.progress import Screen, track
 from iin_lightning.questions import results
 from iin_lightning.questions.answer import FORMATS, Written, answer

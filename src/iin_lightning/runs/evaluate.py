@@ -7,11 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.cli import trust
-from iin_lightning.cli.files import show_files
-from iin_lightning.cli.quiet import quiet
 from iin_lightning.distributed import is_main_process, process_group
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.metrics.measured import Measured
+from iin_lightning.printing import quiet, show_files
 from iin_lightning.progress import Screen, track
 from iin_lightning.questions import results
 from iin_lightning.questions.measures import MEASURES, TOGETHER, comparable, fitting, measure

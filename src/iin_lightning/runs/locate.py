@@ -12,10 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from iin_lightning.cli.files import show_files, shown
 from iin_lightning.cli.paths import check_links
 from iin_lightning.disk import check_writable
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, listed
+from iin_lightning.printing import show_files, shown
 from iin_lightning.progress import Screen
 from iin_lightning.questions.results import FILE
 from iin_lightning.questions.subject import Subject, load_model

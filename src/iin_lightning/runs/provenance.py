@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from iin_lightning.bounded import read_json
-from iin_lightning.cli.flags import user_folder
+from iin_lightning.cli.arguments import user_folder
 from iin_lightning.cli.secrets import mask
 from iin_lightning.distributed import is_main_process, usable_cores
 from iin_lightning.errors import CheckpointError

@@ -9,9 +9,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from iin_lightning.cli.compose import compose_train, composed_with_hydra
-from iin_lightning.cli.flags import parsed, user_folder
-from iin_lightning.cli.groups import group_choices
+from iin_lightning.cli.arguments import parsed, user_folder
+from iin_lightning.cli.compose import compose_train, composed_with_hydra, group_choices
 from iin_lightning.errors import ConfigError, choices
 
 WISHES = {"encoder": "first_stage", "judge": "judge"}

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from iin_lightning import serialization
 from iin_lightning.cli.paths import last_checkpoint
-from iin_lightning.cli.quiet import quiet
 from iin_lightning.data.module import DataModule
 from iin_lightning.distributed import is_main_process
 from iin_lightning.errors import ConfigError, NonFiniteError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.measured import paired
 from iin_lightning.plots.style import save
+from iin_lightning.printing import quiet
 from iin_lightning.progress import printable
 from iin_lightning.questions import results
 from iin_lightning.questions.learned import known, learned, warn

@@ -20,13 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from iin_lightning.cli import trust
+from iin_lightning.cli.arguments import carried, nested_choice
 from iin_lightning.cli.compose import compose_train
-from iin_lightning.cli.files import carried, command_line, show_next, shown
-from iin_lightning.cli.groups import nested_choice
 from iin_lightning.cli.paths import check_links, last_checkpoint
-from iin_lightning.cli.typed import argument, pasted
 from iin_lightning.distributed import is_main_process, join
 from iin_lightning.errors import STOP_SIGNALS, ConfigError, Preempted, StoppedByUser
+from iin_lightning.printing import argument, command_line, pasted, show_next, shown
 from iin_lightning.questions import results
 from iin_lightning.runs import provenance
 from iin_lightning.runs.failures import explained
@@ -56,7 +55,7 @@ def train(config: DictConfig) -> float | None:
     """
     _refuse_distributed_sweep(config)
     trust.take(config)
-    join(config.trainer)
+    join(config.trainer.devices, config.trainer.num_nodes)
     origin = config
     if config.resume is not None:
         origin, config = resumed(config)

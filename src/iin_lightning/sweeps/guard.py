@@ -18,12 +18,12 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from iin_lightning.cli.arguments import expand_home
 from iin_lightning.cli.paths import register_resolvers
+from iin_lightning.cli.refusals import refused, sentence
 from iin_lightning.cli.secrets import mask, refuse_within
-from iin_lightning.cli.sentence import refused, sentence
-from iin_lightning.cli.streams import open_streams
-from iin_lightning.cli.typed import expand_home
 from iin_lightning.errors import STOP_SIGNALS, StoppedByUser
+from iin_lightning.printing import open_streams
 from iin_lightning.progress import printable
 
 FAILURE = "failure.json"

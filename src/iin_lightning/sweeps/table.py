@@ -15,9 +15,8 @@ from omegaconf import OmegaConf
 from rich.markup import escape
 from rich.table import Table
 
-from iin_lightning.cli.files import show_files
-from iin_lightning.cli.typed import pasted
 from iin_lightning.errors import IINError, Preempted, StoppedByUser, listed
+from iin_lightning.printing import pasted, show_files
 from iin_lightning.progress import Screen
 from iin_lightning.questions import results
 from iin_lightning.runs import provenance
