@@ -15,43 +15,45 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.cli.sentence import sentence
 from iin_lightning.cli.typed import argument
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.folders import without_folders
-from iin_lightning.explorer.models import Models
-from iin_lightning.explorer.recipe import new_folder, recipe_of, words, written
+from iin_lightning.explorer.models import Models, without_folders
+from iin_lightning.explorer.pictures import write_sketch
 from iin_lightning.explorer.states import ConceptState
-from iin_lightning.explorer.watched import PROGRESS, Watched
+from iin_lightning.progress import listeners
+from iin_lightning.serialization import model_folder
+from iin_lightning.trusted import trusted
 
-SAID, ERRORS = "said.txt", "errors.txt"
+BASE = "explored"  # the model's own data set, as a choice of the group data
+PROGRESS, SAID, ERRORS = "progress.json", "said.txt", "errors.txt"  # in the folder of the run
 MOST_SAID = 20_000  # letters of a failure that are logged
 GRACE = 5.0  # seconds that a training has to end when it is cancelled
+SECONDS = 0.25  # between two writings of the progress
+PATIENCE = 10.0  # seconds that a run has to end by itself once the page has ended
 
 log = logging.getLogger(__name__)
-
-Outcome = Literal["running", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a training is, or how it ended.
+    """How far the training of a concept is, or how it ended.
 
     Attributes:
-        concept: that is trained.
         of: name of the model whose latents it is trained on.
-        outcome: see ``Outcome``.
         command: that does the same in a shell, where the server was started.
-        phase: what is done now.
-        done: how much of it.
-        total: of how much; 0 where that is not known.
+        phase: what is done now: ``done`` of ``total``, which is 0 where it is not known.
         losses: (step, loss).
         seconds: since it began.
         model: name of the model that came of it.
@@ -60,7 +62,7 @@ class Status:
 
     concept: str
     of: str
-    outcome: Outcome
+    outcome: Literal["running", "done", "failed", "cancelled"]
     command: str
     phase: str = "Starting"
     done: int = 0
@@ -92,7 +94,7 @@ class Workshop:
 
     @property
     def status(self) -> Status | None:
-        """Of the training at work, or else the last one; None where there was none."""
+        """Of the training at work, or else the last; None before the first."""
         with self._lock:
             status, folder, began = self._status, self._folder, self._began
         if status is None or status.outcome != "running":
@@ -106,47 +108,38 @@ class Workshop:
         return replace(status, phase=said["phase"], done=said["done"], total=said["total"], losses=losses)
 
     def start(self, explored: Explored, state: ConceptState) -> None:
-        """Begin to train a concept.
-
-        Args:
-            explored: whose encoder and data are taken.
-            state: clean, see ``sketched.clean``.
+        """Begin to train a concept of clean sketches on a model's encoder and data.
 
         Raises:
-            ConfigError: another one is at work, or this model's data are not known, or not in colour; its folder cannot
-                be written.
+            ConfigError: another is being trained, or these data cannot be used, or the folder not be written.
         """
-        recipe_of(explored)
+        base = base_data(explored)
+        assert explored.recipe is not None
         with self._lock:
             if self._process is not None:
-                assert self._status is not None
-                raise ConfigError(
-                    f"{self._status.concept} is being trained, and one concept at a time can be: wait, or cancel it."
-                )
-            parent = Path(explored.subject.recipe.paths.outputs) / "explore" / state.name  # type: ignore[union-attr]
+                name = self._status.concept if self._status else ""
+                raise ConfigError(f"{name} is being trained, and one concept at a time can be: wait, or cancel it.")
+            parent = Path(explored.recipe.paths.outputs) / "explore" / state.name
+            folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
             try:
-                folder = new_folder(parent)
-                try:
-                    self._begin(folder, explored, state)
-                except BaseException:
-                    _remove(folder)
-                    raise
+                self._begin(folder, explored, state, base)
             except OSError as error:
+                _remove(folder)
                 raise ConfigError(
                     f"{parent} cannot be written ({error.strerror or error}), and a training keeps its run there: make "
                     "room, or open the page with another paths.outputs=<folder>."
                 ) from error
 
-    def _begin(self, folder: Path, explored: Explored, state: ConceptState) -> None:
-        said = written(folder, explored, state, recipe_of(explored))
-        shell = shlex.join(["python", "-m", "iin_lightning.train", *words(said, without_folders), *self.arguments])
-        told = (
+    def _begin(self, folder: Path, explored: Explored, state: ConceptState, base: DictConfig) -> None:
+        given = _recipe(folder, explored, state, base)
+        shell = shlex.join(["python", "-m", "iin_lightning.train", *words(given, without_folders), *self.arguments])
+        watched = (
             argument("hydra.run.dir", folder),
             f"+hydra.callbacks.watched._target_={Watched.__module__}.{Watched.__name__}",
         )
         with (folder / SAID).open("wb") as out, (folder / ERRORS).open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "iin_lightning.train", *words(said), *self.arguments, *told],
+                [sys.executable, "-m", "iin_lightning.train", *words(given), *self.arguments, *watched],
                 stdin=subprocess.PIPE,  # whose end tells the training that this server has ended, however it did
                 stdout=out,
                 stderr=errors,
@@ -158,14 +151,20 @@ class Workshop:
         self._waiting.start()
 
     def cancel(self) -> None:
-        """End the training at work, if there is one."""
+        """End the training at work, if a concept is being trained."""
         with self._lock:
             process, self._cancelled = self._process, True
-        if process is not None:
-            _end(process)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def close(self) -> None:
-        """The same, until nothing of it is left."""
+        """Cancel, and wait until nothing of the training is left."""
         self.cancel()
         if self._waiting is not None:
             self._waiting.join(GRACE)
@@ -173,7 +172,7 @@ class Workshop:
     def _wait(self, process: "subprocess.Popen[bytes]", status: Status) -> None:
         try:
             code = process.wait()
-            with suppress(OSError):  # there is nobody, most often
+            with suppress(OSError):  # most often nobody is left
                 os.killpg(process.pid, signal.SIGKILL)  # those that it has started
             status = self._ended(self.status or status, code)
         except Exception as error:  # whatever it was, another training must be possible
@@ -187,16 +186,15 @@ class Workshop:
                 self._status, self._process = status, None
 
     def _ended(self, status: Status, code: int) -> Status:
-        """What has become of a training; of one that has no model nothing is left."""
+        """Load the model of a training; of a training without a model nothing is left."""
         if self._cancelled:
             _remove(self._folder)
             return replace(status, outcome="cancelled")
         if code:
-            errors = self._folder / ERRORS
-            reason, said = _reason(errors, code), errors.read_text(encoding="utf-8", errors="replace")
+            said = (self._folder / ERRORS).read_text(encoding="utf-8", errors="replace").strip()
             log.warning("The training of %s has failed:\n%s", status.concept, said[-MOST_SAID:])
             _remove(self._folder)
-            return replace(status, outcome="failed", reason=reason)
+            return replace(status, outcome="failed", reason=_reason(said, code))
         with self._lock:
             self._status = replace(status, phase="Loading the model", done=0, total=0)
         (self._folder / PROGRESS).unlink(missing_ok=True)
@@ -208,27 +206,128 @@ class Workshop:
         return replace(status, outcome="done", model=name, seconds=time.monotonic() - self._began)
 
 
-def _reason(errors: Path, code: int) -> str:
-    """The last sentence that a failed run has said."""
+def _reason(said: str, code: int) -> str:
+    """Return the last sentence of a failed run."""
     if code < 0:
         return f"It was ended by {signal.Signals(-code).name}, most often because memory ran out."
-    said = errors.read_text(encoding="utf-8", errors="replace").strip()
     if code == 1:  # a mistake of ours, with a traceback: the last line that names an exception
         named = re.findall(r"^[\w.]+: .+", said, re.MULTILINE)
         return named[-1] if named else said.rpartition("\n")[2]
     return said.rpartition("\n\n")[2] or f"It ended with the code {code} and said nothing."
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         folder.parent.rmdir()  # if no other run of this concept lies there
+
+
+def base_data(explored: Explored) -> DictConfig:
+    """Return the data set of a model, without changes that were made to its images for another concept.
+
+    Raises:
+        ConfigError: it is not known, or its images are not in colour.
+    """
+    if explored.recipe is None:
+        raise ConfigError(
+            f"{explored.name} is a model folder without its run, so that its data set is not known and no concept can "
+            "be trained: open the page with run=<run folder>."
+        )
+    if explored.shape[0] != 3:
+        raise ConfigError(f"A sketch changes images in colour, and those of {explored.name} are grey.")
+    base: DictConfig = explored.recipe.data
+    while "changes" in base or "sketches" in base:
+        base = base.base
+    return base
+
+
+def _recipe(folder: Path, explored: Explored, state: ConceptState, base: DictConfig) -> dict[str, str | Path]:
+    """Write the files that a training reads into its folder; return its arguments as ``words`` takes them."""
+    assert explored.recipe is not None
+    recipe, sketches, packages = folder / "recipe", folder / "sketches", trusted()
+    for made in (recipe / "data", sketches):
+        made.mkdir(parents=True)
+    (recipe / "data" / f"{BASE}.yaml").write_text(
+        f"# The data set of {explored.name}.\n{OmegaConf.to_yaml(base)}", encoding="utf-8"
+    )
+    return {
+        "--config-dir": recipe,
+        "data": "sketch",
+        "data.base": BASE,
+        "data.keep": "[]",
+        "data.concept": state.name,
+        "data.sketch_a": Path(write_sketch(state.sketch_a, sketches, f"{state.name}_a")),
+        "data.sketch_b": Path(write_sketch(state.sketch_b, sketches, f"{state.name}_b")),
+        "data.limit": str(state.images),
+        "encoder": "interpreter",
+        "first_stage.path": model_folder(explored.folder),
+        "model": "sup",
+        "model.steps": str(state.steps),
+        "model.val_every": str(max(1, state.steps // 2)),
+        # So few latents would be learned by heart without noise.
+        "model.warmup": str(state.steps // 10),
+        "model.latent_noise": "0.6",
+        "judge.recipe": "null",
+        "name": f"explore/{state.name}",
+        **{f"paths.{name}": Path(path) for name, path in explored.recipe.paths.items()},
+        **({"trust": f"[{','.join(packages)}]"} if packages else {}),
+    }
+
+
+def words(given: Mapping[str, str | Path], spelled: Callable[[str], str] = str) -> list[str]:
+    """Return arguments as a command takes them: values as Hydra reads them, and paths, which are spelled and quoted.
+
+    Example:
+        >>> words({"--config-dir": Path("/mine"), "data.limit": "5", "paths.data": Path("/my data")})
+        ['--config-dir', '/mine', 'data.limit=5', 'paths.data="/my data"']
+    """
+    found: list[str] = []
+    for key, value in given.items():
+        if key.startswith("--"):
+            found += [key, spelled(str(value))]
+        else:
+            found.append(argument(key, spelled(str(value))) if isinstance(value, Path) else f"{key}={value}")
+    return found
+
+
+class Watched(Callback):
+    """Hydra's callback within the process of a training: tell the page how far it is, and end with the page."""
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Listen to the run, whose standard input is a pipe that ends when the page does."""
+        folder = Path(config.hydra.runtime.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        listeners.append(Progress(folder / PROGRESS))
+        threading.Thread(target=_end_with_the_page, daemon=True).start()
+
+
+class Progress:
+    """A file that says how far a run is: {"phase", "done", "total", "losses": [[step, loss], ...]}."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.losses: list[tuple[int, float]] = []
+        self._written = 0.0
+
+    def __call__(self, what: str, done: int, total: int, loss: float | None) -> None:
+        """See ``iin_lightning.progress.Listener``."""
+        if loss is not None:
+            self.losses.append((done, loss))
+        now = time.monotonic()
+        if now - self._written < SECONDS and done < total:
+            return
+        self._written = now
+        said = {"phase": what, "done": done, "total": total, "losses": self.losses}
+        new = self.path.with_suffix(".new")
+        # A wrong number after a power cut is no harm: nothing is flushed to the disk.
+        new.write_text(json.dumps(said), encoding="utf-8")
+        os.replace(new, self.path)
+
+
+def _end_with_the_page() -> None:
+    while os.read(0, 1):  # not sys.stdin, whose lock would be held when this process ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    if os.getpgrp() == os.getpid():  # as the page starts it
+        os.killpg(os.getpgrp(), signal.SIGKILL)

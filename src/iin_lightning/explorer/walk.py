@@ -1,29 +1,23 @@
 """Walk: one picture, moved along the main directions of a factor and along those of attributes (Figs. 8, 9)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from iin_lightning.explorer.directions import DIRECTIONS
-from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.fields import Fields
-from iin_lightning.explorer.pictures import Picture, bars, pick, row, tile
-from iin_lightning.explorer.states import FARTHEST, MOST_ATTRIBUTES, SEEDS, WalkState
-from iin_lightning.explorer.tabs.swap import chosen_in, gallery, output, spoken
-from iin_lightning.explorer.tabs.tab import Tab
-from iin_lightning.explorer.uploads import uploaded
+from iin_lightning.explorer.explored import DIRECTIONS, Explored
+from iin_lightning.explorer.pictures import Picture
+from iin_lightning.explorer.pieces import bars, chosen_in, gallery, output, pick, row, spoken, tile
+from iin_lightning.explorer.states import FARTHEST, MOST_ATTRIBUTES, SEEDS, Fields, WalkState
+from iin_lightning.explorer.tab import Tab
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.probabilities import probabilities_figure
-
-if TYPE_CHECKING:
-    from iin_lightning.explorer.page import Page
 
 DRAWS = 12
 
@@ -45,8 +39,8 @@ class WalkTab(Tab[WalkState]):
                 self.upload = gr.UploadButton("Upload a picture", size="sm", type="binary", elem_id="upload-walk")
             with gr.Column(scale=3, min_width=300):
                 with gr.Row(elem_id="walk-stage"):
-                    self.start = gr.HTML(elem_id="walk-start", min_width=90)
-                    self.result = gr.HTML(elem_id="walk-result", min_width=160)
+                    start = gr.HTML(elem_id="walk-start", min_width=90)
+                    result = gr.HTML(elem_id="walk-result", min_width=160)
                 with gr.Row():
                     self.factor = gr.Dropdown([], label="Factor", filterable=False, elem_id="walk-factor")
                     self.attributes = gr.Dropdown(
@@ -58,74 +52,59 @@ class WalkTab(Tab[WalkState]):
                     )
                 bounds: dict[str, Any] = {"minimum": -FARTHEST, "maximum": FARTHEST, "value": 0, "step": 0.05}
                 with gr.Group(elem_id="walk-sliders"):
-                    self.steps = [
-                        gr.Slider(**bounds, visible=False, elem_id=f"walk-direction-{i}")
-                        for i in range(1, DIRECTIONS + 1)
-                    ]
-                    self.alphas = [
-                        gr.Slider(**bounds, visible=False, elem_id=f"walk-attribute-{i}")
-                        for i in range(1, MOST_ATTRIBUTES + 1)
+                    self.sliders = [
+                        gr.Slider(**bounds, visible=False, elem_id=f"walk-{kind}-{i + 1}")
+                        for kind, count in (("direction", DIRECTIONS), ("attribute", MOST_ATTRIBUTES))
+                        for i in range(count)
                     ]
                 with gr.Row():
                     self.reset = gr.Button("Reset", size="sm", elem_id="walk-reset")
                     self.random = gr.Button("Random samples of this factor", size="sm", elem_id="walk-random")
-                self.samples = gr.HTML(elem_id="walk-samples")
-        self.inputs = [self.factor, self.attributes, *self.steps, *self.alphas]
-        self.moving = [self.result]
-        self.outputs = [self.result, self.start, self.samples, self.gallery]
+                samples = gr.HTML(elem_id="walk-samples")
+        self.inputs, self.moving = [self.factor, self.attributes, *self.sliders], [result]
+        self.outputs = [result, start, samples, self.gallery]
 
-    def wire(self, page: "Page") -> None:
+    def wire(self, tabs: Mapping[str, Tab[Any]], opened: Callable[..., Any]) -> None:
         """See ``Tab``."""
-        page.live([slider.input for slider in (*self.steps, *self.alphas)], self)
-        page.change(self.gallery.click, self, _picked)
-        page.change(self.upload.upload, self, _uploaded, [self.upload])
-        page.change(self.factor.input, self, _other_factor)
-        # The first time training images are translated.
-        page.change(self.attributes.input, self, _same, show_progress="minimal", show_progress_on=self.result)
-        page.change(self.reset.click, self, _reset)
-        page.change(self.random.click, self, _drawn)
+        self.live([slider.input for slider in self.sliders])
+        self.change(self.gallery.click, _picked)
+        self.change(self.upload.upload, _uploaded, [self.upload])
+        self.change(self.factor.input, _other_factor)
+        self.change(self.attributes.input, lambda _, state, __: state)
+        self.change(self.reset.click, _reset)
+        self.change(self.random.click, _drawn)
 
     def first(self, explored: Explored) -> WalkState:
         """See ``Tab``."""
-        return _at(explored, Picture(item=explored.gallery[0]), (*explored.factors.concepts, RESIDUAL)[0])
+        return _still(explored, Picture(item=explored.gallery[0]), (*explored.factors.concepts, RESIDUAL)[0])
 
     def read(self, explored: Explored, filled: WalkState, *values: Any) -> WalkState:
         """See ``Tab``."""
         factor, attributes, *sliders = values
         factor = Fields({"factor": factor}).choice("factor", explored.factors)
-        shown = len(explored.directions.principal(factor).steps)
+        shown = len(explored.principal(factor).steps)
         places = dict(zip(filled.attributes, sliders[DIRECTIONS:]))  # of those that have a slider already
         asked = {name: places.get(name, 0) for name in attributes or ()}
         fields = Fields({"steps": sliders[:shown], "attributes": asked})
         steps = fields.numbers("steps", -FARTHEST, FARTHEST, DIRECTIONS)
-        alphas = fields.named_numbers(
-            "attributes", explored.directions.attributes, -FARTHEST, FARTHEST, MOST_ATTRIBUTES
-        )
+        alphas = fields.named_numbers("attributes", explored.attributes, -FARTHEST, FARTHEST, MOST_ATTRIBUTES)
         return WalkState(filled.picture, factor, steps, alphas, filled.draws)
 
     def fill(self, explored: Explored, state: WalkState) -> list[Any]:
         """See ``Tab``."""
-        steps, shares = explored.directions.principal(state.factor)
-        sliders = []
-        for i in range(DIRECTIONS):
-            if i < len(steps):
-                label = f"{spoken(state.factor)}, direction {i + 1} ({shares[i]:.0%} of its variance)"
-                value = state.steps[i] if i < len(state.steps) else 0
-                sliders.append(gr.Slider(value=value, label=label, visible=True))
-            else:
-                sliders.append(gr.Slider(value=0, visible=False))
-        for i in range(MOST_ATTRIBUTES):
-            named = list(state.attributes.items())[i : i + 1]
-            sliders += [gr.Slider(value=value, label=f"towards {name}", visible=True) for name, value in named]
-            sliders += [gr.Slider(value=0, visible=False)] * (not named)
+        steps, shares = explored.principal(state.factor)
+        values = [*state.steps, *[0.0] * (len(steps) - len(state.steps))]
+        directions = [
+            (f"{spoken(state.factor)}, direction {i} ({share:.0%} of its variance)", value)
+            for i, (share, value) in enumerate(zip(shares.tolist(), values), 1)
+        ]
+        attributes = [(f"towards {name}", value) for name, value in state.attributes.items()]
+        names = list(explored.attributes)
         return [
             gr.Dropdown([(spoken(name), name) for name in explored.factors], value=state.factor),
-            gr.Dropdown(
-                list(explored.directions.attributes),
-                value=list(state.attributes),
-                visible=bool(explored.directions.attributes),
-            ),
-            *sliders,
+            gr.Dropdown(names, value=list(state.attributes), visible=bool(names)),
+            *_sliders(directions, DIRECTIONS),
+            *_sliders(attributes, MOST_ATTRIBUTES),
         ]
 
     def draw(self, explored: Explored, state: WalkState, before: WalkState | None = None) -> list[Any]:
@@ -143,7 +122,7 @@ class WalkTab(Tab[WalkState]):
                 samples = title + row(*(tile(image, kind="small") for image in made))
             else:
                 as_it_is = explored.reconstruct(state.picture)
-                samples = title + row(*(bars(one, explored.class_names, as_it_is, 4) for one in made), kind="bars")
+                samples = title + row(*(bars(one, explored.class_names(), as_it_is, 4) for one in made), kind="bars")
         return [
             *self.move(explored, state),
             start,
@@ -157,14 +136,14 @@ class WalkTab(Tab[WalkState]):
         if explored.makes_images:
             return [tile(result, _moves(state), "large")]
         note = f"{_moves(state)}; a mark is the picture as it is"
-        return [bars(result, explored.class_names, explored.reconstruct(state.picture), note=note)]
+        return [bars(result, explored.class_names(), explored.reconstruct(state.picture), note=note)]
 
     def figure(self, explored: Explored, state: WalkState) -> Callable[[], Figure]:
         """See ``Tab``."""
         before, after = explored.reconstruct(state.picture), _walked(explored, state)
         if not explored.makes_images:
             outputs = {"as it is": before, _moves(state): after}
-            return partial(probabilities_figure, outputs, explored.class_names)
+            return partial(probabilities_figure, outputs, explored.class_names())
         images = torch.stack([explored.image(state.picture), before, after])
         panels = [Panel(explored.name, images[:, None], ["image", "reconstruction", _moves(state)], 3)]
         if state.draws is not None:
@@ -173,8 +152,14 @@ class WalkTab(Tab[WalkState]):
         return partial(contact_figure, panels)
 
 
-def _at(explored: Explored, picture: Picture, factor: str) -> WalkState:
-    return WalkState(picture, factor, (0.0,) * len(explored.directions.principal(factor).steps))
+def _still(explored: Explored, picture: Picture, factor: str) -> WalkState:
+    return WalkState(picture, factor, (0.0,) * len(explored.principal(factor).steps))
+
+
+def _sliders(shown: list[tuple[str, float]], count: int) -> list[gr.Slider]:
+    """Return so many sliders, the first with these labels and values."""
+    sliders = [gr.Slider(label=label, value=value, visible=True) for label, value in shown]
+    return sliders + [gr.Slider(value=0, visible=False) for _ in range(count - len(shown))]
 
 
 def _walked(explored: Explored, state: WalkState) -> Tensor:
@@ -187,7 +172,7 @@ def _samples(explored: Explored, state: WalkState) -> list[Tensor]:
 
 
 def _moves(state: WalkState) -> str:
-    """What was moved, in words."""
+    """Say what was moved."""
     moves = [f"direction {i} of {spoken(state.factor)} by {step:+.3g}" for i, step in enumerate(state.steps, 1) if step]
     moves += [f"towards {name} by {step:+.3g}" for name, step in state.attributes.items() if step]
     return ", ".join(moves) or "nothing moved"
@@ -198,20 +183,15 @@ def _picked(explored: Explored, state: WalkState, event: gr.EventData) -> WalkSt
 
 
 def _uploaded(explored: Explored, state: WalkState, _: gr.EventData, content: bytes) -> WalkState:
-    return replace(state, picture=uploaded(content, explored))
+    return replace(state, picture=explored.upload(content))
 
 
 def _other_factor(explored: Explored, state: WalkState, _: gr.EventData) -> WalkState:
-    return replace(_at(explored, state.picture, state.factor), attributes=state.attributes)
-
-
-def _same(_: Explored, state: WalkState, __: gr.EventData) -> WalkState:
-    return state
+    return replace(_still(explored, state.picture, state.factor), attributes=state.attributes)
 
 
 def _reset(explored: Explored, state: WalkState, _: gr.EventData) -> WalkState:
-    still = dict.fromkeys(state.attributes, 0.0)
-    return replace(_at(explored, state.picture, state.factor), attributes=still)
+    return replace(_still(explored, state.picture, state.factor), attributes=dict.fromkeys(state.attributes, 0.0))
 
 
 def _drawn(_: Explored, state: WalkState, __: gr.EventData) -> WalkState:
