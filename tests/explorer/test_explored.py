@@ -57,7 +57,7 @@ def test_attributes_lead_from_those_without_to_those_with(explored):
     assert explored.attributes == tuple(f"digit={k}" for k in range(10))
     vector = explored.towards("digit=3")
     assert vector.shape == (8,)
-    before = explored.encode(A).z_tilde
+    before = explored.encode(A)[0]
     moved = explored.decode(before + vector)
     torch.testing.assert_close(explored.walk(A, "digit", (), {"digit=3": 1.0}), moved)
     with pytest.raises(ConfigError, match="did you mean digit=3"):

@@ -1,12 +1,9 @@
 """The server: how it ends, what it leaves, and whom it remembers."""
 
 import os
-import re
 import signal
-import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -17,15 +14,15 @@ pytest.importorskip("gradio", reason="the page needs the extra explore")
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from tests.explored import make
+from tests.explorer.conftest import Visitor
 from tests.explorer.test_concept import SMALLEST, STYLIZER
-from tests.explorer.test_page import Visitor, images
+from tests.explorer.test_page import images
 
-from iin_lightning.explorer.door import Door
+from iin_lightning.explorer.door import SESSIONS, Door, settings
 from iin_lightning.explorer.page import Page
 from iin_lightning.explorer.pictures import Picture, data_uri
-from iin_lightning.explorer.serve import SESSIONS, directly, exit_on_signals, settings
+from iin_lightning.explorer.serve import directly, exit_on_signals
 
-START = 90  # seconds that a process may take until it speaks, beside other tests
 TRAINER = """
 import sys, time
 from pathlib import Path
@@ -39,8 +36,8 @@ from iin_lightning.questions.subject import Subject, load_model
 from iin_lightning.data.color_mnist import ColorMNISTMini
 
 folder, recipe = Path("run"), compose_train("data.views=1", "data.val_fraction=0.5")
-subject = Subject(folder, load_model(folder), ColorMNISTMini(views=1, limit=200), recipe, Path("cache"), None)
-model = Explored("mine", subject, 4, 0)
+subject = Subject(folder, load_model(folder), ColorMNISTMini(views=1, limit=200), None, Path("cache"), None)
+model = Explored("mine", subject, 4, 0, recipe)
 exit_on_signals()
 workshop = Workshop(Models([model], None), sys.argv[1:])
 workshop.start(model, ConceptState(images=20, steps=2000))
@@ -53,28 +50,16 @@ time.sleep(600)
 """A server without a page."""
 
 
-def _start(arguments, folder, environment, pattern):
-    """A process that has said something, what it was, and the file where it says more."""
-    log = folder / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
-    end = time.monotonic() + START
-    while (found := re.search(pattern, log.read_text())) is None:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
-    return process, found, log
-
-
 @pytest.mark.system
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, name):
+def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, speaking, name):
     make(tmp_path / "run")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-m", "iin_lightning.explore", "run=run", "data=color_mnist_mini", "gallery=4", "port=0"]
     environment = {**environment, "TMPDIR": str(temporary)}
-    process, address, log = _start(command, tmp_path, environment, r"http://127\.0\.0\.1:\d+")
+    log = tmp_path / "log"
+    process, address = speaking(command, tmp_path, environment, r"http://127\.0\.0\.1:\d+", log)
     try:
         httpx.post(f"{address[0]}/gradio_api/upload", files={"files": ("mine.png", b"mine")}, timeout=30)
         assert [path.read_bytes() for path in temporary.glob("iin-lightning-*/**/mine.png")] == [b"mine"]
@@ -87,11 +72,12 @@ def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, n
 
 
 @pytest.mark.system
-def test_a_training_ends_with_the_server_and_leaves_nothing(tmp_path, environment):
+def test_a_training_ends_with_the_server_and_leaves_nothing(tmp_path, environment, speaking):
     make(tmp_path / "run")
     (tmp_path / "own_stylizer.py").write_text(STYLIZER)
     command = [sys.executable, "-c", TRAINER, *SMALLEST]
-    process, trains, log = _start(command, tmp_path, {**environment, "PYTHONPATH": str(tmp_path)}, r"trains (\d+)")
+    log, path = tmp_path / "log", os.pathsep.join([str(tmp_path), environment.get("PYTHONPATH", "")])
+    process, trains = speaking(command, tmp_path, {**environment, "PYTHONPATH": path}, r"trains (\d+)", log)
     try:
         process.send_signal(signal.SIGHUP)
         process.wait(30)
@@ -117,43 +103,25 @@ def test_nohup_is_heeded():
             signal.signal(number, handler)
 
 
-@pytest.fixture(scope="module")
-def page(models, tmp_path_factory):
-    """A page that remembers three visitors."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("gradio")
-        patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        page = Page(models)
-        page.blocks.launch(**settings("", folder) | {"state_session_capacity": 3}, server_name="127.0.0.1")
-        yield page
-        page.blocks.close()
-
-
-@pytest.fixture(scope="module")
-def client(page):
-    with httpx.Client(base_url=page.blocks.local_url, timeout=60) as client:
-        yield client
-
-
-def test_visitors_who_come_at_once_have_their_own_pictures(client, explored):
-    visitors, begun = [Visitor(client, f"at once {i}") for i in range(3)], threading.Barrier(3)
+def test_eight_visitors_who_come_at_once_have_their_own_pictures(client, explored):
+    visitors, begun = [Visitor(client, f"at once {i}") for i in range(8)], threading.Barrier(8)
 
     def visit(place):
         visitor, shown = visitors[place], []
         begun.wait()
         visitor.open()
         visitor.call("swap-gallery", "click", place=place + 4)
-        for blend in range(11):
+        for blend in range(4):
             begun.wait()
-            shown += images(visitor.call("swap-blend", "input", swap_blend=blend / 10)["swap-result"])
+            shown += images(visitor.call("swap-blend", "input", swap_blend=blend / 3)["swap-result"])
         return shown
 
-    with ThreadPoolExecutor(3) as many:
-        found = list(many.map(visit, range(3)))
+    with ThreadPoolExecutor(8) as many:
+        found = list(many.map(visit, range(8)))
     source = Picture(item=explored.gallery[1])
     for place, shown in enumerate(found):
         target = Picture(item=explored.gallery[place + 4])
-        assert shown == [data_uri(explored.swap(target, source, ("digit",), blend / 10)) for blend in range(11)]
+        assert shown == [data_uri(explored.swap(target, source, ("digit",), blend / 3)) for blend in range(4)]
 
 
 def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(client, page, explored):
@@ -161,10 +129,10 @@ def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(
     idle, busy = (Visitor(client, name) for name in ("idle", "busy"))
     idle.open()
     busy.open()
-    for i in range(5):
+    for i in range(9):
         Visitor(client, f"load {i}").open()
-        assert images(busy.call("swap-blend", "input", swap_blend=i / 5)["swap-result"])
-    assert len(page.blocks.state_holder.session_data) <= 3
+        assert images(busy.call("swap-blend", "input", swap_blend=i / 9)["swap-result"])
+    assert len(page.blocks.state_holder.session_data) <= 8
     answer = idle.call("swap-blend", "input", swap_blend=0.5)
     assert "reload it" in str(answer), answer
     assert images(idle.open()["swap-result"])

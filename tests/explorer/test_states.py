@@ -12,7 +12,7 @@ from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.models import Models
 from iin_lightning.explorer.pictures import Picture
-from iin_lightning.explorer.saved import LONGEST_LINK, from_json, from_link, held_out, pack, to_json, to_link
+from iin_lightning.explorer.saved import LONGEST_LINK, from_json, pack, to_json, to_link, unpack
 from iin_lightning.explorer.states import SEEDS, SampleState, SwapState, WalkState
 from iin_lightning.questions.subject import Subject
 
@@ -31,8 +31,8 @@ def random_states(explored, seed):
     names = tuple(name for name in explored.factors if torch.rand((), generator=draw) < 0.5)
     blend, *steps = torch.rand(9, generator=draw).mul(4).round(decimals=2).tolist()
     factor = list(explored.factors)[seed % len(explored.factors)]
-    shown = len(explored.directions.principal(factor).steps)
-    attributes = dict(zip(explored.directions.attributes[: seed % 3], (-1.5, 0.25)))
+    shown = len(explored.principal(factor).steps)
+    attributes = dict(zip(explored.attributes[: seed % 3], (-1.5, 0.25)))
     yield SwapState(random_picture(explored, draw), random_picture(explored, draw), names, blend / 4)
     yield WalkState(random_picture(explored, draw), factor, tuple(steps[:shown]), attributes, [None, seed][seed % 2])
     yield SampleState(seed, seed % 24, (seed + 7) % 24, blend / 4)
@@ -48,7 +48,7 @@ def test_a_state_comes_back_as_it_was(explored, models, seed):
         assert not loaded.warning
         assert to_json(explored, loaded.state) == text
         if link := to_link(explored, state):  # two pictures of noise are too long for one
-            assert from_json(from_link(link.removeprefix("?state=")), models).state == state
+            assert from_json(unpack(link.removeprefix("?state=")), models).state == state
 
 
 def test_a_link_that_would_be_too_long_is_none(explored):
@@ -124,7 +124,7 @@ def test_a_state_that_somebody_made_up_is_refused(explored, models, tab, name, v
 
 
 def whole(explored, tab):
-    made_of = {"model": explored.name, "fingerprint": explored.fingerprint, "data": held_out(explored)}
+    made_of = {"model": explored.name, "fingerprint": explored.fingerprint, "data": explored.data_fingerprint}
     return {"format": 2, "tab": tab, "state": GOOD[tab]} | made_of
 
 
@@ -215,7 +215,7 @@ def test_a_large_state_comes_back(models, explored, monkeypatch):
 )
 def test_a_damaged_link_is_refused(packed):
     with pytest.raises(ConfigError, match="link"):
-        from_link(packed)
+        unpack(packed)
 
 
 def test_models_added_on_the_page_are_few(explored):

@@ -100,10 +100,6 @@ def embed_in_a_process(z_tilde_k: Tensor, method: EmbeddingMethod) -> Map:
     """Return a map of a factor (n, N_k) that another process has made.
 
     UMAP holds Python's lock while it computes: in this process all users would wait.
-
-    Raises:
-        EmbeddingError: the method has failed.
-        ResourceError: something has ended the process.
     """
     context = get_context("spawn")  # a fork would take the locks of the server's threads with it
     receiver, sender = context.Pipe(duplex=False)
@@ -113,7 +109,7 @@ def embed_in_a_process(z_tilde_k: Tensor, method: EmbeddingMethod) -> Map:
     try:
         answer = receiver.recv()
     except EOFError as error:
-        raise ResourceError("The process that made the map was ended, most often because memory ran out.") from error
+        raise ResourceError("The process that made the map was ended: most often memory ran out.") from error
     finally:
         receiver.close()
         process.join()
@@ -129,10 +125,7 @@ def _embed(sender: Connection, z_tilde_k: np.ndarray, method: EmbeddingMethod) -
     try:
         embedding = fit_embedding(torch.from_numpy(z_tilde_k), 2, method)
         sender.send((embedding.points.numpy(), embedding.name))
-    except IINError as error:
-        sender.send(str(error))
     except Exception as error:
-        sender.send(f"{type(error).__name__}: {error}")
-        raise  # with its traceback in the server's log
+        sender.send(str(error) if isinstance(error, IINError) else f"{type(error).__name__}: {error}")
     finally:
         sender.close()

@@ -30,9 +30,9 @@ from iin_lightning.explorer.pictures import (
     to_pixels,
     to_png,
 )
-from iin_lightning.explorer.pieces import row, tile
-from iin_lightning.explorer.states import FEWEST, MOST_CHANGED, MOST_STEPS, ConceptState, Fields, Loaded
-from iin_lightning.explorer.tab import SLOW, Tab, sentence, warned
+from iin_lightning.explorer.saved import Loaded
+from iin_lightning.explorer.states import FEWEST, MOST_CHANGED, MOST_STEPS, ConceptState, Fields
+from iin_lightning.explorer.tab import SLOW, Tab, row, sentence, tile, warned
 from iin_lightning.explorer.training import Status, Workshop, base_data
 from iin_lightning.plots.contact import Panel, contact_figure
 

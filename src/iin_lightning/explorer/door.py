@@ -39,13 +39,10 @@ STYLE = Path(__file__).parent / "look.css"
 
 
 class Door:
-    """Stands in front of a server.
+    """Stands in front of a server, and knows the folder of uploads.
 
-    Args:
-        app: the server.
-        token: that an address, or the cookie that comes of it, must have; "" where none is needed, as the server
-            listens at this machine's own address, and is asked by that.
-        uploads: the folder in which uploads lie.
+    The address, or the cookie that comes of it, must have the token; it is "" where the server listens at this
+    machine's own address, and must be asked by that.
     """
 
     def __init__(self, app: ASGIApp, token: str, uploads: Path) -> None:

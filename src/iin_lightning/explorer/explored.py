@@ -37,13 +37,6 @@ EXAMPLES = 1000  # training images that have an attribute, and as many that lack
 NARROWEST = 1e-3  # of the widest direction's deviation: what is narrower is rounding, or nothing
 
 
-class Encoded(NamedTuple):
-    """A picture's z̃ (1, N), and what G reads besides z; None where z says everything."""
-
-    z_tilde: Tensor
-    rest: Tensor | None
-
-
 class Principal(NamedTuple):
     """Where z̃_k varies most: D steps (D, N_k) of a standard deviation each, and their shares (D,) of its variance."""
 
@@ -57,13 +50,9 @@ class Explored:
     Args:
         name: by which the page knows it.
         subject: the model and its data.
-        gallery: how many held-out images there are to choose from.
-        seed: of which ones.
+        gallery: how many held-out images can be chosen from, drawn with ``seed``.
+        seed: see ``gallery``.
         recipe: the configuration of its run; None for a bare model folder.
-
-    Raises:
-        CheckpointError: the folder holds no interpreter.
-        ConfigError: the network gives values.
     """
 
     def __init__(self, name: str, subject: Subject, gallery: int, seed: int, recipe: DictConfig | None = None) -> None:
@@ -82,7 +71,7 @@ class Explored:
         self.some: list[int] = (
             torch.randperm(len(self), generator=generator(FIXED, "explore"))[:SOME].sort()[0].tolist()
         )
-        self._encode = lru_cache(REMEMBERED)(self._encode_picture)
+        self.encode = alone(lru_cache(REMEMBERED)(self._encode))
 
     def __len__(self) -> int:
         """The number of held-out images."""
@@ -118,11 +107,7 @@ class Explored:
         )
 
     def upload(self, content: bytes) -> Picture:
-        """Return the picture of an image file, framed as those of the model's data set.
-
-        Raises:
-            ConfigError: it is no image, or so large that it may be an attack.
-        """
+        """Return the picture of an image file, framed as those of the model's data set."""
         return Picture.of(decoded(content, partial(self.subject.read_pixels, formats=FORMATS)))
 
     @alone
@@ -149,15 +134,11 @@ class Explored:
                 words.append(f"{name} {classes[label]}" if len(classes[label]) < 3 else classes[label])
         return ", ".join(words) or f"image {picture.item}"
 
-    @alone
-    def encode(self, picture: Picture) -> Encoded:
-        """Return z̃ of a picture, by the mean of E; the latest are remembered."""
-        return self._encode(picture)
-
     @torch.no_grad()
-    def _encode_picture(self, picture: Picture) -> Encoded:
+    def _encode(self, picture: Picture) -> tuple[Tensor, Tensor | None]:
+        """Return z̃ (1, N) of a picture, by the mean of E, and what G reads besides z; None where z says everything."""
         x = self.image(picture)[None].to(self.interpreter.device)
-        return Encoded(self.interpreter.translate(self.interpreter.encode(x)), self.interpreter.complement(x))
+        return self.interpreter.translate(self.interpreter.encode(x)), self.interpreter.complement(x)
 
     @alone
     @torch.no_grad()
@@ -178,7 +159,7 @@ class Explored:
         ``z̃_k = (1 - blend) z̃_k(target) + blend z̃_k(source)`` for the named k, all others are the target's.
         """
         z_tilde, rest = self.encode(target)
-        parts, given = self.factors.split(z_tilde), self.factors.split(self.encode(source).z_tilde)
+        parts, given = self.factors.split(z_tilde), self.factors.split(self.encode(source)[0])
         for name in names:
             parts[name] = torch.lerp(parts[name], given[name], blend)
         return self.decode(self.factors.merge(parts), rest)
@@ -195,11 +176,7 @@ class Explored:
         return tuple(name for name, answer in asked.items() if min(examples(answer)) >= FEWEST)
 
     def towards(self, attribute: str) -> Tensor:
-        """Return the direction (N,) of an attribute, as in ``analysis=directions``, from some training images.
-
-        Raises:
-            ConfigError: there is no such attribute, or too few training images have or lack it.
-        """
+        """Return the direction (N,) of an attribute, as in ``analysis=directions``, from some training images."""
         if attribute not in self.attributes:
             raise ConfigError(f"There is no attribute {attribute!r}; {choices(attribute, self.attributes)}.")
         return self._towards(attribute)
@@ -215,13 +192,9 @@ class Explored:
         return fit_directions(z_tilde, answers(labels.cpu(), self.data.concepts, asked), method)[attribute].vector
 
     def walk(self, picture: Picture, name: str, steps: Sequence[float], attributes: Mapping[str, float]) -> Tensor:
-        """Return a picture moved along the main directions of a factor and along those of attributes.
+        """Return a picture moved along the main directions of a factor, by standard deviations, and along attributes.
 
-        Args:
-            picture: where to start.
-            name: of the factor.
-            steps: in standard deviations, at most as many as the factor has main directions.
-            attributes: name -> step; 1 leads from the mean of those without it to that of those with it.
+        A step of 1 along an attribute leads from the mean of those without it to that of those with it.
         """
         parts = {other: torch.zeros(dim) for other, dim in self.factors.items()}
         parts[name] = torch.tensor(steps, dtype=torch.float32) @ self.principal(name).steps[: len(steps)]

@@ -27,10 +27,9 @@ from iin_lightning.errors import ConfigError, MissingExtraError
 from iin_lightning.explorer.computing import Map, alone, embed_in_a_process, once
 from iin_lightning.explorer.explored import CHUNK, Explored
 from iin_lightning.explorer.pictures import Picture, to_pixels
-from iin_lightning.explorer.pieces import row, spoken, tile
 from iin_lightning.explorer.states import Fields, MapState, SwapState
 from iin_lightning.explorer.swap import ROLES
-from iin_lightning.explorer.tab import LIVE, Shown, Tab, sentence
+from iin_lightning.explorer.tab import LIVE, Shown, Tab, row, sentence, spoken, tile
 from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN, Coloring, map_figure
 from iin_lightning.seeding import FIXED, generator
 

@@ -45,11 +45,7 @@ class Models:
         return iter(self._all())
 
     def add(self, folder: Path, name: str) -> Explored:
-        """Load the model of a run folder for all users; of more than eight so added the oldest is forgotten.
-
-        Raises:
-            CheckpointError: the folder holds no model.
-        """
+        """Load the model of a run folder for all users; of more than eight so added the oldest is forgotten."""
         explored = self._load(folder, name)
         with self._lock:
             self._added.pop(name, None)

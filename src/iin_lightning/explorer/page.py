@@ -17,7 +17,8 @@ from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.map import MapTab
 from iin_lightning.explorer.models import Models
 from iin_lightning.explorer.sample import SampleTab
-from iin_lightning.explorer.states import Loaded, State, from_json, to_json, unpack
+from iin_lightning.explorer.saved import Loaded, from_json, to_json, unpack
+from iin_lightning.explorer.states import State
 from iin_lightning.explorer.swap import SwapTab
 from iin_lightning.explorer.tab import SLEPT, SLOW, UNFILLED, Shared, Shown, Tab, warned
 from iin_lightning.explorer.walk import WalkTab

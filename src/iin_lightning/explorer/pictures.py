@@ -61,11 +61,7 @@ class Picture:
         return cls(png=to_png(pixels))
 
     def pixels(self, shape: Sequence[int]) -> Tensor:
-        """Return the pixels of an uploaded picture, uint8 of the shape (C, S, S) that the model reads.
-
-        Raises:
-            ConfigError: the picture is no PNG of that shape.
-        """
+        """Return the pixels of an uploaded picture, uint8 of the shape (C, S, S) that the model reads."""
         channels, height, width = shape
         try:
             with Image.open(io.BytesIO(self.png or b""), formats=["PNG"]) as image:
@@ -146,8 +142,7 @@ def png_uri(png: bytes) -> str:
 def decoded(content: bytes, read: Callable[[BinaryIO], Tensor]) -> Tensor:
     """Return what a function reads of an image file, one at a time: decoded it may have a thousand times its bytes.
 
-    Raises:
-        ConfigError: it is no image, or too large; of such a file nothing is decoded.
+    Of a file that is no image, or too large, nothing is decoded: a ConfigError says so.
     """
     if len(content) > MOST_BYTES:
         raise ConfigError(f"This file has {in_units(len(content))}; an image may have {in_units(MOST_BYTES)}.")
@@ -168,11 +163,7 @@ def decoded(content: bytes, read: Callable[[BinaryIO], Tensor]) -> Tensor:
 
 
 def sketch_of_upload(content: bytes) -> str:
-    """Return the sketch of an image file, filled up to a square with white.
-
-    Raises:
-        ConfigError: it is no image, or too large.
-    """
+    """Return the sketch of an image file, filled up to a square with white."""
     return to_sketch(decoded(content, lambda file: read_image(file, Framing(SIZE, pad=True), FORMATS)))
 
 
@@ -193,9 +184,6 @@ def to_sketch(pixels: Tensor) -> str:
 
 def clean_sketch(text: str) -> str:
     """Return a sketch that came from anywhere: a name as it is, a PNG written anew so that only pixels go on.
-
-    Raises:
-        ConfigError: it is neither, or has another size.
 
     Example:
         >>> clean_sketch("round"), clean_sketch(to_sketch(read_sketch("round"))) == to_sketch(read_sketch("round"))

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.pieces import buttons, pick, row, tile
 from iin_lightning.explorer.states import SAMPLES, SEEDS, Fields, SampleState
-from iin_lightning.explorer.tab import Tab
+from iin_lightning.explorer.tab import Tab, buttons, pick, row, tile
 from iin_lightning.plots.contact import Panel, contact_figure
 
 STRIP = 9  # steps that are shown at once

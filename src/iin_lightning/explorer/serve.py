@@ -24,7 +24,7 @@ from iin_lightning.errors import ConfigError, DataNotFoundError, MissingExtraErr
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.models import Models, name_folder
 from iin_lightning.explorer.pictures import MOST_BYTES
-from iin_lightning.explorer.states import from_json
+from iin_lightning.explorer.saved import from_json
 from iin_lightning.progress import Screen
 from iin_lightning.runs.locate import choose_device, find_runs, load_subject, names
 
@@ -32,14 +32,7 @@ PORTS = range(7860, 7960)
 
 
 def explore(config: DictConfig) -> None:
-    """Serve the page until it is ended.
-
-    Raises:
-        MissingExtraError: gradio is not installed.
-        ConfigError: a key is out of its range, or the port is taken.
-        CheckpointError: a folder holds no interpreter.
-        DataNotFoundError: there is no such saved state.
-    """
+    """Serve the page until it is ended."""
     quiet()
     trust.take(config)
     if find_spec("gradio") is None:

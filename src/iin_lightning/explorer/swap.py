@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.pictures import Picture
-from iin_lightning.explorer.pieces import bars, chosen_in, gallery, output, pick, row, spoken, tile
 from iin_lightning.explorer.states import Fields, SwapState
-from iin_lightning.explorer.tab import Tab
+from iin_lightning.explorer.tab import Tab, bars, chosen_in, gallery, output, pick, row, spoken, tile
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.probabilities import probabilities_figure

@@ -7,7 +7,6 @@ import atexit
 import json
 import logging
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -19,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,38 +48,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Status:
-    """How far the training of a concept is, or how it ended.
-
-    Attributes:
-        of: name of the model whose latents it is trained on.
-        command: that does the same in a shell, where the server was started.
-        phase: what is done now: ``done`` of ``total``, which is 0 where it is not known.
-        losses: (step, loss).
-        seconds: since it began.
-        model: name of the model that came of it.
-        reason: why it failed.
-    """
+    """How far the training of a concept is, or how it ended."""
 
     concept: str
-    of: str
+    of: str  # the model whose latents it is trained on
     outcome: Literal["running", "done", "failed", "cancelled"]
-    command: str
+    command: str  # that does the same in a shell, where the server was started
     phase: str = "Starting"
     done: int = 0
-    total: int = 0
-    losses: tuple[tuple[int, float], ...] = ()
+    total: int = 0  # unknown
+    losses: tuple[tuple[int, float], ...] = ()  # (step, loss)
     seconds: float = 0.0
-    model: str = ""
-    reason: str = ""
+    model: str = ""  # that came of it
+    reason: str = ""  # why it failed
 
 
 class Workshop:
-    """Trains concepts, one after the other.
-
-    Args:
-        models: where a finished one goes.
-        arguments: of every training, besides those that the page gives.
-    """
+    """Trains concepts, one after the other, with these further arguments; what came of them goes to the models."""
 
     def __init__(self, models: Models, arguments: Sequence[str] = ()) -> None:
         self.models, self.arguments = models, tuple(arguments)
@@ -108,11 +93,7 @@ class Workshop:
         return replace(status, phase=said["phase"], done=said["done"], total=said["total"], losses=losses)
 
     def start(self, explored: Explored, state: ConceptState) -> None:
-        """Begin to train a concept of clean sketches on a model's encoder and data.
-
-        Raises:
-            ConfigError: another is being trained, or these data cannot be used, or the folder not be written.
-        """
+        """Begin to train a concept of clean sketches on a model's encoder and data."""
         base = base_data(explored)
         assert explored.recipe is not None
         with self._lock:
@@ -154,14 +135,13 @@ class Workshop:
         """End the training at work, if a concept is being trained."""
         with self._lock:
             process, self._cancelled = self._process, True
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def close(self) -> None:
         """Cancel, and wait until nothing of the training is left."""
@@ -198,10 +178,8 @@ class Workshop:
         with self._lock:
             self._status = replace(status, phase="Loading the model", done=0, total=0)
         (self._folder / PROGRESS).unlink(missing_ok=True)
-        known, name, number = list(self.models), status.concept, 1
-        while name in known:
-            number += 1
-            name = f"{status.concept} {number}"
+        numbered = (f"{status.concept} {number}" if number > 1 else status.concept for number in count(1))
+        name = next(name for name in numbered if name not in list(self.models))
         self.models.add(self._folder, name)
         return replace(status, outcome="done", model=name, seconds=time.monotonic() - self._began)
 
@@ -210,9 +188,8 @@ def _reason(said: str, code: int) -> str:
     """Return the last sentence of a failed run."""
     if code < 0:
         return f"It was ended by {signal.Signals(-code).name}, most often because memory ran out."
-    if code == 1:  # a mistake of ours, with a traceback: the last line that names an exception
-        named = re.findall(r"^[\w.]+: .+", said, re.MULTILINE)
-        return named[-1] if named else said.rpartition("\n")[2]
+    if code == 1:  # a mistake of ours, with a traceback
+        return said.rpartition("\n")[2]
     return said.rpartition("\n\n")[2] or f"It ended with the code {code} and said nothing."
 
 
@@ -223,11 +200,7 @@ def _remove(folder: Path) -> None:
 
 
 def base_data(explored: Explored) -> DictConfig:
-    """Return the data set of a model, without changes that were made to its images for another concept.
-
-    Raises:
-        ConfigError: it is not known, or its images are not in colour.
-    """
+    """Return the data set of a model, without changes that were made to its images for another concept."""
     if explored.recipe is None:
         raise ConfigError(
             f"{explored.name} is a model folder without its run, so that its data set is not known and no concept can "
@@ -305,23 +278,19 @@ class Progress:
     """A file that says how far a run is: {"phase", "done", "total", "losses": [[step, loss], ...]}."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.losses: list[tuple[int, float]] = []
-        self._written = 0.0
+        self.path, self.losses, self._written = path, list[tuple[int, float]](), 0.0
 
     def __call__(self, what: str, done: int, total: int, loss: float | None) -> None:
         """See ``iin_lightning.progress.Listener``."""
         if loss is not None:
             self.losses.append((done, loss))
-        now = time.monotonic()
-        if now - self._written < SECONDS and done < total:
-            return
-        self._written = now
-        said = {"phase": what, "done": done, "total": total, "losses": self.losses}
-        new = self.path.with_suffix(".new")
-        # A wrong number after a power cut is no harm: nothing is flushed to the disk.
-        new.write_text(json.dumps(said), encoding="utf-8")
-        os.replace(new, self.path)
+        if time.monotonic() - self._written > SECONDS or done >= total:
+            self._written = time.monotonic()
+            said = {"phase": what, "done": done, "total": total, "losses": self.losses}
+            new = self.path.with_suffix(".new")
+            # A wrong number after a power cut is no harm: nothing is flushed to the disk.
+            new.write_text(json.dumps(said), encoding="utf-8")
+            os.replace(new, self.path)
 
 
 def _end_with_the_page() -> None:
