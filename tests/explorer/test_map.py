@@ -44,6 +44,7 @@ def test_a_map_of_principal_components_is_kept(explored):
     assert principal_map(explored, "color") is not shown
 
 
+@pytest.mark.commands
 def test_another_process_makes_the_same_map_or_says_why_not(explored):
     z_tilde = explored.factors.split(explored.translated())["digit"]
     made = embed_in_a_process(z_tilde, "pca")
@@ -53,6 +54,7 @@ def test_another_process_makes_the_same_map_or_says_why_not(explored):
         embed_in_a_process(torch.zeros(50, 1), "pca")
 
 
+@pytest.mark.commands
 def test_a_process_that_is_ended_is_no_end_of_the_page(fresh, monkeypatch):
     monkeypatch.setattr("iin_lightning.explorer.computing._embed", _ended)
     with pytest.raises(ResourceError, match="memory"):
@@ -79,19 +81,6 @@ def test_where_umap_fails_principal_components_are_shown_and_the_reason(fresh, p
     assert made.call_count == 1
     with pytest.raises(ResourceError):
         png_of(tab, fresh, state)
-
-
-def test_umap_is_offered_where_it_is_installed_alone(fresh, page, monkeypatch):
-    monkeypatch.setattr(maps, "has_umap", lambda: False)
-    tab = page.tabs["map"]
-    monkeypatch.setattr(tab, "methods", ["pca"])
-    assert tab.first(fresh).method == "pca"
-    # The state of another machine.
-    state = MapState("digit", "digit", "umap")
-    assert tab.fill(fresh, state)[-1] == "pca"
-    _, note, timer, *_ = tab.move(fresh, state)
-    assert "umap-learn" in note
-    assert not timer.active
 
 
 def test_a_factor_of_one_dimension_has_a_map_too(fresh, monkeypatch):

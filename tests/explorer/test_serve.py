@@ -11,15 +11,14 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
 
+import gradio as gr
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from tests.explored import make
-from tests.explorer.conftest import Visitor
 from tests.explorer.test_concept import SMALLEST, STYLIZER
 from tests.explorer.test_page import images
 
 from iin_lightning.explorer.door import SESSIONS, Door, settings
-from iin_lightning.explorer.page import Page
 from iin_lightning.explorer.pictures import Picture, data_uri
 from iin_lightning.explorer.serve import directly, exit_on_signals
 
@@ -103,8 +102,8 @@ def test_nohup_is_heeded():
             signal.signal(number, handler)
 
 
-def test_eight_visitors_who_come_at_once_have_their_own_pictures(client, explored):
-    visitors, begun = [Visitor(client, f"at once {i}") for i in range(8)], threading.Barrier(8)
+def test_eight_visitors_who_come_at_once_have_their_own_pictures(visit, explored):
+    visitors, begun = [visit(f"at once {i}") for i in range(8)], threading.Barrier(8)
 
     def visit(place):
         visitor, shown = visitors[place], []
@@ -124,13 +123,13 @@ def test_eight_visitors_who_come_at_once_have_their_own_pictures(client, explore
         assert shown == [data_uri(explored.swap(target, source, ("digit",), blend / 3)) for blend in range(4)]
 
 
-def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(client, page, explored):
+def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(visit, page, explored):
     assert SESSIONS <= 100
-    idle, busy = (Visitor(client, name) for name in ("idle", "busy"))
+    idle, busy = (visit(name) for name in ("idle", "busy"))
     idle.open()
     busy.open()
     for i in range(9):
-        Visitor(client, f"load {i}").open()
+        visit(f"load {i}").open()
         assert images(busy.call("swap-blend", "input", swap_blend=i / 9)["swap-result"])
     assert len(page.blocks.state_holder.session_data) <= 8
     answer = idle.call("swap-blend", "input", swap_blend=0.5)
@@ -150,9 +149,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/config"), ("POST", "/gradio_api/run/predict"), ("OPTIONS", "/")]
-)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/gradio_api/run/predict"), ("OPTIONS", "/")])
 def test_what_another_page_asks_is_not_answered(client, method, path, headers):
     preflight = {"Access-Control-Request-Method": "POST"} if method == "OPTIONS" else {}
     answer = client.request(method, path, headers={**headers, **preflight})
@@ -211,15 +208,15 @@ def test_uploads_have_a_limit_each_and_together(door, tmp_path):
     assert door.post("/run", content=b"x" * 50).text == "welcome"
 
 
-def test_a_proxy_is_not_asked_for_the_page_and_is_there_afterwards(models, tmp_path, monkeypatch):
+def test_a_proxy_is_not_asked_for_the_page_and_is_there_afterwards(tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "socks5://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "mine")
     with pytest.raises(ImportError, match="SOCKS"):
         httpx.get("http://127.0.0.1:9")
-    with directly():
-        page = Page(models)
-        page.blocks.launch(**settings("0123456789abcdef", tmp_path), server_name="127.0.0.1")
-    page.blocks.close()
+    with directly(), gr.Blocks() as blocks:
+        gr.HTML("A page")
+        blocks.launch(**settings("0123456789abcdef", tmp_path), server_name="127.0.0.1")
+    blocks.close()
     assert (os.environ["no_proxy"], os.environ["ALL_PROXY"]) == ("mine", "socks5://127.0.0.1:9")
     assert "NO_PROXY" not in os.environ

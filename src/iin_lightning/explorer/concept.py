@@ -84,7 +84,7 @@ class ConceptTab(Tab[ConceptState]):
                             self.uploads[side] = gr.UploadButton(
                                 f"Upload sketch {side}", size="sm", type="binary", elem_id=f"concept-upload-{side}"
                             )
-                self.painted = gr.HTML(elem_id="concept-examples")
+                painted = gr.HTML(elem_id="concept-examples")
             with gr.Column(scale=2, min_width=280):
                 self.concept = gr.Textbox(label="Name of the concept", max_lines=1, elem_id="concept-name")
                 self.images = gr.Slider(
@@ -95,12 +95,10 @@ class ConceptTab(Tab[ConceptState]):
                     self.train = gr.Button("Train", variant="primary", elem_id="concept-train", min_width=100)
                     self.stop = gr.Button("Cancel", elem_id="concept-cancel", min_width=100)
                     self.explore = gr.Button("Explore it", elem_id="concept-explore", min_width=100)
-                self.progress = gr.HTML(elem_id="concept-progress")
-                self.command = gr.HTML(elem_id="concept-command")
+                seen = [gr.HTML(elem_id="concept-progress"), gr.HTML(elem_id="concept-command")]
         self.timer = gr.Timer(1, active=False)
         self.inputs = [self.concept, *self.sheets.values(), self.images, self.steps]
-        self.moving = [self.painted]
-        self.watched = [self.progress, self.command, self.timer, self.train, self.stop, self.explore]
+        self.moving, self.watched = [painted], [*seen, self.timer, self.train, self.stop, self.explore]
         self.outputs = [*self.moving, *self.watched]
 
     def wire(self, tabs: Mapping[str, Tab[Any]], opened: Callable[..., Any]) -> None:
@@ -232,7 +230,7 @@ def _uploaded(side: str, _: Explored, state: ConceptState, __: gr.EventData, con
 
 
 def _progress(status: Status) -> str:
-    """HTML of how far a training is."""
+    """Return HTML of how far a training is."""
     name = escape(status.concept)
     if status.outcome == "failed":
         return f'<p class="failed"><b>{name}</b> could not be trained. {escape(without_folders(status.reason))}</p>'
@@ -255,14 +253,14 @@ def _progress(status: Status) -> str:
 
 
 def _command(status: Status) -> str:
-    """HTML of how to do the same in a shell, as long as there is what the command names."""
+    """Return HTML of how to do the same in a shell, as long as the files that the command names exist."""
     if status.outcome in ("failed", "cancelled"):
         return ""
     return f"<details><summary>Command</summary><pre>{escape(status.command)}</pre></details>"
 
 
 def _curve(losses: tuple[tuple[int, float], ...]) -> str:
-    """The loss as a line."""
+    """Return the loss as a line."""
     if len(losses) < 2:
         return ""
     (first, _), (last, latest) = losses[0], losses[-1]

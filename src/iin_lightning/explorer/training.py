@@ -38,7 +38,6 @@ from iin_lightning.trusted import trusted
 
 BASE = "explored"  # the model's own data set, as a choice of the group data
 PROGRESS, SAID, ERRORS = "progress.json", "said.txt", "errors.txt"  # in the folder of the run
-MOST_SAID = 20_000  # letters of a failure that are logged
 GRACE = 5.0  # seconds that a training has to end when it is cancelled
 SECONDS = 0.25  # between two writings of the progress
 PATIENCE = 10.0  # seconds that a run has to end by itself once the page has ended
@@ -72,9 +71,7 @@ class Workshop:
         self._status: Status | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: threading.Thread | None = None
-        self._folder = Path()
-        self._began = 0.0
-        self._cancelled = False
+        self._folder, self._began, self._cancelled = Path(), 0.0, False
         atexit.register(self.close)
 
     @property
@@ -97,9 +94,10 @@ class Workshop:
         base = base_data(explored)
         assert explored.recipe is not None
         with self._lock:
-            if self._process is not None:
-                name = self._status.concept if self._status else ""
-                raise ConfigError(f"{name} is being trained, and one concept at a time can be: wait, or cancel it.")
+            if self._process is not None and self._status is not None:
+                raise ConfigError(
+                    f"{self._status.concept} is being trained, one concept at a time: wait, or cancel it."
+                )
             parent = Path(explored.recipe.paths.outputs) / "explore" / state.name
             folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
             try:
@@ -172,7 +170,7 @@ class Workshop:
             return replace(status, outcome="cancelled")
         if code:
             said = (self._folder / ERRORS).read_text(encoding="utf-8", errors="replace").strip()
-            log.warning("The training of %s has failed:\n%s", status.concept, said[-MOST_SAID:])
+            log.warning("The training of %s has failed:\n%s", status.concept, said[-20_000:])
             _remove(self._folder)
             return replace(status, outcome="failed", reason=_reason(said, code))
         with self._lock:
