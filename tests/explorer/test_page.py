@@ -33,7 +33,9 @@ def is_skipped(value):
 
 
 def refused(answer):
-    """The sentence on the page with which a slider's event is refused; all else stays."""
+    """The sentence with which a slider's event is refused: by gradio, or on the page, where all else stays."""
+    if "error" in answer:
+        return str(answer["error"])
     said = answer["state-link"]
     assert 'role="alert"' in said
     assert all(is_skipped(value) for name, value in answer.items() if name != "state-link" and value is not None)

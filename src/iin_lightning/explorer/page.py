@@ -5,6 +5,7 @@ import io
 import re
 import threading
 from collections.abc import Callable
+from functools import wraps
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class Page:
         The tab of the state is filled, the others will be once they are selected.
         """
 
+        @wraps(to)  # gradio gives what a function's arguments are annotated with, such as the request
         def fill(*values: Any) -> list[Any]:
             explored, state, warning = to(*values)
             if warning:

@@ -52,7 +52,7 @@ class SampleTab(Tab[SampleState]):
         """See ``Tab``."""
         self.live([self.blend.input])
         self.live([self.seed.input], whole=True)
-        self.change(self.next.click, _next)
+        self.change(self.next.click, lambda _, state, __: replace(state, seed=(state.seed + 1) % SEEDS))
         self.change(self.grid.click, _picked, [self.role])
 
     def first(self, explored: Explored) -> SampleState:
@@ -116,10 +116,6 @@ def _between(explored: Explored, state: SampleState, blend: float) -> Tensor:
 
 def _strip(explored: Explored, state: SampleState) -> Tensor:
     return torch.stack([_between(explored, state, i / (STRIP - 1)) for i in range(STRIP)])
-
-
-def _next(_: Explored, state: SampleState, __: gr.EventData) -> SampleState:
-    return replace(state, seed=(state.seed + 1) % SEEDS)
 
 
 def _picked(_: Explored, state: SampleState, event: gr.EventData, role: str) -> SampleState:

@@ -54,7 +54,11 @@ class SwapTab(Tab[SwapState]):
         self.live([part.input for part in self.inputs])
         self.change(self.gallery.click, _picked, [self.role])
         for role, button in self.uploads.items():
-            self.change(button.upload, partial(_uploaded, role), [button])
+            self.change(
+                button.upload,
+                lambda explored, state, _, content, role=role: state.taking(role, explored.upload(content)),
+                [button],
+            )
 
     def first(self, explored: Explored) -> SwapState:
         """See ``Tab``."""
@@ -109,10 +113,6 @@ class SwapTab(Tab[SwapState]):
 def _picked(explored: Explored, state: SwapState, event: gr.EventData, role: str) -> SwapState:
     role = Fields({"role": role}).choice("role", ROLES)
     return state.taking(role, chosen_in(explored, event))
-
-
-def _uploaded(role: str, explored: Explored, state: SwapState, _: gr.EventData, content: bytes) -> SwapState:
-    return state.taking(role, explored.upload(content))
 
 
 def _taken(state: SwapState) -> str:

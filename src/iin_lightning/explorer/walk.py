@@ -66,16 +66,31 @@ class WalkTab(Tab[WalkState]):
     def wire(self, tabs: Mapping[str, Tab[Any]], opened: Callable[..., Any]) -> None:
         """See ``Tab``."""
         self.live([slider.input for slider in self.sliders])
-        self.change(self.gallery.click, _picked)
-        self.change(self.upload.upload, _uploaded, [self.upload])
-        self.change(self.factor.input, _other_factor)
+        self.change(
+            self.gallery.click, lambda explored, state, event: replace(state, picture=chosen_in(explored, event))
+        )
+        self.change(
+            self.upload.upload,
+            lambda explored, state, _, content: replace(state, picture=explored.upload(content)),
+            [self.upload],
+        )
+        self.change(self.factor.input, lambda explored, state, _: _still(explored, state))
         self.change(self.attributes.input, lambda _, state, __: state)
-        self.change(self.reset.click, _reset)
-        self.change(self.random.click, _drawn)
+        self.change(
+            self.reset.click,
+            lambda explored, state, _: replace(
+                _still(explored, state), attributes=dict.fromkeys(state.attributes, 0.0)
+            ),
+        )
+        self.change(
+            self.random.click,
+            lambda _, state, __: replace(state, draws=0 if state.draws is None else (state.draws + 1) % SEEDS),
+        )
 
     def first(self, explored: Explored) -> WalkState:
         """See ``Tab``."""
-        return _still(explored, Picture(item=explored.gallery[0]), (*explored.factors.concepts, RESIDUAL)[0])
+        factor, *_ = [*explored.factors.concepts, RESIDUAL]
+        return _still(explored, WalkState(Picture(item=explored.gallery[0]), factor))
 
     def read(self, explored: Explored, filled: WalkState, *values: Any) -> WalkState:
         """See ``Tab``."""
@@ -151,8 +166,9 @@ class WalkTab(Tab[WalkState]):
         return partial(contact_figure, panels)
 
 
-def _still(explored: Explored, picture: Picture, factor: str) -> WalkState:
-    return WalkState(picture, factor, (0.0,) * len(explored.principal(factor).steps))
+def _still(explored: Explored, state: WalkState) -> WalkState:
+    """Return a state whose factor has not moved yet."""
+    return replace(state, steps=(0.0,) * len(explored.principal(state.factor).steps), draws=None)
 
 
 def _sliders(shown: list[tuple[str, float]], count: int) -> list[gr.Slider]:
@@ -175,23 +191,3 @@ def _moves(state: WalkState) -> str:
     moves = [f"direction {i} of {spoken(state.factor)} by {step:+.3g}" for i, step in enumerate(state.steps, 1) if step]
     moves += [f"towards {name} by {step:+.3g}" for name, step in state.attributes.items() if step]
     return ", ".join(moves) or "nothing moved"
-
-
-def _picked(explored: Explored, state: WalkState, event: gr.EventData) -> WalkState:
-    return replace(state, picture=chosen_in(explored, event))
-
-
-def _uploaded(explored: Explored, state: WalkState, _: gr.EventData, content: bytes) -> WalkState:
-    return replace(state, picture=explored.upload(content))
-
-
-def _other_factor(explored: Explored, state: WalkState, _: gr.EventData) -> WalkState:
-    return replace(_still(explored, state.picture, state.factor), attributes=state.attributes)
-
-
-def _reset(explored: Explored, state: WalkState, _: gr.EventData) -> WalkState:
-    return replace(_still(explored, state.picture, state.factor), attributes=dict.fromkeys(state.attributes, 0.0))
-
-
-def _drawn(_: Explored, state: WalkState, __: gr.EventData) -> WalkState:
-    return replace(state, draws=0 if state.draws is None else (state.draws + 1) % SEEDS)
