@@ -231,16 +231,6 @@ def test_walk_moves_with_its_sliders(page):
     assert not page.complaints()
 
 
-def test_samples_and_the_way_between_two(page):
-    page.open()
-    page.tab("Sample")
-    page.until(lambda: len(page.css("#sample-grid img")) > 3, "samples")
-    before = page.until(lambda: (now := page.picture("sample-result"))[0] and now, "a picture")
-    page.slide("sample-blend", *[Keys.ARROW_RIGHT] * 10)
-    page.changed("sample-result", before)
-    assert page.shot("sample_1280")
-
-
 def test_map_gives_a_source(page):
     page.open()
     source = page.picture("swap-source")

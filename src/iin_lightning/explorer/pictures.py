@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -189,10 +190,13 @@ def clean_sketch(text: str) -> str:
     return to_sketch(pixels)
 
 
+_built_in = cache(read_sketch)  # which draws it
+
+
 def sketch_pixels(text: str) -> Tensor:
     """Return the pixels, uint8 (3, S, S), of a clean sketch."""
     if text in BUILT_IN:
-        return read_sketch(text)
+        return _built_in(text)
     with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0).contiguous()
 
