@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.pictures import Picture
 from iin_lightning.explorer.states import Fields, SwapState
-from iin_lightning.explorer.tab import Tab, bars, chosen_in, gallery, output, pick, row, spoken, tile
+from iin_lightning.explorer.tab import Tab, beside, chosen_in, edited, gallery, pick, spoken
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.probabilities import probabilities_figure
@@ -80,22 +80,14 @@ class SwapTab(Tab[SwapState]):
         """See ``Tab``."""
         pictures = [state.target, state.source]
         shown = [
-            row(
-                tile(explored.image(picture), f"{role}: {explored.caption(picture)}"),
-                output(explored, picture),
-                kind="beside",
-            )
-            for role, picture in zip(ROLES, pictures)
+            beside(explored, picture, f"{role}: {explored.caption(picture)}") for role, picture in zip(ROLES, pictures)
         ]
         return [*self.move(explored, state), *shown, gallery(explored, pictures, again=before is not None)]
 
     def move(self, explored: Explored, state: SwapState) -> list[Any]:
         """See ``Tab``."""
         result = explored.swap(state.target, state.source, state.factors, state.blend)
-        if explored.makes_images:
-            return [tile(result, f"result: {_taken(state)}", "large")]
-        note = f"result: {_taken(state)}; a mark is the target's own"
-        return [bars(result, explored.class_names(), explored.reconstruct(state.target), note=note)]
+        return [edited(explored, result, f"result: {_taken(state)}", state.target, "the target's own")]
 
     def figure(self, explored: Explored, state: SwapState) -> Callable[[], Figure]:
         """See ``Tab``."""

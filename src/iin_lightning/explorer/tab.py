@@ -61,12 +61,11 @@ class Tab(ABC, Generic[S]):
     Many users share a tab: what no component shows, such as a picture, is in the state that it was last filled with.
 
     Attributes:
-        title: on the page.
         name: that of its states; its components have ids that begin so.
         inputs: components whose values say the state, besides what none of them shows.
         outputs: components that show what comes of it.
         moving: those of the outputs that a slider changes.
-        filled: of each session what it was last filled with (``Shown``).
+        filled: what it was last filled with (``Shown``), in each session.
         parts: all of these, as ``whole`` fills them.
     """
 
@@ -232,21 +231,15 @@ def buttons(images: Tensor, captions: Sequence[str]) -> str:
 
 
 def pick(*roles: str) -> str:
-    """Return the ``js_on_load`` of a ``gr.HTML`` with ``buttons`` and a prop ``chosen``: the places that are marked.
-
-    The data of its event ``click`` say which ``place`` was clicked. The roles of the chosen ones, in the order of
-    ``chosen``, stand in the script, since gradio forgets the props of a tab that has not been opened yet.
-    """
+    """Return the ``js_on_load`` of a ``gr.HTML`` with ``buttons`` and a prop ``chosen``: the places that are marked."""
+    # Roles stand in the script, since gradio forgets the props of a tab that has not been opened yet.
     return f"const roles = {json.dumps(roles)};\n{PICK}"
 
 
 def bars(
     probabilities: Tensor, names: Sequence[str], before: Tensor | None = None, most: int = 12, note: str = ""
 ) -> str:
-    """Return HTML of class probabilities (C,) as bars, those before an edit as marks, a note below.
-
-    At most ``most`` classes are shown: the likeliest before and after, in the order of the classes.
-    """
+    """Return HTML of the highest class probabilities (C,) as bars, those before an edit as marks, a note below."""
     rank = probabilities if before is None else torch.maximum(probabilities, before)
     shown = sorted(rank.topk(min(most, len(names))).indices.tolist())
     lines = []
@@ -267,10 +260,19 @@ def spoken(name: str) -> str:
     return "residual (all else)" if name == RESIDUAL else name.replace("_", " ")
 
 
-def output(explored: Explored, picture: Picture) -> str:
-    """Return HTML of what the model makes of a picture as it is."""
+def beside(explored: Explored, picture: Picture, caption: str) -> str:
+    """Return HTML of a picture, and beside it what the model makes of it as it is."""
     made = explored.reconstruct(picture)
-    return tile(made, "reconstruction") if explored.makes_images else bars(made, explored.class_names(), most=6)
+    output = tile(made, "reconstruction") if explored.makes_images else bars(made, explored.class_names(), most=6)
+    return row(tile(explored.image(picture), caption), output, kind="beside")
+
+
+def edited(explored: Explored, made: Tensor, caption: str, picture: Picture, mark: str) -> str:
+    """Return HTML of what became of a picture; of classes, what they were before is a mark, which is explained."""
+    if explored.makes_images:
+        return tile(made, caption, "large")
+    note = f"{caption}; a mark is {mark}"
+    return bars(made, explored.class_names(), explored.reconstruct(picture), note=note)
 
 
 def gallery(explored: Explored, chosen: Sequence[Picture], *, again: bool) -> gr.HTML:

@@ -13,7 +13,7 @@ from torch import Tensor
 from iin_lightning.explorer.explored import DIRECTIONS, Explored
 from iin_lightning.explorer.pictures import Picture
 from iin_lightning.explorer.states import FARTHEST, MOST_ATTRIBUTES, SEEDS, Fields, WalkState
-from iin_lightning.explorer.tab import Tab, bars, chosen_in, gallery, output, pick, row, spoken, tile
+from iin_lightning.explorer.tab import Tab, bars, beside, chosen_in, edited, gallery, pick, row, spoken, tile
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.probabilities import probabilities_figure
@@ -123,11 +123,7 @@ class WalkTab(Tab[WalkState]):
 
     def draw(self, explored: Explored, state: WalkState, before: WalkState | None = None) -> list[Any]:
         """See ``Tab``."""
-        start = row(
-            tile(explored.image(state.picture), explored.caption(state.picture)),
-            output(explored, state.picture),
-            kind="beside",
-        )
+        start = beside(explored, state.picture, explored.caption(state.picture))
         samples = ""
         if state.draws is not None:
             made = _samples(explored, state)
@@ -137,20 +133,12 @@ class WalkTab(Tab[WalkState]):
             else:
                 as_it_is = explored.reconstruct(state.picture)
                 samples = title + row(*(bars(one, explored.class_names(), as_it_is, 4) for one in made), kind="bars")
-        return [
-            *self.move(explored, state),
-            start,
-            samples,
-            gallery(explored, [state.picture], again=before is not None),
-        ]
+        images = gallery(explored, [state.picture], again=before is not None)
+        return [*self.move(explored, state), start, samples, images]
 
     def move(self, explored: Explored, state: WalkState) -> list[Any]:
         """See ``Tab``."""
-        result = _walked(explored, state)
-        if explored.makes_images:
-            return [tile(result, _moves(state), "large")]
-        note = f"{_moves(state)}; a mark is the picture as it is"
-        return [bars(result, explored.class_names(), explored.reconstruct(state.picture), note=note)]
+        return [edited(explored, _walked(explored, state), _moves(state), state.picture, "the picture as it is")]
 
     def figure(self, explored: Explored, state: WalkState) -> Callable[[], Figure]:
         """See ``Tab``."""
