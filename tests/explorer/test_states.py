@@ -6,15 +6,14 @@ import zlib
 
 import pytest
 import torch
+from tests.explored import explore
 
 from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.errors import ConfigError
-from iin_lightning.explorer.explored import Explored
 from iin_lightning.explorer.models import Models
 from iin_lightning.explorer.pictures import Picture
 from iin_lightning.explorer.saved import LONGEST_LINK, from_json, pack, to_json, to_link, unpack
 from iin_lightning.explorer.states import SEEDS, SampleState, SwapState, WalkState
-from iin_lightning.questions.subject import Subject
 
 DEEP = "[" * 100_000
 
@@ -153,15 +152,11 @@ def test_another_model_is_warned_of(explored, models):
     assert not from_json(json.dumps(whole(explored, "swap") | {"model": "renamed"}), models).warning
 
 
-def with_limit(explored, name, limit):
-    """The same model with other data."""
-    old = explored.subject
-    data = ColorMNISTMini(views=1, limit=limit)
-    return Explored(name, Subject(old.folder, old.interpreter, data, None, old.folder / "cache", None), 12, seed=0)
-
-
 def test_other_data_are_warned_of(explored):
-    fewer, same = with_limit(explored, "fewer", 150), with_limit(explored, "same", 200)
+    fewer, same = (
+        explore(explored.folder, explored.interpreter, ColorMNISTMini(views=1, limit=limit), name)
+        for name, limit in (("fewer", 150), ("same", 200))
+    )
     assert fewer.fingerprint == same.fingerprint == explored.fingerprint
     text = to_json(explored, SwapState(Picture(item=0), Picture(item=1), ()))
     loaded = from_json(text, Models([fewer], None))
