@@ -33,7 +33,7 @@ from rich.table import Table
 
 from iin_lightning.encoders.autoencoder import Autoencoder
 from iin_lightning.encoders.classifier import Classifier
-from iin_lightning.explorer.serve import SESSIONS
+from iin_lightning.explorer.door import SESSIONS
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter

@@ -32,4 +32,9 @@ def make(folder, kind="autoencoder", name="mine", seed=0, gallery=12):
     data = ColorMNISTMini(views=1, limit=200)
     model = interpreter(kind, data.source("train").draw(torch.arange(100), None), seed)
     model.save_pretrained(folder)
+    return explore(folder, model, data, name, gallery)
+
+
+def explore(folder, model, data, name, gallery=12):
+    """A model and data that are given, as the page has them."""
     return Explored(name, Subject(folder, model, data, None, folder / "cache", None), gallery, seed=0)

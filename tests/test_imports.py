@@ -19,7 +19,7 @@ def test_a_notebook_loads_neither_lightning_nor_hydra_nor_wandb(statement):
 
 def test_the_process_of_a_map_loads_neither_the_page_nor_lightning():
     heavy = ("gradio", "pytorch_lightning", "hydra", "matplotlib")
-    code = f"import sys, iin_lightning.explorer.embedding; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, iin_lightning.explorer.computing; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops
+from PIL import Image
 
 By = pytest.importorskip("selenium.webdriver.common.by").By
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -186,28 +186,19 @@ def _file_input(page, name):
     return page.driver.execute_script(script, name)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16", "P"])
-def test_own_images_are_taken_over(page, tmp_path, mode):
+def test_own_images_are_taken_over_and_others_refused_in_words(page, tmp_path):
     page.open()
     before = page.picture("swap-target")
-    image = Image.radial_gradient("L").resize((90, 60))
-    image = image.convert("I").point(lambda v: v * 257).convert("I;16") if mode == "I;16" else image.convert(mode)
     path = tmp_path / "mine.png"
-    image.save(path)
+    Image.radial_gradient("L").resize((90, 60)).save(path)
     _file_input(page, "upload-target").send_keys(str(path))
     page.changed("swap-target", before)
     assert "uploaded" in page.picture("swap-target")[1]
-    if mode == "RGB":
-        page.shot("upload_1280")
-
-
-def test_what_is_no_image_is_refused_in_words(page, tmp_path):
-    page.open()
-    path = tmp_path / "mine.png"
+    page.shot("upload_1280")
     path.write_text("no image")
-    _file_input(page, "upload-target").send_keys(str(path))
-    said = page.until(lambda: page.css(".toast-body, .toast-wrap"), "a box")[0]
-    page.until(lambda: "no image" in said.text, "the reason")
+    _file_input(page, "upload-source").send_keys(str(path))
+    box = page.until(lambda: page.css(".toast-body, .toast-wrap"), "a box")[0]
+    page.until(lambda: "no image" in box.text, "the reason")
     page.shot("refused_1280")
 
 
@@ -238,16 +229,6 @@ def test_walk_moves_with_its_sliders(page):
     page.until(lambda: len(page.picture("walk-samples")[0]) == 12, "twelve samples")
     assert page.shot("walk_1280")
     assert not page.complaints()
-
-
-def test_samples_and_the_way_between_two(page):
-    page.open()
-    page.tab("Sample")
-    page.until(lambda: len(page.css("#sample-grid img")) > 3, "samples")
-    before = page.until(lambda: (now := page.picture("sample-result"))[0] and now, "a picture")
-    page.slide("sample-blend", *[Keys.ARROW_RIGHT] * 10)
-    page.changed("sample-result", before)
-    assert page.shot("sample_1280")
 
 
 def test_map_gives_a_source(page):
@@ -302,17 +283,6 @@ def test_undo_takes_strokes_back(page):
     for before in (sheets[2], sheets[1], sheets[0]):
         page.click("#concept-canvas-a [data-tool=undo]")
         assert sheet() == before
-    # What is saved is what is seen.
-    for height in (-40, 40):
-        draw(page, "concept-canvas-a", height)
-    page.click("#concept-canvas-a [data-tool=undo]")
-
-    def is_saved():
-        saved = json.loads(page.download("#state-save-json", ".json"))["state"]["sketch_a"]
-        kept = Image.open(io.BytesIO(base64.b64decode(saved))).convert("L")
-        return ImageChops.difference(sheet(), kept).getextrema()[1] <= 9  # of 16 greys
-
-    page.until(is_saved, "saved sketch without the stroke that was taken back")
     page.shot("concept_undone_1280")
     assert not page.complaints()
 

@@ -2,8 +2,8 @@
 
 import base64
 import io
+import math
 import os
-from contextlib import nullcontext
 from unittest.mock import Mock
 
 import numpy as np
@@ -13,126 +13,87 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
 
-from iin_lightning.errors import ConfigError, ResourceError, ShapeError
-from iin_lightning.explorer.downloads import png_of
-from iin_lightning.explorer.embedding import EmbeddingError, Map, _embed, in_a_process
-from iin_lightning.explorer.fields import Fields
-from iin_lightning.explorer.maps import CELL, Maps, columns, drawing, line
+from tests.explored import make
+
+from iin_lightning.errors import ConfigError, ResourceError
+from iin_lightning.explorer import map as maps
+from iin_lightning.explorer.computing import EmbeddingError, Map, embed_in_a_process
+from iin_lightning.explorer.map import CELL, drawing, principal_map, sprite, umap
+from iin_lightning.explorer.page import png_of
 from iin_lightning.explorer.pictures import Picture
-from iin_lightning.explorer.states import MapState, SwapState
-from iin_lightning.explorer.tabs import map as tabs_map
+from iin_lightning.explorer.states import Fields, MapState, SwapState
 from iin_lightning.plots.embed import CLASS_COLORS, UNKNOWN
 
 
-def test_principal_components_are_there_at_once_and_kept(explored):
-    maps = Maps()
-    asked = maps.ask(explored, "digit", "pca")
-    shown = asked.result(timeout=0)
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A model of which nobody has asked a map, where UMAP is installed."""
+    monkeypatch.setattr(maps, "has_umap", lambda: True)
+    return make(tmp_path)
+
+
+def test_a_map_of_principal_components_is_kept(explored):
+    shown = principal_map(explored, "digit")
     assert shown.name == "PCA"
     assert shown.points.shape == (len(explored), 2)
     z_tilde = explored.factors.split(explored.translated())["digit"]
     centred = (z_tilde - z_tilde.mean(0)).double()
     strongest = torch.linalg.svdvals(centred)[:2] ** 2
     torch.testing.assert_close((shown.points.double() ** 2).sum(0), strongest, rtol=1e-3, atol=1e-3)
-    assert maps.ask(explored, "digit", "pca") is asked
-    assert maps.ask(explored, "color", "pca") is not asked
+    assert principal_map(explored, "digit") is shown
+    assert principal_map(explored, "color") is not shown
 
 
-def test_another_process_makes_the_same_map(explored):
+@pytest.mark.commands
+def test_another_process_makes_the_same_map_or_says_why_not(explored):
     z_tilde = explored.factors.split(explored.translated())["digit"]
-    made = in_a_process(z_tilde, "pca")
+    made = embed_in_a_process(z_tilde, "pca")
     assert made.name == "PCA"
-    torch.testing.assert_close(made.points, Maps().ask(explored, "digit", "pca").result(0).points)
+    torch.testing.assert_close(made.points, principal_map(explored, "digit").points)
+    with pytest.raises(EmbeddingError, match="no 2 principal components"):
+        embed_in_a_process(torch.zeros(50, 1), "pca")
 
 
-@pytest.fixture
-def with_umap(monkeypatch):
-    monkeypatch.setattr("iin_lightning.explorer.maps.has_umap", lambda: True)
-
-
-def test_a_process_that_is_ended_is_no_end_of_the_page(explored, monkeypatch, with_umap):
-    monkeypatch.setattr("iin_lightning.explorer.embedding._embed", _ended)
-    maps = Maps()
+@pytest.mark.commands
+def test_a_process_that_is_ended_is_no_end_of_the_page(fresh, monkeypatch):
+    monkeypatch.setattr("iin_lightning.explorer.computing._embed", _ended)
     with pytest.raises(ResourceError, match="memory"):
-        maps.ask(explored, "digit", "umap").result(60)
-    monkeypatch.undo()
-    assert maps.ask(explored, "digit", "pca").result(0).name == "PCA"
+        umap(fresh, "digit").result(60)
+    assert principal_map(fresh, "digit").name == "PCA"
 
 
 def _ended(*_):
     os._exit(1)
 
 
-@pytest.mark.parametrize(
-    ("error", "said"), [(KeyError("a bug"), "KeyError: 'a bug'"), (ShapeError("Too few."), "Too few.")]
-)
-def test_a_process_says_why_it_has_failed(error, said, monkeypatch):
-    sent = []
-    monkeypatch.setattr("iin_lightning.explorer.embedding.fit_embedding", Mock(side_effect=error))
-    sender = Mock(send=sent.append)
-    with nullcontext() if isinstance(error, ShapeError) else pytest.raises(KeyError):
-        _embed(sender, np.zeros((5, 2)), "umap")
-    assert sent == [said]
-    sender.close.assert_called_once()
-
-
-def test_what_a_process_says_is_an_error_here():
-    with pytest.raises(EmbeddingError, match="no 2 principal components"):
-        in_a_process(torch.zeros(50, 1), "pca")
-
-
-def test_a_map_that_failed_is_made_again_when_somebody_asks_for_it_by_hand(explored, models, monkeypatch, with_umap):
+def test_where_umap_fails_principal_components_are_shown_and_the_reason(fresh, page, monkeypatch):
     made = Mock(side_effect=ResourceError("Memory ran out."))
-    monkeypatch.setattr("iin_lightning.explorer.maps.in_a_process", made)
-    tab, state = tabs_map.MapTab(models), MapState("digit", "digit", "umap")
+    monkeypatch.setattr(maps, "embed_in_a_process", made)
+    tab, state = page.tabs["map"], MapState("digit", "digit", "umap")
     with pytest.raises(ResourceError):
-        tab.maps.ask(explored, "digit", "umap").result(60)
-    for _ in range(3):
-        plot, note, timer, *_ = tab.move(explored, state)
+        umap(fresh, "digit").result(60)
+    for _ in range(2):
+        plot, note, timer, *_ = tab.move(fresh, state)
         assert "Memory ran out." in note
         assert "PCA of" in note
         assert not timer.active
-        expected = drawing(explored, tab.maps.ask(explored, "digit", "pca").result(0), "digit")
-        assert plot == {**expected, "chosen": None}
+        assert plot == {**drawing(fresh, principal_map(fresh, "digit"), "digit"), "chosen": None}
     assert made.call_count == 1
     with pytest.raises(ResourceError):
-        png_of(tab, explored, state)
-    points = Map(torch.rand(len(explored), 2), "UMAP")
-    made.side_effect = [points]
-    tab._again(explored.name, "digit", "digit", "umap")
-    assert tab.maps.ask(explored, "digit", "umap").result(60) is points
-    assert tab.move(explored, state)[1].startswith("UMAP of")
-    tab._again(explored.name, "digit", "digit", "umap")
-    assert made.call_count == 2
+        png_of(tab, fresh, state)
 
 
-def test_umap_is_offered_where_it_is_installed_alone(explored, models, monkeypatch):
-    monkeypatch.setattr("iin_lightning.explorer.maps.has_umap", lambda: False)
-    tab = tabs_map.MapTab(models)
-    assert tab.maps.methods == ("pca",)
-    assert tab.first(explored).method == "pca"
-    # The state of another machine.
-    state = MapState("digit", "digit", "umap")
-    assert tab.fill(explored, state)[-1] == "pca"
-    _, note, timer, *_ = tab.move(explored, state)
-    assert "umap-learn" in note
-    assert not timer.active
-    with pytest.raises(ConfigError, match="allowed"):
-        tab._again(explored.name, "digits", "digit", "pca")
-
-
-def test_a_factor_of_one_dimension_has_a_map_too():
+def test_a_factor_of_one_dimension_has_a_map_too(fresh, monkeypatch):
     z_tilde = torch.randn(50, 1)
-    shown = line(z_tilde)
-    assert torch.equal(shown.points[:, :1], z_tilde)
-    assert torch.equal(shown.points, line(z_tilde).points)
+    monkeypatch.setattr(fresh.factors, "split", lambda _: {"digit": z_tilde})
+    assert torch.equal(principal_map(fresh, "digit").points[:, :1], z_tilde)
 
 
 def test_thumbnails_stand_where_their_points_say(explored):
-    uri = Maps().sprite(explored)
+    uri = sprite(explored)
     content = base64.b64decode(uri.partition("base64,")[2])
     sheet = torch.from_numpy(np.array(Image.open(io.BytesIO(content)).convert("RGB"))).float()
-    across = columns(len(explored.some))
+    across = math.ceil(math.sqrt(len(explored.some)))
     assert sheet.shape[1] == across * CELL
     for place in (0, across, len(explored.some) - 1):
         row, column = divmod(place, across)
@@ -153,19 +114,18 @@ def test_what_the_script_gets(explored):
     assert set(drawing(explored, shown, "")["classes"]) == {-1}
 
 
-def test_a_map_is_the_same_picture_each_time_and_gives_a_source(explored, classifier, models):
-    tab = tabs_map.MapTab(models)
+def test_a_map_is_the_same_picture_each_time_and_gives_a_source(explored, classifier, page):
+    tab = page.tabs["map"]
     state = MapState("digit", "digit", "pca", 3)
-    assert png_of(tab, explored, state) == png_of(tabs_map.MapTab(models), explored, state)
-    assert png_of(tab, explored, state) != png_of(tab, explored, MapState("color", "digit", "pca", 3))
+    assert png_of(tab, explored, state) == png_of(tab, explored, state)
     assert png_of(tab, classifier, MapState("digit")).startswith(b"\x89PNG")
     swap = SwapState(Picture(item=0), Picture(item=1), ("digit",))
     clicked = (explored.name, MapState("digit", item=7))
-    assert tabs_map._used("source", explored, swap, None, clicked).source == Picture(item=7)
-    assert tabs_map._used("target", explored, swap, None, clicked).target == Picture(item=7)
+    assert maps._used("source", explored, swap, None, clicked).source == Picture(item=7)
+    assert maps._used("target", explored, swap, None, clicked).target == Picture(item=7)
     for nothing in (None, (explored.name, MapState("digit")), (classifier.name, clicked[1])):
         with pytest.raises(ConfigError, match="Click a dot"):
-            tabs_map._used("target", explored, swap, None, nothing)
+            maps._used("target", explored, swap, None, nothing)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,9 @@
 """The server: how it ends, what it leaves, and whom it remembers."""
 
 import os
-import re
 import signal
-import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -14,67 +11,27 @@ import pytest
 
 pytest.importorskip("gradio", reason="the page needs the extra explore")
 
+import gradio as gr
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from tests.explored import make
-from tests.explorer.test_concept import SMALLEST, STYLIZER
-from tests.explorer.test_page import Visitor, images
+from tests.explorer.test_page import images
 
-from iin_lightning.explorer.door import Door
-from iin_lightning.explorer.page import Page
+from iin_lightning.explorer.door import SESSIONS, Door, settings
 from iin_lightning.explorer.pictures import Picture, data_uri
-from iin_lightning.explorer.serve import SESSIONS, directly, exit_on_signals, settings
-
-START = 90  # seconds that a process may take until it speaks, beside other tests
-TRAINER = """
-import sys, time
-from pathlib import Path
-from iin_lightning.cli.compose import compose_train
-from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.models import Models
-from iin_lightning.explorer.serve import exit_on_signals
-from iin_lightning.explorer.states import ConceptState
-from iin_lightning.explorer.training import Workshop
-from iin_lightning.questions.subject import Subject, load_model
-from iin_lightning.data.color_mnist import ColorMNISTMini
-
-folder, recipe = Path("run"), compose_train("data.views=1", "data.val_fraction=0.5")
-subject = Subject(folder, load_model(folder), ColorMNISTMini(views=1, limit=200), recipe, Path("cache"), None)
-model = Explored("mine", subject, 4, 0)
-exit_on_signals()
-workshop = Workshop(Models([model], None), sys.argv[1:])
-workshop.start(model, ConceptState(images=20, steps=2000))
-while not workshop.status.losses:
-    assert workshop.status.outcome == "running", workshop.status.reason
-    time.sleep(0.1)
-print("trains", workshop._process.pid, flush=True)
-time.sleep(600)
-"""
-"""A server without a page."""
-
-
-def _start(arguments, folder, environment, pattern):
-    """A process that has said something, what it was, and the file where it says more."""
-    log = folder / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
-    end = time.monotonic() + START
-    while (found := re.search(pattern, log.read_text())) is None:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
-    return process, found, log
+from iin_lightning.explorer.serve import directly, exit_on_signals
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, name):
+def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, speaking, name):
     make(tmp_path / "run")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     command = [sys.executable, "-m", "iin_lightning.explore", "run=run", "data=color_mnist_mini", "gallery=4", "port=0"]
     environment = {**environment, "TMPDIR": str(temporary)}
-    process, address, log = _start(command, tmp_path, environment, r"http://127\.0\.0\.1:\d+")
+    log = tmp_path / "log"
+    process, address = speaking(command, tmp_path, environment, r"http://127\.0\.0\.1:\d+", log)
     try:
         httpx.post(f"{address[0]}/gradio_api/upload", files={"files": ("mine.png", b"mine")}, timeout=30)
         assert [path.read_bytes() for path in temporary.glob("iin-lightning-*/**/mine.png")] == [b"mine"]
@@ -83,23 +40,6 @@ def test_uploads_go_with_the_server_however_it_is_ended(tmp_path, environment, n
     finally:
         process.kill()
     assert list(temporary.glob("iin-lightning-*")) == []
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.mark.system
-def test_a_training_ends_with_the_server_and_leaves_nothing(tmp_path, environment):
-    make(tmp_path / "run")
-    (tmp_path / "own_stylizer.py").write_text(STYLIZER)
-    command = [sys.executable, "-c", TRAINER, *SMALLEST]
-    process, trains, log = _start(command, tmp_path, {**environment, "PYTHONPATH": str(tmp_path)}, r"trains (\d+)")
-    try:
-        process.send_signal(signal.SIGHUP)
-        process.wait(30)
-    finally:
-        process.kill()
-    with pytest.raises(ProcessLookupError):
-        os.killpg(int(trains[1]), 0)
-    assert list((tmp_path / "outputs" / "explore").iterdir()) == []
     assert "Traceback" not in log.read_text()
 
 
@@ -117,53 +57,36 @@ def test_nohup_is_heeded():
             signal.signal(number, handler)
 
 
-@pytest.fixture(scope="module")
-def page(models, tmp_path_factory):
-    """A page that remembers three visitors."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("gradio")
-        patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        page = Page(models)
-        page.blocks.launch(**settings("", folder) | {"state_session_capacity": 3}, server_name="127.0.0.1")
-        yield page
-        page.blocks.close()
-
-
-@pytest.fixture(scope="module")
-def client(page):
-    with httpx.Client(base_url=page.blocks.local_url, timeout=60) as client:
-        yield client
-
-
-def test_visitors_who_come_at_once_have_their_own_pictures(client, explored):
-    visitors, begun = [Visitor(client, f"at once {i}") for i in range(3)], threading.Barrier(3)
+def test_eight_visitors_who_come_at_once_have_their_own_pictures(visit, explored):
+    visitors, begun = [visit(f"at once {i}") for i in range(8)], threading.Barrier(8)
 
     def visit(place):
         visitor, shown = visitors[place], []
         begun.wait()
         visitor.open()
         visitor.call("swap-gallery", "click", place=place + 4)
-        for blend in range(11):
+        for blend in range(3):
             begun.wait()
-            shown += images(visitor.call("swap-blend", "input", swap_blend=blend / 10)["swap-result"])
+            shown += images(visitor.call("swap-blend", "input", swap_blend=blend / 2)["swap-result"])
         return shown
 
-    with ThreadPoolExecutor(3) as many:
-        found = list(many.map(visit, range(3)))
+    with ThreadPoolExecutor(8) as many:
+        found = list(many.map(visit, range(8)))
     source = Picture(item=explored.gallery[1])
     for place, shown in enumerate(found):
         target = Picture(item=explored.gallery[place + 4])
-        assert shown == [data_uri(explored.swap(target, source, ("digit",), blend / 10)) for blend in range(11)]
+        assert shown == [data_uri(explored.swap(target, source, ("digit",), blend / 2)) for blend in range(3)]
 
 
-def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(client, page, explored):
+def test_pages_that_are_loaded_over_and_over_are_forgotten_but_not_those_in_use(visit, page, monkeypatch):
     assert SESSIONS <= 100
-    idle, busy = (Visitor(client, name) for name in ("idle", "busy"))
+    monkeypatch.setattr(page.blocks.state_holder, "capacity", 3)
+    idle, busy = (visit(name) for name in ("idle", "busy"))
     idle.open()
     busy.open()
-    for i in range(5):
-        Visitor(client, f"load {i}").open()
-        assert images(busy.call("swap-blend", "input", swap_blend=i / 5)["swap-result"])
+    for i in range(4):
+        visit(f"load {i}").open()
+        assert images(busy.call("swap-blend", "input", swap_blend=i / 4)["swap-result"])
     assert len(page.blocks.state_holder.session_data) <= 3
     answer = idle.call("swap-blend", "input", swap_blend=0.5)
     assert "reload it" in str(answer), answer
@@ -182,9 +105,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN)
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/config"), ("POST", "/gradio_api/run/predict"), ("OPTIONS", "/")]
-)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/gradio_api/run/predict"), ("OPTIONS", "/")])
 def test_what_another_page_asks_is_not_answered(client, method, path, headers):
     preflight = {"Access-Control-Request-Method": "POST"} if method == "OPTIONS" else {}
     answer = client.request(method, path, headers={**headers, **preflight})
@@ -243,15 +164,15 @@ def test_uploads_have_a_limit_each_and_together(door, tmp_path):
     assert door.post("/run", content=b"x" * 50).text == "welcome"
 
 
-def test_a_proxy_is_not_asked_for_the_page_and_is_there_afterwards(models, tmp_path, monkeypatch):
+def test_a_proxy_is_not_asked_for_the_page_and_is_there_afterwards(tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "socks5://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "mine")
     with pytest.raises(ImportError, match="SOCKS"):
         httpx.get("http://127.0.0.1:9")
-    with directly():
-        page = Page(models)
-        page.blocks.launch(**settings("0123456789abcdef", tmp_path), server_name="127.0.0.1")
-    page.blocks.close()
+    with directly(), gr.Blocks() as blocks:
+        gr.HTML("A page")
+        blocks.launch(**settings("0123456789abcdef", tmp_path), server_name="127.0.0.1")
+    blocks.close()
     assert (os.environ["no_proxy"], os.environ["ALL_PROXY"]) == ("mine", "socks5://127.0.0.1:9")
     assert "NO_PROXY" not in os.environ

@@ -1,28 +1,40 @@
-"""Pictures on the page: a held-out image or one that a user has uploaded, and HTML that shows them.
+"""Pictures that come from users: held-out images by their numbers, uploaded files, sketches. Bytes come from anywhere.
 
 An uploaded picture is kept as a PNG of the model's own size, so that it can be compared, remembered and saved; C is its
-number of channels and S its side in pixels.
+number of channels and S its side in pixels. A sketch is the name of one of the project's own, or base64 of a PNG.
 """
 
 import base64
-import binascii
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from html import escape
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from iin_lightning.data.framing import BrokenImageError, Framing, open_image, read_image
+from iin_lightning.data.sketches import BUILT_IN, SIZE, read_sketch
+from iin_lightning.disk import in_units
 from iin_lightning.errors import ConfigError
 
 MODES = {1: "L", 3: "RGB"}
-THUMBNAIL = 96  # pixels: the most that a side of an image to choose has
+MOST_BYTES = 20_000_000  # of an upload: two uncompressed pictures of 1400x1400 pixels in a saved state
+MOST_PIXELS = 25_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Not all that PIL knows: some of its decoders call other programs."""
+URI = "data:image/png;base64,"
+INK = 250  # darker pixels of a sketch are strokes
+LEAST = 40  # pixels of strokes; fewer are no sketch
+LEVEL = 17  # between two of 16 greys
+
+# One at a time, and always the same thread: what malloc keeps for a thread is as much as its largest image has needed.
+_decoder = ThreadPoolExecutor(1, thread_name_prefix="decoder")
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class Picture:
 
     @classmethod
     def of(cls, pixels: Tensor) -> "Picture":
-        """A picture of pixels, uint8 (C, S, S).
+        """Return the picture of pixels, uint8 (C, S, S).
 
         Example:
             >>> pixels = torch.arange(48, dtype=torch.uint8).reshape(3, 4, 4)
@@ -49,11 +61,7 @@ class Picture:
         return cls(png=to_png(pixels))
 
     def pixels(self, shape: Sequence[int]) -> Tensor:
-        """Those of an uploaded picture, uint8 of the shape (C, S, S) that the model reads.
-
-        Raises:
-            ConfigError: it is no PNG of that shape.
-        """
+        """Return the pixels of an uploaded picture, uint8 of the shape (C, S, S) that the model reads."""
         channels, height, width = shape
         try:
             with Image.open(io.BytesIO(self.png or b""), formats=["PNG"]) as image:
@@ -71,59 +79,34 @@ class Picture:
         return torch.from_numpy(array).reshape(height, width, channels).movedim(-1, 0).contiguous()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values that ``from_json`` reads."""
+        """Return plain values that ``from_json`` reads."""
         return {"item": self.item} if self.png is None else {"png": base64.b64encode(self.png).decode()}
 
     @classmethod
     def from_json(cls, value: Any, count: int, shape: Sequence[int]) -> "Picture":
-        """Read what ``to_json`` wrote, wherever it has been since.
-
-        Args:
-            value: of the JSON.
-            count: of the held-out images.
-            shape: (C, S, S) that the model reads.
-
-        Raises:
-            ConfigError: it is anything else.
-        """
+        """Read what ``to_json`` wrote, for a model of ``count`` held-out images (C, S, S); refuse anything else."""
         if isinstance(value, dict) and set(value) == {"item"}:
             item = value["item"]
             if type(item) is not int or not 0 <= item < count:
                 raise ConfigError(f"The state names image {item!r:.40}; these data have images 0 to {count - 1}.")
             return cls(item=item)
         if isinstance(value, dict) and set(value) == {"png"}:
-            text = value["png"]
-            if not isinstance(text, str) or len(text) > (most := most_characters(shape)):
-                raise ConfigError(f"A picture of the state must be a text of at most {most:,} characters.")
             try:
-                picture = cls(png=base64.b64decode(text, validate=True))
-            except (binascii.Error, ValueError) as error:
+                picture = cls(png=base64.b64decode(value["png"], validate=True))
+            except (ValueError, TypeError) as error:
                 raise ConfigError("A picture of the state is not in base64.") from error
             # Written anew, so that nothing but pixels goes on.
             return cls.of(picture.pixels(shape))
         raise ConfigError('A picture of the state is {"item": <number>} or {"png": <base64>}, and nothing else.')
 
 
-def most_characters(shape: Sequence[int]) -> int:
-    """Of the base64 of a PNG of (C, H, W) pixels, as ``to_png`` writes it, even of noise.
-
-    Example:
-        >>> noise = to_png(torch.randint(256, (3, 64, 64), dtype=torch.uint8))
-        >>> len(base64.b64encode(noise)) < most_characters((3, 64, 64)) < 20_000
-        True
-    """
-    channels, height, width = shape
-    raw = (channels * width + 1) * height  # a row begins with a byte that names its filter
-    return (raw + raw // 100 + 1000) * 4 // 3  # deflate adds 5 bytes to 16 KB of noise, PNG 12 to a part of its own
-
-
 def to_pixels(image: Tensor) -> Tensor:
-    """Images (..., C, H, W) in [-1, 1] as uint8, on the processor; what lies outside is cut off."""
+    """Return images (..., C, H, W) in [-1, 1] as uint8, on the processor; what lies outside is cut off."""
     return ((image.detach().float().cpu().nan_to_num() + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 def to_png(pixels: Tensor) -> bytes:
-    """The PNG of pixels, uint8 (C, H, W): the same bytes for the same pixels."""
+    """Return the PNG of pixels, uint8 (C, H, W): the same bytes for the same pixels."""
     buffer = io.BytesIO()
     array = pixels.movedim(0, -1).numpy()
     Image.fromarray(array[..., 0] if len(pixels) == 1 else array).save(buffer, "PNG", compress_level=1)
@@ -131,102 +114,102 @@ def to_png(pixels: Tensor) -> bytes:
 
 
 def data_uri(image: Tensor) -> str:
-    """An image (C, H, W) in [-1, 1] as what the ``src`` of an ``<img>`` takes."""
+    """Return an image (C, H, W) in [-1, 1] as what the ``src`` of an ``<img>`` takes."""
     return png_uri(to_png(to_pixels(image)))
 
 
 def png_uri(png: bytes) -> str:
-    """A PNG as what the ``src`` of an ``<img>`` takes."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    """Return a PNG as what the ``src`` of an ``<img>`` takes."""
+    return URI + base64.b64encode(png).decode()
 
 
-def tile(image: Tensor, caption: str = "", kind: str = "") -> str:
-    """HTML of an image (C, H, W) in [-1, 1] with its caption.
+def decoded(content: bytes, read: Callable[[BinaryIO], Tensor]) -> Tensor:
+    """Return what a function reads of an image file, one at a time: decoded it may have a thousand times its bytes.
 
-    Args:
-        image: is enlarged, its pixels stay sharp.
-        caption: below it.
-        kind: "large" or "small", class names of the style sheet.
+    Of a file that is no image, or too large, nothing is decoded: a ConfigError says so.
     """
-    said = escape(caption)
-    text = f"<figcaption>{said}</figcaption>" if caption else ""
-    return f'<figure class="iin-tile {kind}"><img src="{data_uri(image)}" alt="{said}">{text}</figure>'
-
-
-def row(*tiles: str, kind: str = "") -> str:
-    """HTML of tiles side by side, in more rows where there is no room."""
-    return f'<div class="iin-row {kind}">{"".join(tiles)}</div>'
-
-
-def buttons(images: Tensor, captions: Sequence[str]) -> str:
-    """HTML of images (n, C, S, S) that are clicked, made small where they are large; see ``pick``.
-
-    Args:
-        images: in [-1, 1].
-        captions: shown when pointed at, and read aloud.
-    """
-    if (longest := max(images.shape[-2:])) > THUMBNAIL:
-        small = [max(1, round(side * THUMBNAIL / longest)) for side in images.shape[-2:]]
-        images = interpolate(images, small, mode="bilinear", antialias=True)
-    made = [
-        f'<button type="button" data-place="{place}" title="{escape(caption)}" aria-label="{escape(caption)}">'
-        f'<img src="{data_uri(image)}" alt=""></button>'
-        for place, (image, caption) in enumerate(zip(images, captions))
-    ]
-    return f'<div class="iin-gallery">{"".join(made)}</div>'
-
-
-def pick(*roles: str) -> str:
-    """``js_on_load`` of a ``gr.HTML`` with ``buttons`` and a prop ``chosen``: the places of those that are marked.
-
-    The data of its event ``click`` say which ``place`` was clicked.
-
-    Args:
-        *roles: what the chosen ones are called where there are several, in the order of ``chosen``. They stand in the
-            script, since gradio forgets what was a prop of a tab that has not been opened yet.
-    """
-    return f"const roles = {json.dumps(roles)};" + _PICK
-
-
-_PICK = """
-const mark = () => element.querySelectorAll('[data-place]').forEach(button => {
-  const places = props.chosen ?? [], place = Number(button.dataset.place);
-  const mine = roles.filter((role, i) => places[i] === place);
-  button.setAttribute('aria-pressed', places.includes(place));
-  button.setAttribute('aria-description', mine.join(' and '));
-  button.dataset.role = mine.length > 1 ? 'both' : mine.join();
-});
-element.addEventListener('click', event => {
-  const button = event.target.closest('[data-place]');
-  if (button) trigger('click', {place: Number(button.dataset.place)});
-});
-watch(['value', ...Object.keys({chosen: 0})], mark);  // a word in quotes gradio takes for the name of an event
-mark();
-"""
-
-
-def bars(
-    probabilities: Tensor, names: Sequence[str], before: Tensor | None = None, most: int = 12, note: str = ""
-) -> str:
-    """HTML of class probabilities (C,) as bars, those of the unedited image as a mark on each.
-
-    Args:
-        probabilities: in [0, 1].
-        names: of the C classes.
-        before: (C,), of the image before it was edited.
-        most: classes that are shown: the likeliest before and after, in the order of the classes.
-        note: below them.
-    """
-    rank = probabilities if before is None else torch.maximum(probabilities, before)
-    shown = sorted(rank.topk(min(most, len(names))).indices.tolist())
-    lines = []
-    for k in shown:
-        value = probabilities[k].item()
-        mark = "" if before is None else f'<i style="left:{100 * before[k].item():.1f}%"></i>'
-        first = ' class="first"' if k == int(probabilities.argmax()) else ""
-        lines.append(
-            f"<dt>{escape(names[k])}</dt><dd{first}><span><b style='width:{100 * value:.1f}%'></b>{mark}</span>"
-            f"<em>{100 * value:.1f} %</em></dd>"
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"This file has {in_units(len(content))}; an image may have {in_units(MOST_BYTES)}.")
+    try:
+        with open_image(io.BytesIO(content), FORMATS) as image:
+            width, height = image.size
+    except Exception as error:  # damaged bytes lead PIL to nearly every exception that there is
+        raise ConfigError(f"This file is no image; {', '.join(FORMATS)} can be read.") from error
+    if width * height > MOST_PIXELS:
+        raise ConfigError(
+            f"This image has {width}x{height} pixels, more than {MOST_PIXELS // 10**6} million: make it smaller first."
         )
-    said = f'<p class="iin-note">{escape(note)}</p>' if note else ""
-    return f'<dl class="iin-bars">{"".join(lines)}</dl>{said}'
+    try:
+        return _decoder.submit(read, io.BytesIO(content)).result()
+    except BrokenImageError as error:
+        reason = str(error).partition(": ")[2] or str(error)
+        raise ConfigError(f"This image cannot be read: {reason}.") from error
+
+
+def sketch_of_upload(content: bytes) -> str:
+    """Return the sketch of an image file, filled up to a square with white."""
+    return to_sketch(decoded(content, lambda file: read_image(file, Framing(SIZE, pad=True), FORMATS)))
+
+
+def to_sketch(pixels: Tensor) -> str:
+    """Return pixels as base64 of a PNG; without colours in one channel of 16 greys, so short that a link holds it.
+
+    Example:
+        >>> len(to_sketch(read_sketch("round"))) < 12_000
+        True
+    """
+    array = pixels.movedim(0, -1).numpy()
+    if (array == array[..., :1]).all():
+        array = np.round(array[..., 0] / LEVEL).astype(np.uint8) * LEVEL
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def clean_sketch(text: str) -> str:
+    """Return a sketch that came from anywhere: a name as it is, a PNG written anew so that only pixels go on.
+
+    Example:
+        >>> clean_sketch("round"), clean_sketch(to_sketch(read_sketch("round"))) == to_sketch(read_sketch("round"))
+        ('round', True)
+    """
+    if text in BUILT_IN:
+        return text
+    try:
+        content = base64.b64decode(text.removeprefix(URI), validate=True)
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            if image.size != (SIZE, SIZE):  # before anything is decoded
+                raise ConfigError(f"A sketch has {SIZE}x{SIZE} pixels, this one {image.width}x{image.height}.")
+            white = Image.new("RGBA", image.size, "white")
+            white.alpha_composite(image.convert("RGBA"))
+            pixels = torch.from_numpy(np.array(white.convert("RGB"))).movedim(-1, 0).contiguous()
+    except ConfigError:
+        raise
+    except Exception as error:  # of base64, and nearly every exception that there is from PIL
+        raise ConfigError("A sketch is no PNG in base64, or damaged.") from error
+    return to_sketch(pixels)
+
+
+_built_in = cache(read_sketch)  # which draws it
+
+
+def sketch_pixels(text: str) -> Tensor:
+    """Return the pixels, uint8 (3, S, S), of a clean sketch."""
+    if text in BUILT_IN:
+        return _built_in(text)
+    with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0).contiguous()
+
+
+def is_blank(text: str) -> bool:
+    """Say whether nothing is drawn on a clean sketch."""
+    return text not in BUILT_IN and int((sketch_pixels(text).amin(0) < INK).sum()) < LEAST
+
+
+def write_sketch(text: str, folder: Path, name: str) -> str | Path:
+    """Return what a command is told of a clean sketch: its name, or the path of a file that is written now."""
+    if text in BUILT_IN:
+        return text
+    path = folder / f"{name}.png"
+    path.write_bytes(base64.b64decode(text))
+    return path

@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_hex
 from types import FrameType
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.markup import escape
@@ -23,29 +21,18 @@ from rich.markup import escape
 from iin_lightning.cli import trust
 from iin_lightning.errors import ConfigError, DataNotFoundError, MissingExtraError
 from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.models import Models
-from iin_lightning.explorer.saved import MOST_BYTES, from_json
-from iin_lightning.explorer.uploads import MOST_BYTES as MOST_UPLOADED
+from iin_lightning.explorer.models import Models, name_folder
+from iin_lightning.explorer.pictures import MOST_BYTES
+from iin_lightning.explorer.saved import from_json
 from iin_lightning.printing import quiet
 from iin_lightning.progress import Screen
 from iin_lightning.runs.locate import choose_device, find_runs, load_subject, names
 
-FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
-MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 PORTS = range(7860, 7960)
-SESSIONS = 100  # each has about a megabyte: gradio keeps what all components of a page last showed
-STYLE = Path(__file__).parent / "look.css"
 
 
 def explore(config: DictConfig) -> None:
-    """Serve the page until it is ended.
-
-    Raises:
-        MissingExtraError: gradio is not installed.
-        ConfigError: a key is out of its range, or the port is taken.
-        CheckpointError: a folder holds no interpreter.
-        DataNotFoundError: there is no such saved state.
-    """
+    """Serve the page until it is ended."""
     quiet()
     trust.take(config)
     if find_spec("gradio") is None:
@@ -66,7 +53,7 @@ def explore(config: DictConfig) -> None:
         # Set before gradio is imported: uploads lie there for some minutes, and nothing is told to anyone.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
         with directly():
-            from iin_lightning.explorer.door import Door  # noqa: PLC0415
+            from iin_lightning.explorer.door import Door, is_loopback, settings  # noqa: PLC0415
             from iin_lightning.explorer.page import Page  # noqa: PLC0415
 
             page = Page(models, opening)
@@ -107,19 +94,6 @@ def exit_on_signals() -> None:
             signal.signal(number, leave)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address can only mean this machine.
-
-    Example:
-        >>> [is_loopback(host) for host in ("localhost", "127.0.0.1", "[::1]", "0.0.0.0", "127.0.0.1.evil.com")]
-        [True, True, True, False, False]
-    """
-    try:
-        return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def choose_port(host: str, asked: int | None) -> int:
     """The port to listen at: the one that is asked for; of 0 any, of None the first free one from 7860 on.
 
@@ -140,46 +114,20 @@ def choose_port(host: str, asked: int | None) -> int:
 
 
 def load_models(config: DictConfig) -> Models:
-    """The models that the command names, by the shortest names that tell them apart."""
+    """Return the models that the command names, by the shortest names that tell them apart."""
     device = choose_device(config.device)
 
-    def load(folder: Path, name: str, said: DictConfig) -> Explored:
-        return Explored(name, load_subject(folder, device, said), config.gallery, config.seed)
+    def load(folder: Path, name: str, asked: DictConfig) -> Explored:
+        subject = load_subject(folder, device, asked)
+        recipe = subject.recipe
+        name_folder(folder, name)
+        for key, path in ({} if recipe is None else recipe.paths).items():
+            name_folder(path, f"paths.{key}")
+        return Explored(name, subject, config.gallery, config.seed, recipe)
 
     folders = find_runs(config.run)
-    given = [load(folder, name, config) for folder, name in zip(folders, names(folders))]
     own = deepcopy(config)
     own.data = None  # what is trained on the page has data of its own
-    return Models(given, partial(load, said=own))
-
-
-def settings(token: str, uploads: Path) -> dict[str, Any]:
-    """How the page is launched, wherever it listens: nothing leaves this machine, and no file of it is served.
-
-    Args:
-        token: see ``Door``.
-        uploads: see ``Door``.
-    """
-    import gradio as gr  # noqa: PLC0415
-
-    from iin_lightning.explorer.door import in_front  # noqa: PLC0415
-
-    theme = gr.themes.Base(
-        primary_hue="blue", neutral_hue="gray", font=FONT, font_mono=MONO, radius_size=gr.themes.sizes.radius_sm
+    return Models(
+        [load(folder, name, config) for folder, name in zip(folders, names(folders))], partial(load, asked=own)
     )
-    return {
-        "prevent_thread_lock": True,
-        "quiet": True,
-        "app_kwargs": {"lifespan": in_front(token, uploads)},
-        "share": False,
-        "show_error": False,
-        "footer_links": [],
-        "allowed_paths": [],
-        "max_file_size": MOST_UPLOADED,
-        "ssr_mode": False,
-        "mcp_server": False,
-        "run_history": False,
-        "state_session_capacity": SESSIONS,
-        "theme": theme,
-        "css_paths": STYLE,
-    }

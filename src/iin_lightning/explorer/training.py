@@ -7,7 +7,6 @@ import atexit
 import json
 import logging
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -15,69 +14,56 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 
 from iin_lightning.cli.refusals import sentence
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.folders import without_folders
-from iin_lightning.explorer.models import Models
-from iin_lightning.explorer.recipe import new_folder, recipe_of, words, written
+from iin_lightning.explorer.models import Models, without_folders
+from iin_lightning.explorer.pictures import write_sketch
 from iin_lightning.explorer.states import ConceptState
-from iin_lightning.explorer.watched import PROGRESS, Watched
 from iin_lightning.printing import argument
+from iin_lightning.progress import listeners
+from iin_lightning.serialization import model_folder
+from iin_lightning.trusted import trusted
 
-SAID, ERRORS = "said.txt", "errors.txt"
-MOST_SAID = 20_000  # letters of a failure that are logged
+BASE = "explored"  # the model's own data set, as a choice of the group data
+PROGRESS, SAID, ERRORS = "progress.json", "said.txt", "errors.txt"  # in the folder of the run
 GRACE = 5.0  # seconds that a training has to end when it is cancelled
+SECONDS = 0.25  # between two writings of the progress
+PATIENCE = 10.0  # seconds that a run has to end by itself once the page has ended
 
 log = logging.getLogger(__name__)
-
-Outcome = Literal["running", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a training is, or how it ended.
-
-    Attributes:
-        concept: that is trained.
-        of: name of the model whose latents it is trained on.
-        outcome: see ``Outcome``.
-        command: that does the same in a shell, where the server was started.
-        phase: what is done now.
-        done: how much of it.
-        total: of how much; 0 where that is not known.
-        losses: (step, loss).
-        seconds: since it began.
-        model: name of the model that came of it.
-        reason: why it failed.
-    """
+    """How far the training of a concept is, or how it ended."""
 
     concept: str
-    of: str
-    outcome: Outcome
-    command: str
+    of: str  # the model whose latents it is trained on
+    outcome: Literal["running", "done", "failed", "cancelled"]
+    command: str  # that does the same in a shell, where the server was started
     phase: str = "Starting"
     done: int = 0
-    total: int = 0
-    losses: tuple[tuple[int, float], ...] = ()
+    total: int = 0  # unknown
+    losses: tuple[tuple[int, float], ...] = ()  # (step, loss)
     seconds: float = 0.0
-    model: str = ""
-    reason: str = ""
+    model: str = ""  # that came of it
+    reason: str = ""  # why it failed
 
 
 class Workshop:
-    """Trains concepts, one after the other.
-
-    Args:
-        models: where a finished one goes.
-        arguments: of every training, besides those that the page gives.
-    """
+    """Trains concepts, one after the other, with these further arguments; what came of them goes to the models."""
 
     def __init__(self, models: Models, arguments: Sequence[str] = ()) -> None:
         self.models, self.arguments = models, tuple(arguments)
@@ -85,14 +71,12 @@ class Workshop:
         self._status: Status | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: threading.Thread | None = None
-        self._folder = Path()
-        self._began = 0.0
-        self._cancelled = False
+        self._folder, self._began, self._cancelled = Path(), 0.0, False
         atexit.register(self.close)
 
     @property
     def status(self) -> Status | None:
-        """Of the training at work, or else the last one; None where there was none."""
+        """Of the training at work, or else the last; None before the first."""
         with self._lock:
             status, folder, began = self._status, self._folder, self._began
         if status is None or status.outcome != "running":
@@ -106,47 +90,35 @@ class Workshop:
         return replace(status, phase=said["phase"], done=said["done"], total=said["total"], losses=losses)
 
     def start(self, explored: Explored, state: ConceptState) -> None:
-        """Begin to train a concept.
-
-        Args:
-            explored: whose encoder and data are taken.
-            state: clean, see ``sketched.clean``.
-
-        Raises:
-            ConfigError: another one is at work, or this model's data are not known, or not in colour; its folder cannot
-                be written.
-        """
-        recipe_of(explored)
+        """Begin to train a concept of clean sketches on a model's encoder and data."""
+        base = base_data(explored)
+        assert explored.recipe is not None
         with self._lock:
-            if self._process is not None:
-                assert self._status is not None
+            if self._process is not None and self._status is not None:
                 raise ConfigError(
-                    f"{self._status.concept} is being trained, and one concept at a time can be: wait, or cancel it."
+                    f"{self._status.concept} is being trained, one concept at a time: wait, or cancel it."
                 )
-            parent = Path(explored.subject.recipe.paths.outputs) / "explore" / state.name  # type: ignore[union-attr]
+            parent = Path(explored.recipe.paths.outputs) / "explore" / state.name
+            folder = parent / f"{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
             try:
-                folder = new_folder(parent)
-                try:
-                    self._begin(folder, explored, state)
-                except BaseException:
-                    _remove(folder)
-                    raise
+                self._begin(folder, explored, state, base)
             except OSError as error:
+                _remove(folder)
                 raise ConfigError(
                     f"{parent} cannot be written ({error.strerror or error}), and a training keeps its run there: make "
                     "room, or open the page with another paths.outputs=<folder>."
                 ) from error
 
-    def _begin(self, folder: Path, explored: Explored, state: ConceptState) -> None:
-        said = written(folder, explored, state, recipe_of(explored))
-        shell = shlex.join(["python", "-m", "iin_lightning.train", *words(said, without_folders), *self.arguments])
-        told = (
+    def _begin(self, folder: Path, explored: Explored, state: ConceptState, base: DictConfig) -> None:
+        given = _recipe(folder, explored, state, base)
+        shell = shlex.join(["python", "-m", "iin_lightning.train", *words(given, without_folders), *self.arguments])
+        watched = (
             argument("hydra.run.dir", folder),
             f"+hydra.callbacks.watched._target_={Watched.__module__}.{Watched.__name__}",
         )
         with (folder / SAID).open("wb") as out, (folder / ERRORS).open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "iin_lightning.train", *words(said), *self.arguments, *told],
+                [sys.executable, "-m", "iin_lightning.train", *words(given), *self.arguments, *watched],
                 stdin=subprocess.PIPE,  # whose end tells the training that this server has ended, however it did
                 stdout=out,
                 stderr=errors,
@@ -158,14 +130,19 @@ class Workshop:
         self._waiting.start()
 
     def cancel(self) -> None:
-        """End the training at work, if there is one."""
+        """End the training at work, if a concept is being trained."""
         with self._lock:
             process, self._cancelled = self._process, True
         if process is not None:
-            _end(process)
+            process.terminate()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def close(self) -> None:
-        """The same, until nothing of it is left."""
+        """Cancel, and wait until nothing of the training is left."""
         self.cancel()
         if self._waiting is not None:
             self._waiting.join(GRACE)
@@ -173,7 +150,7 @@ class Workshop:
     def _wait(self, process: "subprocess.Popen[bytes]", status: Status) -> None:
         try:
             code = process.wait()
-            with suppress(OSError):  # there is nobody, most often
+            with suppress(OSError):  # most often nobody is left
                 os.killpg(process.pid, signal.SIGKILL)  # those that it has started
             status = self._ended(self.status or status, code)
         except Exception as error:  # whatever it was, another training must be possible
@@ -187,48 +164,137 @@ class Workshop:
                 self._status, self._process = status, None
 
     def _ended(self, status: Status, code: int) -> Status:
-        """What has become of a training; of one that has no model nothing is left."""
+        """Load the model of a training; of a training without a model nothing is left."""
         if self._cancelled:
             _remove(self._folder)
             return replace(status, outcome="cancelled")
         if code:
-            errors = self._folder / ERRORS
-            reason, said = _reason(errors, code), errors.read_text(encoding="utf-8", errors="replace")
-            log.warning("The training of %s has failed:\n%s", status.concept, said[-MOST_SAID:])
+            said = (self._folder / ERRORS).read_text(encoding="utf-8", errors="replace").strip()
+            log.warning("The training of %s has failed:\n%s", status.concept, said[-20_000:])
             _remove(self._folder)
-            return replace(status, outcome="failed", reason=reason)
+            return replace(status, outcome="failed", reason=_reason(said, code))
         with self._lock:
             self._status = replace(status, phase="Loading the model", done=0, total=0)
         (self._folder / PROGRESS).unlink(missing_ok=True)
-        known, name, number = list(self.models), status.concept, 1
-        while name in known:
-            number += 1
-            name = f"{status.concept} {number}"
+        numbered = (f"{status.concept} {number}" if number > 1 else status.concept for number in count(1))
+        name = next(name for name in numbered if name not in list(self.models))
         self.models.add(self._folder, name)
         return replace(status, outcome="done", model=name, seconds=time.monotonic() - self._began)
 
 
-def _reason(errors: Path, code: int) -> str:
-    """The last sentence that a failed run has said."""
+def _reason(said: str, code: int) -> str:
+    """Return the last sentence of a failed run."""
     if code < 0:
         return f"It was ended by {signal.Signals(-code).name}, most often because memory ran out."
-    said = errors.read_text(encoding="utf-8", errors="replace").strip()
-    if code == 1:  # a mistake of ours, with a traceback: the last line that names an exception
-        named = re.findall(r"^[\w.]+: .+", said, re.MULTILINE)
-        return named[-1] if named else said.rpartition("\n")[2]
+    if code == 1:  # a mistake of ours, with a traceback
+        return said.rpartition("\n")[2]
     return said.rpartition("\n\n")[2] or f"It ended with the code {code} and said nothing."
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         folder.parent.rmdir()  # if no other run of this concept lies there
+
+
+def base_data(explored: Explored) -> DictConfig:
+    """Return the data set of a model, without changes that were made to its images for another concept."""
+    if explored.recipe is None:
+        raise ConfigError(
+            f"{explored.name} is a model folder without its run, so that its data set is not known and no concept can "
+            "be trained: open the page with run=<run folder>."
+        )
+    if explored.shape[0] != 3:
+        raise ConfigError(f"A sketch changes images in colour, and those of {explored.name} are grey.")
+    base: DictConfig = explored.recipe.data
+    while "changes" in base or "sketches" in base:
+        base = base.base
+    return base
+
+
+def _recipe(folder: Path, explored: Explored, state: ConceptState, base: DictConfig) -> dict[str, str | Path]:
+    """Write the files that a training reads into its folder; return its arguments as ``words`` takes them."""
+    assert explored.recipe is not None
+    recipe, sketches, packages = folder / "recipe", folder / "sketches", trusted()
+    for made in (recipe / "data", sketches):
+        made.mkdir(parents=True)
+    (recipe / "data" / f"{BASE}.yaml").write_text(
+        f"# The data set of {explored.name}.\n{OmegaConf.to_yaml(base)}", encoding="utf-8"
+    )
+    return {
+        "--config-dir": recipe,
+        "data": "sketch",
+        "data.base": BASE,
+        "data.keep": "[]",
+        "data.concept": state.name,
+        "data.sketch_a": Path(write_sketch(state.sketch_a, sketches, f"{state.name}_a")),
+        "data.sketch_b": Path(write_sketch(state.sketch_b, sketches, f"{state.name}_b")),
+        "data.limit": str(state.images),
+        "encoder": "interpreter",
+        "first_stage.path": model_folder(explored.folder),
+        "model": "sup",
+        "model.steps": str(state.steps),
+        "model.val_every": str(max(1, state.steps // 2)),
+        # So few latents would be learned by heart without noise.
+        "model.warmup": str(state.steps // 10),
+        "model.latent_noise": "0.6",
+        "judge.recipe": "null",
+        "name": f"explore/{state.name}",
+        **{f"paths.{name}": Path(path) for name, path in explored.recipe.paths.items()},
+        **({"trust": f"[{','.join(packages)}]"} if packages else {}),
+    }
+
+
+def words(given: Mapping[str, str | Path], spelled: Callable[[str], str] = str) -> list[str]:
+    """Return arguments as a command takes them: values as Hydra reads them, and paths, which are spelled and quoted.
+
+    Example:
+        >>> words({"--config-dir": Path("/mine"), "data.limit": "5", "paths.data": Path("/my data")})
+        ['--config-dir', '/mine', 'data.limit=5', 'paths.data="/my data"']
+    """
+    found: list[str] = []
+    for key, value in given.items():
+        if key.startswith("--"):
+            found += [key, spelled(str(value))]
+        else:
+            found.append(argument(key, spelled(str(value))) if isinstance(value, Path) else f"{key}={value}")
+    return found
+
+
+class Watched(Callback):
+    """Hydra's callback within the process of a training: tell the page how far it is, and end with the page."""
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Listen to the run, whose standard input is a pipe that ends when the page does."""
+        folder = Path(config.hydra.runtime.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        listeners.append(Progress(folder / PROGRESS))
+        threading.Thread(target=_end_with_the_page, daemon=True).start()
+
+
+class Progress:
+    """A file that says how far a run is: {"phase", "done", "total", "losses": [[step, loss], ...]}."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.losses, self._written = path, list[tuple[int, float]](), 0.0
+
+    def __call__(self, what: str, done: int, total: int, loss: float | None) -> None:
+        """See ``iin_lightning.progress.Listener``."""
+        if loss is not None:
+            self.losses.append((done, loss))
+        if time.monotonic() - self._written > SECONDS or done >= total:
+            self._written = time.monotonic()
+            said = {"phase": what, "done": done, "total": total, "losses": self.losses}
+            new = self.path.with_suffix(".new")
+            # A wrong number after a power cut is no harm: nothing is flushed to the disk.
+            new.write_text(json.dumps(said), encoding="utf-8")
+            os.replace(new, self.path)
+
+
+def _end_with_the_page() -> None:
+    while os.read(0, 1):  # not sys.stdin, whose lock would be held when this process ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    if os.getpgrp() == os.getpid():  # as the page starts it
+        os.killpg(os.getpgrp(), signal.SIGKILL)

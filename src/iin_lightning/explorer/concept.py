@@ -1,12 +1,12 @@
 """Concept: two sketches define one, which is trained on the model's latents and then explored (Fig. 3)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import torch
@@ -15,23 +15,25 @@ from torch import Tensor
 
 from iin_lightning.data.images import to_range
 from iin_lightning.data.sketches import BUILT_IN, SIZE
-from iin_lightning.data.stylize import ArbitraryStyle
+from iin_lightning.data.stylize import ArbitraryStyle, Stylize, Stylizer
 from iin_lightning.errors import ConfigError, IINError, MissingExtraError
+from iin_lightning.explorer.computing import alone, once
 from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.fields import Fields
-from iin_lightning.explorer.folders import without_folders
-from iin_lightning.explorer.models import Models
-from iin_lightning.explorer.pictures import Picture, row, tile
-from iin_lightning.explorer.recipe import recipe_of
+from iin_lightning.explorer.models import without_folders
+from iin_lightning.explorer.pictures import (
+    Picture,
+    is_blank,
+    png_uri,
+    sketch_of_upload,
+    sketch_pixels,
+    to_pixels,
+    to_png,
+)
 from iin_lightning.explorer.saved import Loaded
-from iin_lightning.explorer.sketched import Examples, from_upload, is_blank, pixels_of, uri_of
-from iin_lightning.explorer.states import FEWEST, MOST_CHANGED, MOST_STEPS, ConceptState
-from iin_lightning.explorer.tabs.tab import SLOW, Tab, said
-from iin_lightning.explorer.training import Status, Workshop
+from iin_lightning.explorer.states import FEWEST, MOST_CHANGED, MOST_STEPS, ConceptState, Fields
+from iin_lightning.explorer.tab import SLOW, Tab, row, sentence, tile, warned
+from iin_lightning.explorer.training import Status, Workshop, base_data
 from iin_lightning.plots.contact import Panel, contact_figure
-
-if TYPE_CHECKING:
-    from iin_lightning.explorer.page import Page
 
 SHEET = f"""
 <canvas class="iin-sheet" width="{SIZE}" height="{SIZE}" role="img" aria-label="Sheet to draw a sketch on"></canvas>
@@ -43,10 +45,11 @@ SHEET = f"""
 SCRIPT = (
     (Path(__file__).parent / "sketch.js")
     .read_text(encoding="utf-8")
-    .replace("/*SKETCHES*/{}", json.dumps({n: uri_of(n) for n in BUILT_IN}))
+    .replace("/*SKETCHES*/{}", json.dumps({name: png_uri(to_png(sketch_pixels(name))) for name in BUILT_IN}))
 )
 SIDES = ("a", "b")
 SHOWN = 4  # examples
+KEPT = 256  # painted images
 INTRODUCTION = (
     "Two sketches define a concept: images in the strokes of the one and of the other differ in nothing else. Draw "
     "them, see what they make of held-out images, and train a factor for it. The network itself stays as it is: it "
@@ -59,18 +62,14 @@ class ConceptTab(Tab[ConceptState]):
 
     title, name = "Concept", "concept"
 
-    def __init__(self, models: Models) -> None:
-        super().__init__(models)
-        self.workshop = Workshop(models)
-        self.examples: Examples | None = None
-        self.absent = ""
-        try:
-            self.examples = Examples(ArbitraryStyle())
-        except MissingExtraError as error:
-            self.absent = str(error)
-
     def build(self) -> None:
         """See ``Tab``."""
+        self.workshop = Workshop(self.models)
+        self.stylizer, self.absent = None, ""
+        try:
+            self.stylizer = ArbitraryStyle()
+        except MissingExtraError as error:
+            self.absent = str(error)
         gr.Markdown(INTRODUCTION)
         with gr.Row(elem_classes="iin-panes"):
             with gr.Column(scale=3, min_width=300):
@@ -84,7 +83,7 @@ class ConceptTab(Tab[ConceptState]):
                             self.uploads[side] = gr.UploadButton(
                                 f"Upload sketch {side}", size="sm", type="binary", elem_id=f"concept-upload-{side}"
                             )
-                self.painted = gr.HTML(elem_id="concept-examples")
+                painted = gr.HTML(elem_id="concept-examples")
             with gr.Column(scale=2, min_width=280):
                 self.concept = gr.Textbox(label="Name of the concept", max_lines=1, elem_id="concept-name")
                 self.images = gr.Slider(
@@ -95,25 +94,23 @@ class ConceptTab(Tab[ConceptState]):
                     self.train = gr.Button("Train", variant="primary", elem_id="concept-train", min_width=100)
                     self.stop = gr.Button("Cancel", elem_id="concept-cancel", min_width=100)
                     self.explore = gr.Button("Explore it", elem_id="concept-explore", min_width=100)
-                self.progress = gr.HTML(elem_id="concept-progress")
-                self.command = gr.HTML(elem_id="concept-command")
+                seen = [gr.HTML(elem_id="concept-progress"), gr.HTML(elem_id="concept-command")]
         self.timer = gr.Timer(1, active=False)
         self.inputs = [self.concept, *self.sheets.values(), self.images, self.steps]
-        self.moving = [self.painted]
-        self.watched = [self.progress, self.command, self.timer, self.train, self.stop, self.explore]
+        self.moving, self.watched = [painted], [*seen, self.timer, self.train, self.stop, self.explore]
         self.outputs = [*self.moving, *self.watched]
 
-    def wire(self, page: "Page") -> None:
+    def wire(self, tabs: Mapping[str, Tab[Any]], opened: Callable[..., Any]) -> None:
         """See ``Tab``."""
         changed = [sheet.input for sheet in self.sheets.values()]
-        page.live([*changed, self.concept.blur, self.images.release, self.steps.release], self)
+        self.live([*changed, self.concept.blur, self.images.release, self.steps.release])
         for side, button in self.uploads.items():
-            page.change(button.upload, self, partial(_uploaded, side), [button])
-        seen = [*self.watched, page.model]
-        self.train.click(said(self._train), [page.model, *self.inputs], seen, **SLOW)
-        self.stop.click(said(self._cancel), None, seen, **SLOW)
-        self.timer.tick(said(self._watch), None, seen, **SLOW)
-        page.open(self.explore.click, partial(self._explore, page))
+            self.change(button.upload, partial(_uploaded, side), [button])
+        model = self.shared.model
+        self.train.click(warned(self._train), [model, *self.inputs], [*self.watched, model], **SLOW)
+        self.stop.click(warned(self._cancel), None, [*self.watched, model], **SLOW)
+        self.timer.tick(warned(self._watch), None, [*self.watched, model], **SLOW)
+        opened(self.explore.click, partial(self._trained, tabs["swap"]))
 
     def first(self, explored: Explored) -> ConceptState:
         """See ``Tab``."""
@@ -133,13 +130,11 @@ class ConceptTab(Tab[ConceptState]):
 
     def move(self, explored: Explored, state: ConceptState) -> list[Any]:
         """See ``Tab``."""
-        if self.examples is None:
-            return [_sentence(self.absent)]
         try:
-            recipe_of(explored)
-            lines = _lines(self.examples, explored, state)
+            base_data(explored)
+            lines = self._lines(explored, state)
         except IINError as error:
-            return [_sentence(str(error))]
+            return [f"<p>{sentence(error)}</p>"]
         rows = (row(*(tile(image, caption) for caption, image in line.items()), kind="versions") for line in lines)
         return [f"<h3>Held-out images in their strokes</h3>{''.join(rows)}"]
 
@@ -149,10 +144,8 @@ class ConceptTab(Tab[ConceptState]):
 
     def figure(self, explored: Explored, state: ConceptState) -> Callable[[], Figure]:
         """See ``Tab``."""
-        if self.examples is None:
-            raise ConfigError(self.absent)
-        sketches = torch.stack([to_range(pixels_of(one)) for one in (state.sketch_a, state.sketch_b)])
-        lines = _lines(self.examples, explored, state)
+        lines = self._lines(explored, state)
+        sketches = torch.stack([to_range(sketch_pixels(sketch)) for sketch in (state.sketch_a, state.sketch_b)])
         cells = torch.stack([image for line in lines for image in line.values()])
         captions = [caption for line in lines for caption in line]
         panels = [
@@ -161,9 +154,23 @@ class ConceptTab(Tab[ConceptState]):
         ]
         return partial(contact_figure, panels)
 
+    def _lines(self, explored: Explored, state: ConceptState) -> list[dict[str, Tensor]]:
+        """Return a line an image: as it is, and in the strokes of either sketch."""
+        if self.stylizer is None:
+            raise ConfigError(self.absent)
+        lines = []
+        for item in explored.gallery[:SHOWN]:
+            line = {"original": explored.image(Picture(item=item))}
+            for side, sketch in zip(SIDES, (state.sketch_a, state.sketch_b)):
+                if not is_blank(sketch):
+                    name = sketch if sketch in BUILT_IN else f"sketch {side}"
+                    line[name] = painter(explored, self.stylizer)(item, sketch)
+            lines.append(line)
+        return lines
+
     def _train(self, name: str, *values: Any) -> list[Any]:
         explored = self.models[name]
-        if self.examples is None:
+        if self.stylizer is None:
             raise ConfigError(self.absent)
         state = self.read(explored, self.first(explored), *values)
         for side, sketch in zip(SIDES, (state.sketch_a, state.sketch_b)):
@@ -171,10 +178,7 @@ class ConceptTab(Tab[ConceptState]):
                 raise ConfigError(f"Sketch {side} is empty: draw some strokes, upload one, or take one of ours.")
         if state.sketch_a == state.sketch_b:
             raise ConfigError("Both sketches are the same: a concept is what makes the difference between them.")
-        try:
-            self.workshop.start(explored, state)
-        except ConfigError as error:
-            gr.Warning(escape(without_folders(str(error))), title="")
+        self.workshop.start(explored, state)
         return self._watch()
 
     def _cancel(self) -> list[Any]:
@@ -187,47 +191,45 @@ class ConceptTab(Tab[ConceptState]):
     def _seen(self) -> list[Any]:
         status = self.workshop.status
         runs = status is not None and status.outcome == "running"
-        ready = status is not None and status.outcome == "done" and status.model in self.models
+        ready = status is not None and status.outcome == "done" and status.model in list(self.models)
         return [
             "" if status is None else _progress(status),
             "" if status is None else _command(status),
             gr.Timer(active=runs),
-            gr.Button(interactive=not runs and self.examples is not None),
+            gr.Button(interactive=not runs and self.stylizer is not None),
             gr.Button(visible=runs),
             gr.Button(visible=ready),
         ]
 
-    def _explore(self, page: "Page") -> Loaded:
+    def _trained(self, swap: Tab[Any]) -> Loaded:
         status = self.workshop.status
         if status is None or not status.model:
             raise ConfigError("No concept has been trained yet.")
         explored = self.models[status.model]
-        return Loaded(explored, page.tabs["swap"].first(explored))
+        return Loaded(explored, swap.first(explored))
 
 
-def _lines(examples: Examples, explored: Explored, state: ConceptState) -> list[dict[str, Tensor]]:
-    """A line an image: as it is, and in the strokes of either sketch."""
-    lines = []
-    for item in explored.gallery[:SHOWN]:
-        line = {"original": explored.image(Picture(item=item))}
-        for side, sketch in zip(SIDES, (state.sketch_a, state.sketch_b)):
-            if not is_blank(sketch):
-                line[sketch if sketch in BUILT_IN else f"sketch {side}"] = examples.painted(explored, item, sketch)
-        lines.append(line)
-    return lines
+@once
+def painter(explored: Explored, stylizer: Stylizer) -> Callable[[int, str], Tensor]:
+    """Return what paints a held-out image (3, S, S) in the strokes of a clean sketch; the latest are remembered."""
+
+    @lru_cache(KEPT)
+    @alone
+    def paint(item: int, sketch: str) -> Tensor:
+        change = Stylize(stylizer, "round")
+        change.style = to_range(sketch_pixels(sketch))[None]
+        return to_range(change(to_pixels(explored.image(Picture(item=item)))))
+
+    return paint
 
 
 def _uploaded(side: str, _: Explored, state: ConceptState, __: gr.EventData, content: bytes) -> ConceptState:
-    sketch = from_upload(content)
+    sketch = sketch_of_upload(content)
     return replace(state, sketch_a=sketch) if side == "a" else replace(state, sketch_b=sketch)
 
 
-def _sentence(text: str) -> str:
-    return f"<p>{escape(without_folders(text))}</p>"
-
-
 def _progress(status: Status) -> str:
-    """HTML of how far a training is."""
+    """Return HTML of how far a training is."""
     name = escape(status.concept)
     if status.outcome == "failed":
         return f'<p class="failed"><b>{name}</b> could not be trained. {escape(without_folders(status.reason))}</p>'
@@ -250,14 +252,14 @@ def _progress(status: Status) -> str:
 
 
 def _command(status: Status) -> str:
-    """HTML of how to do the same in a shell, as long as there is what the command names."""
+    """Return HTML of how to do the same in a shell, as long as the files that the command names exist."""
     if status.outcome in ("failed", "cancelled"):
         return ""
     return f"<details><summary>Command</summary><pre>{escape(status.command)}</pre></details>"
 
 
 def _curve(losses: tuple[tuple[int, float], ...]) -> str:
-    """The loss as a line."""
+    """Return the loss as a line."""
     if len(losses) < 2:
         return ""
     (first, _), (last, latest) = losses[0], losses[-1]

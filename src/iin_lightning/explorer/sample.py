@@ -1,9 +1,9 @@
 """Sample: new images, and the way between two of them (Eq. 13, Fig. 4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import torch
@@ -12,14 +12,9 @@ from torch import Tensor
 
 from iin_lightning.errors import ConfigError
 from iin_lightning.explorer.explored import Explored
-from iin_lightning.explorer.fields import Fields
-from iin_lightning.explorer.pictures import buttons, pick, row, tile
-from iin_lightning.explorer.states import SAMPLES, SEEDS, SampleState
-from iin_lightning.explorer.tabs.tab import Tab
+from iin_lightning.explorer.states import SAMPLES, SEEDS, Fields, SampleState
+from iin_lightning.explorer.tab import Tab, buttons, pick, row, tile
 from iin_lightning.plots.contact import Panel, contact_figure
-
-if TYPE_CHECKING:
-    from iin_lightning.explorer.page import Page
 
 STRIP = 9  # steps that are shown at once
 ENDS = ("first", "last")
@@ -36,8 +31,8 @@ class SampleTab(Tab[SampleState]):
 
     def build(self) -> None:
         """See ``Tab``."""
-        self.note = gr.Markdown()
-        with gr.Row(elem_classes="iin-panes") as self.all:
+        note = gr.Markdown()
+        with gr.Row(elem_classes="iin-panes") as everything:
             with gr.Column(scale=2, min_width=300):
                 with gr.Row():
                     self.seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="sample-seed")
@@ -45,21 +40,20 @@ class SampleTab(Tab[SampleState]):
                 self.role = gr.Radio(list(ENDS), value="first", label="A click chooses the", elem_id="sample-role")
                 self.grid = gr.HTML(js_on_load=pick(*ENDS), chosen=[], elem_id="sample-grid")
             with gr.Column(scale=3, min_width=300):
-                self.result = gr.HTML(elem_id="sample-result")
+                result = gr.HTML(elem_id="sample-result")
                 self.blend = gr.Slider(
                     0, 1, 0.5, step=0.01, label="On the way from the first to the last", elem_id="sample-blend"
                 )
-                self.strip = gr.HTML(elem_id="sample-strip")
-        self.inputs = [self.seed, self.blend]
-        self.moving = [self.result]
-        self.outputs = [self.result, self.strip, self.grid, self.note, self.all]
+                strip = gr.HTML(elem_id="sample-strip")
+        self.inputs, self.moving = [self.seed, self.blend], [result]
+        self.outputs = [result, strip, self.grid, note, everything]
 
-    def wire(self, page: "Page") -> None:
+    def wire(self, tabs: Mapping[str, Tab[Any]], opened: Callable[..., Any]) -> None:
         """See ``Tab``."""
-        page.live([self.blend.input], self)
-        page.live([self.seed.input], self, whole=True)
-        page.change(self.next.click, self, _next)
-        page.change(self.grid.click, self, _picked, [self.role])
+        self.live([self.blend.input])
+        self.live([self.seed.input], whole=True)
+        self.change(self.next.click, lambda _, state, __: replace(state, seed=(state.seed + 1) % SEEDS))
+        self.change(self.grid.click, _picked, [self.role])
 
     def first(self, explored: Explored) -> SampleState:
         """See ``Tab``."""
@@ -112,7 +106,6 @@ class SampleTab(Tab[SampleState]):
 
 
 def _samples(explored: Explored, state: SampleState) -> Tensor:
-    """All samples of a seed (n, C, S, S)."""
     return torch.stack([explored.decode(explored.sample(state.seed, place)) for place in range(SAMPLES)])
 
 
@@ -123,10 +116,6 @@ def _between(explored: Explored, state: SampleState, blend: float) -> Tensor:
 
 def _strip(explored: Explored, state: SampleState) -> Tensor:
     return torch.stack([_between(explored, state, i / (STRIP - 1)) for i in range(STRIP)])
-
-
-def _next(_: Explored, state: SampleState, __: gr.EventData) -> SampleState:
-    return replace(state, seed=(state.seed + 1) % SEEDS)
 
 
 def _picked(_: Explored, state: SampleState, event: gr.EventData, role: str) -> SampleState:
