@@ -9,7 +9,7 @@ from iin_lightning.explorer.explored import Explored
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.questions.subject import Subject
+from iin_lightning.runs.locate import RunSubject
 
 FACTORS = {"residual": 3, "digit": 3, "color": 2}
 
@@ -32,4 +32,4 @@ def make(folder, kind="autoencoder", name="mine", seed=0, gallery=12):
     data = ColorMNISTMini(views=1, limit=200)
     model = interpreter(kind, data.source("train").draw(torch.arange(100), None), seed)
     model.save_pretrained(folder)
-    return Explored(name, Subject(folder, model, data, None, folder / "cache", None), gallery, seed=0)
+    return Explored(name, RunSubject(folder, model, data, cache=folder / "cache"), gallery, seed=0)

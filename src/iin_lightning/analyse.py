@@ -42,7 +42,7 @@ class Analyse:
 
 def job(config: DictConfig) -> None:
     """Analyse; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.runs.analyse import analyse  # noqa: PLC0415
+    from iin_lightning.runs.commands import analyse  # noqa: PLC0415
 
     analyse(config)
 

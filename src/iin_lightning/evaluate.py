@@ -1,22 +1,19 @@
 """Measure trained models: ``python -m iin_lightning.evaluate run=outputs/<name>/<time> 'metric=[leakage,quality]'``."""
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from iin_lightning.cli.schema import Evaluate
 from iin_lightning.command import command
 
 
 def job(config: DictConfig) -> None:
     """Evaluate; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.runs.evaluate import evaluate  # noqa: PLC0415
+    from iin_lightning.runs.commands import evaluate  # noqa: PLC0415
 
     evaluate(config)
 
 
 def main() -> None:
     """The command."""
-    ConfigStore.instance().store("iin_lightning_evaluate", Evaluate)
     command(job, "evaluate")
 
 

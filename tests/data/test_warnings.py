@@ -20,6 +20,7 @@ from iin_lightning.data.pairs_csv import PairsCSV
 from iin_lightning.data.transforms import check_images
 from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
 from iin_lightning.runs.build import build_factors
+from iin_lightning.runs.recipe import Recipe
 from iin_lightning.runs.stages import classify
 
 ROOT_TOO_HIGH = r"All \d+ training images have the same class.*data.root is too high: let it name that folder"
@@ -101,7 +102,8 @@ def test_a_concept_that_does_not_vary_is_refused_where_it_is_learned_and_said_el
     build_factors(compose_train("model=unsup"), 8, data)
     if concept in data.classes:
         with pytest.raises(ConfigError, match=text):
-            classify(compose_train("model=classifier", f"model.concept={concept}"), data, None)
+            config = compose_train("model=classifier", f"model.concept={concept}")
+            classify(Recipe(config, data, "classify", config), None)
 
 
 def test_a_concept_that_varies_is_not_refused_for_another(tmp_path):

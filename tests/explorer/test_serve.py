@@ -35,11 +35,12 @@ from iin_lightning.explorer.models import Models
 from iin_lightning.explorer.serve import exit_on_signals
 from iin_lightning.explorer.states import ConceptState
 from iin_lightning.explorer.training import Workshop
-from iin_lightning.questions.subject import Subject, load_model
+from iin_lightning.questions.subject import load_model
+from iin_lightning.runs.locate import RunSubject
 from iin_lightning.data.color_mnist import ColorMNISTMini
 
 folder, recipe = Path("run"), compose_train("data.views=1", "data.val_fraction=0.5")
-subject = Subject(folder, load_model(folder), ColorMNISTMini(views=1, limit=200), recipe, Path("cache"), None)
+subject = RunSubject(folder, load_model(folder), ColorMNISTMini(views=1, limit=200), cache=Path("cache"), recipe=recipe)
 model = Explored("mine", subject, 4, 0)
 exit_on_signals()
 workshop = Workshop(Models([model], None), sys.argv[1:])

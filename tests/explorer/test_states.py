@@ -14,7 +14,7 @@ from iin_lightning.explorer.models import Models
 from iin_lightning.explorer.pictures import Picture
 from iin_lightning.explorer.saved import LONGEST_LINK, from_json, from_link, held_out, pack, to_json, to_link
 from iin_lightning.explorer.states import SEEDS, SampleState, SwapState, WalkState
-from iin_lightning.questions.subject import Subject
+from iin_lightning.runs.locate import RunSubject
 
 DEEP = "[" * 100_000
 
@@ -172,7 +172,7 @@ def with_limit(explored, name, limit):
     """The same model with other data."""
     old = explored.subject
     data = ColorMNISTMini(views=1, limit=limit)
-    return Explored(name, Subject(old.folder, old.interpreter, data, None, old.folder / "cache", None), 12, seed=0)
+    return Explored(name, RunSubject(old.folder, old.interpreter, data, cache=old.folder / "cache"), 12, seed=0)
 
 
 def test_other_data_are_warned_of(explored):

@@ -21,7 +21,7 @@ from iin_lightning.plots.curves import curves_figure
 from iin_lightning.reporting.numbers import analysis_tables, flat
 from iin_lightning.reporting.page import LIMIT, Page, Section, Table, render, render_within
 from iin_lightning.reporting.pictures import raster, smaller, vector
-from iin_lightning.runs.resume import write
+from iin_lightning.runs.folder import write_config
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 DIGITS = ("data=color_mnist", "data.val_fraction=0.5")
@@ -330,7 +330,7 @@ def test_data_of_another_version_are_said_of_and_the_rest_is_shown(changed, said
     folder = make("autoencoder", SUP, {"metrics": {"test/nll": 1.25}})
     config = OmegaConf.load(folder / "config.yaml")
     config.data.update(changed)
-    write(folder / "config.yaml", config)
+    write_config(folder / "config.yaml", config)
     ask(f"run={folder}")
     page = read(folder / "report.html")
     assert "There are no images here" in page.text

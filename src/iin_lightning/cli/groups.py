@@ -63,6 +63,18 @@ def group_choices(group: str) -> list[str]:
     return sorted(found)
 
 
+def choices_about(group: str) -> dict[str, str]:
+    """The choices of a group with the comment that each yaml begins with, those of the user's folder, too.
+
+    Example:
+        >>> choices_about("metric")["disentanglement"]
+        'MIG, SAP, DCI and modularity of whole factors.'
+    """
+    files = {path.stem: path for folder in _folders() for path in (folder / group).glob("*.yaml")}
+    firsts = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in sorted(files.items())}
+    return {name: first.lstrip("# ") if first.startswith("#") else "" for name, first in firsts.items()}
+
+
 def is_group(name: str) -> bool:
     """Whether a name is that of a group.
 

@@ -1,8 +1,8 @@
 """What ``--help`` of a command says: its words are ``hydra.help.template`` of its yaml, its defaults those of the yaml.
 
 Of the template, a paragraph ``$GROUPS data model ...`` becomes the choices of these groups, with that of the command
-line in brackets, and in a paragraph ``$OPTIONS`` of lines ``key  meaning`` each key that there is gets its value. All
-else is printed as it stands.
+line in brackets, ``$LIST metric Title`` the choices of a group with the first line of each yaml, and in a paragraph
+``$OPTIONS`` of lines ``key  meaning`` each key that there is gets its value. All else is printed as it stands.
 """
 
 import sys
@@ -15,7 +15,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from iin_lightning.cli.compose import composed_with_hydra
 from iin_lightning.cli.flags import parsed
-from iin_lightning.cli.groups import group_choices
+from iin_lightning.cli.groups import choices_about, group_choices
 
 WIDTH = 100
 COLUMN = 28  # where the meaning of an option begins
@@ -86,6 +86,11 @@ def _paragraph(text: str, config: DictConfig, choices: DictConfig) -> str:
         width = max(map(len, names)) + 2  # a gap behind the longest
         rows = [_row(name, _shown_choices(name, choices.get(name)), width + 2) for name in names]
         return "\n".join(["Groups (group=choice), what is taken now in brackets", *rows])
+    if first.startswith("$LIST"):
+        _, group, title = first.split(maxsplit=2)
+        about = choices_about(group)
+        width = max(map(len, about)) + 4
+        return "\n".join([title, *(_row(name, text.split(), width) for name, text in about.items())])
     if first.startswith("$OPTIONS"):
         options = [(key, meaning.split()) for key, meaning in (line.split(maxsplit=1) for line in lines)]
         rows = [_row(f"{key}={_value(config, key)}", words, COLUMN) for key, words in options if _has(config, key)]

@@ -68,9 +68,8 @@ class Evaluate:
     """A run folder, a model folder, a list of them, or a pattern such as outputs/seeds/*."""
     aggregate: str | None = None
     """Instead of run: a pattern of run folders whose numbers, as they stand in results.json, are gathered."""
-    metric: list[str] | None = None
-    """Of likelihood, gaussianity, transfer, leakage, disentanglement, typicality, quality; null: those that fit, but
-    quality."""
+    metric: Any = None
+    """What to measure, [likelihood,quality] say; null: those that fit a model, but quality."""
     data: Any = None
     """Other images than those of the run's own configuration; a bare model folder needs it."""
     outside: Any = None
@@ -109,4 +108,5 @@ class Evaluate:
 def register() -> None:
     """Make the root known to Hydra, and the networks that no yaml lists."""
     ConfigStore.instance().store("iin_lightning_root", Root)
+    ConfigStore.instance().store("iin_lightning_evaluate", Evaluate)
     networks.register()

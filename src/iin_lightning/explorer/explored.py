@@ -20,10 +20,10 @@ from iin_lightning.explorer.alone import alone
 from iin_lightning.explorer.directions import Directions
 from iin_lightning.explorer.once import Once
 from iin_lightning.explorer.pictures import Picture
-from iin_lightning.questions.learned import Learned, known, learned
-from iin_lightning.questions.readers import predicted_concept
+from iin_lightning.questions.answer import Learned, known, learned
+from iin_lightning.questions.judges import predicted_concept
 from iin_lightning.questions.results import read
-from iin_lightning.questions.subject import Subject
+from iin_lightning.runs.locate import RunSubject
 from iin_lightning.seeding import FIXED, generator
 
 REMEMBERED = 256  # pictures whose factors are kept
@@ -58,7 +58,7 @@ class Explored:
         ConfigError: the network gives values.
     """
 
-    def __init__(self, name: str, subject: Subject, gallery: int, seed: int) -> None:
+    def __init__(self, name: str, subject: RunSubject, gallery: int, seed: int) -> None:
         if subject.encoder.output == "values":
             raise ConfigError(
                 f"The page shows images and classes, but the {subject.kind} of {subject.folder} gives values: ask "

@@ -13,7 +13,7 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.grids import plain, walk_figure
 from iin_lightning.questions.answer import Answer, ask
-from iin_lightning.questions.readers import predicted_concept
+from iin_lightning.questions.judges import predicted_concept
 from iin_lightning.questions.subject import Subject
 from iin_lightning.reporting.look import evenly, sheet
 from iin_lightning.reporting.pictures import Picture, raster

@@ -22,8 +22,7 @@ from iin_lightning.metrics.measured import Measured
 from iin_lightning.plots.curves import curves_figure
 from iin_lightning.progress import Bar
 from iin_lightning.questions import results
-from iin_lightning.questions.answer import Answer
-from iin_lightning.questions.learned import learned
+from iin_lightning.questions.answer import Answer, learned
 from iin_lightning.questions.results import measured, section
 from iin_lightning.questions.subject import Subject
 from iin_lightning.reporting import facts, numbers
@@ -37,8 +36,7 @@ from iin_lightning.reporting.drawing import (
 )
 from iin_lightning.reporting.page import Page, Section, Table
 from iin_lightning.reporting.pictures import Picture, read, vector
-from iin_lightning.runs import provenance
-from iin_lightning.runs.resume import CONFIG, CONFIG_RESUMED
+from iin_lightning.runs.folder import CONFIG, CONFIG_RESUMED, PACKAGE, PROVENANCE, read_provenance
 from iin_lightning.serialization import model_folder
 
 CURVES = ("train", "val")
@@ -105,7 +103,7 @@ def run_page(found: Found, analysis: Callable[[Subject], Answer], seed: int) -> 
         _configuration(found),
     ]
     not_shown.text = " ".join(found.failed)  # which all others may have added to
-    foot = f"Made by {provenance.PACKAGE} {version(provenance.PACKAGE)} from {found.folder.resolve().name}."
+    foot = f"Made by {PACKAGE} {version(PACKAGE)} from {found.folder.resolve().name}."
     return Page(name, facts.lead(found.network, title), _tiles(found), sections, foot)
 
 
@@ -234,8 +232,8 @@ def _data(found: Found) -> Section:
 
 def _provenance(found: Found) -> Section:
     rows = [[name, value] for name, value in numbers.other_rows(found.outcome)]
-    file = found.folder / provenance.FILE
-    rows += map(list, facts.provenance_rows(mask(provenance.read(file)))) if file.is_file() else []
+    file = found.folder / PROVENANCE
+    rows += map(list, facts.provenance_rows(mask(read_provenance(file)))) if file.is_file() else []
     return Section("Where it comes from", "", tables=[Table([], rows)] if rows else [])
 
 

@@ -21,8 +21,8 @@ from iin_lightning.questions.subject import load_model
 from iin_lightning.reporting.compare import common_folder, comparison, entry
 from iin_lightning.reporting.page import write
 from iin_lightning.reporting.run_page import Found, run_page
+from iin_lightning.runs.folder import CONFIG
 from iin_lightning.runs.locate import choose_device, find_runs, load_subject
-from iin_lightning.runs.resume import CONFIG
 
 FILE = "report.html"
 COMPARISON = "comparison.html"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from iin_lightning.questions.results import FILE, named, values
-from iin_lightning.runs import provenance
+from iin_lightning.runs.folder import PROVENANCE
 from iin_lightning.sweeps.guard import FAILURE
 
 SEED = "seed"
@@ -40,12 +40,12 @@ class Job:
 def gather(folder: Path) -> tuple[list[Job], str]:
     """The jobs of a sweep in their order, and the name of what a search makes small."""
     # Hydra opens the log before it runs the job.
-    folders = {path.parent for name in (provenance.FILE, FAILURE, FILE, "run.log") for path in folder.glob(f"*/{name}")}
+    folders = {path.parent for name in (PROVENANCE, FAILURE, FILE, "run.log") for path in folder.glob(f"*/{name}")}
     order = sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else math.inf, path.name))
     objective = "objective"
     jobs = []
     for path in order:
-        started, failure, found = (_read(path / name) for name in (provenance.FILE, FAILURE, FILE))
+        started, failure, found = (_read(path / name) for name in (PROVENANCE, FAILURE, FILE))
         overrides = dict(_split(text) for text in started.get("overrides") or failure.get("overrides", []))
         numbers = values(found.get("metrics", {}))
         for name, measured in found.get("evaluation", {}).items():
