@@ -30,6 +30,7 @@ GROUPS = {
     "trainer": "Hardware, precision and length.",
     "logger": "Where numbers and pictures go.",
     "callbacks": "What happens while it trains.",
+    "metric": "What is measured of trained networks.",
     "analysis": "Questions to trained networks.",
     "sweep": "With `-m`: how many jobs are run, or chosen.",
     "experiment": "Everything for one claim of the paper.",

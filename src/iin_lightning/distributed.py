@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import torch
-from omegaconf import DictConfig
 from torch import distributed as dist
 
 from iin_lightning.errors import ConfigError
@@ -21,7 +21,7 @@ JOB = "IIN_LIGHTNING_JOB"
 
 
 def is_main_process() -> bool:
-    """Whether this process writes files and holds locks: the only one, or the first of the first node.
+    """Say whether this process writes files and holds locks: the only process, or the first of the first node.
 
     Example:
         >>> is_main_process()
@@ -34,7 +34,7 @@ def is_main_process() -> bool:
 
 
 def under_srun() -> bool:
-    """Whether SLURM started this process as a task of a step; not in a shell that srun opened to type in."""
+    """Say whether SLURM started this process as a task of a step; not in a shell that srun opened to type in."""
     # Lightning goes by the names; a task has no terminal either.
     typed = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive") or (
         sys.stdin is not None and sys.stdin.isatty()
@@ -43,20 +43,17 @@ def under_srun() -> bool:
 
 
 def under_submitit() -> bool:
-    """Whether submitit started this process on this machine, as SLURM would."""
+    """Say whether submitit started this process on this machine, as SLURM would."""
     return os.environ.get("SUBMITIT_EXECUTOR") == "local"
 
 
-def join(trainer: DictConfig) -> None:
+def join(devices: Any, num_nodes: int) -> None:
     """Take this process's place among those that torchrun, srun or submitit have started. Call it before training.
 
-    Lightning knows torchrun and SLURM, and is told of submitit.
-
-    Args:
-        trainer: the configuration of the trainer.
+    Both arguments are the trainer's. Lightning knows torchrun and SLURM, and is told of submitit.
 
     Raises:
-        ConfigError: it wants another number of processes than were started.
+        ConfigError: the trainer wants another number of processes than were started.
     """
     job_name()  # before there are others who could ask for it
     if dist.is_torchelastic_launched():
@@ -67,12 +64,11 @@ def join(trainer: DictConfig) -> None:
         starter, started = "submitit", int(os.environ["SUBMITIT_LOCAL_NTASKS"])
     else:
         return
-    devices = trainer.devices
-    if isinstance(devices, int) and devices > 0 and devices * trainer.num_nodes != started:
+    if isinstance(devices, int) and devices > 0 and devices * num_nodes != started:
         raise ConfigError(
             f"{starter} has started {started} processes, but trainer.devices={devices} on trainer.num_nodes="
-            f"{trainer.num_nodes} machines makes {devices * trainer.num_nodes}: choose trainer=ddp or trainer=ddp_cpu "
-            "and set both as they were started."
+            f"{num_nodes} machines makes {devices * num_nodes}: choose trainer=ddp or trainer=ddp_cpu and set both as "
+            "they were started."
         )
     if starter == "submitit" and started > 1:
         from submitit.helpers import TorchDistributedEnvironment  # noqa: PLC0415  of an extra
@@ -82,10 +78,10 @@ def join(trainer: DictConfig) -> None:
 
 
 def job_name() -> str:
-    """A name of this run's processes that all of them know, and nobody else has, not even their next attempt.
+    """Return a name of this run's processes that all of them know, and nobody else has, not even their next attempt.
 
     Raises:
-        ConfigError: there are several, and nobody knows who belongs together.
+        ConfigError: they were started by hand, so that nobody knows who belongs together.
     """
     if dist.is_torchelastic_launched():
         return agreed(f"name {os.environ['TORCHELASTIC_RESTART_COUNT']}", lambda: uuid4().hex)
@@ -106,11 +102,7 @@ def job_name() -> str:
 
 
 def agreed(what: str, make: Callable[[], str]) -> str:
-    """What the first of the processes that torchrun started makes, in all of them and after a restart.
-
-    Args:
-        what: names it.
-        make: called in the first process, once.
+    """Return what the first of the processes that torchrun started makes, in all of them and after a restart.
 
     Raises:
         ConfigError: torchrun keeps no store in which they could agree.
@@ -132,12 +124,9 @@ def agreed(what: str, make: Callable[[], str]) -> str:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Let the processes that torchrun started wait for one another and be one group within the block.
+    """Let the processes that torchrun started be a group within the block, each on its device, and wait for the last.
 
     A process that it did not start is alone, and has no group.
-
-    Args:
-        device: where this one computes.
     """
     if not dist.is_torchelastic_launched():
         yield

@@ -101,8 +101,8 @@ def test_a_concept_that_does_not_vary_is_refused_where_it_is_learned_and_said_el
         build_factors(compose_train("model=sup"), 8, data)
     build_factors(compose_train("model=unsup"), 8, data)
     if concept in data.classes:
+        config = compose_train("model=classifier", f"model.concept={concept}")
         with pytest.raises(ConfigError, match=text):
-            config = compose_train("model=classifier", f"model.concept={concept}")
             classify(Recipe(config, data, "classify", config), None)
 
 

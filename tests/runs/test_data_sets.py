@@ -56,6 +56,7 @@ def train(tmp_path, run_command, small):
     return run
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("data", DATA)
 def test_every_model_trains_on_every_data_set(data, train, tmp_path):
     write, options, concepts = DATA[data]
@@ -75,6 +76,7 @@ def test_every_model_trains_on_every_data_set(data, train, tmp_path):
         assert (run / "figures" / "swap.png").is_file()
 
 
+@pytest.mark.commands
 def test_images_without_classes_train_what_needs_none(train, tmp_path):
     folder = fakes.write_flat_folder(tmp_path / "files")
     fakes.damage(folder / "3.png")

@@ -85,7 +85,8 @@ class Store:
                 return model.encoder if isinstance(model, Interpreter) else model
             if recipe.stage is None:
                 return self._as_it_comes(recipe)
-            return serialization.load(self._trained(recipe))
+            folder = self.folder(recipe)
+            return serialization.load(self.made(folder, lambda: self._train(recipe, folder)))
 
     def judges(self, recipe: Recipe, device: torch.device) -> Callable[[str], nn.Module]:
         """Give the judges of a run by their concepts; where the store lacks one, this process trains it alone."""
@@ -108,9 +109,13 @@ class Store:
         """Whether a model was written to its end; its structure is written last."""
         return (folder / "model" / STRUCTURE).is_file()
 
-    def _trained(self, recipe: Recipe) -> Path:
+    def _train(self, recipe: Recipe, folder: Path) -> None:
+        if is_main_process():
+            print(printable(f"Training the {recipe.role} first ({folder})."))
+        self.train(Recipe.of(recipe.config), folder)
+
+    def made(self, folder: Path, train: Callable[[], Any]) -> Path:
         """The model folder, from here or the package, or trained now; jobs that need the same wait for one another."""
-        folder = self.folder(recipe)
         for place in (folder, PACKAGED / folder.name):
             if self.is_complete(place):
                 return place / "model"
@@ -120,14 +125,13 @@ class Store:
         if not is_main_process():
             # Whether to train is for the first process to say: another job may have finished the model since it looked.
             if self._begins(folder, trainer):
-                self.train(Recipe.of(recipe.config), folder)
+                train()
             return folder / "model"
         with FileLock(f"{folder}.lock"):
             if not self.is_complete(folder):
                 trainer.write_text(job_name(), encoding="utf-8")
                 try:
-                    print(printable(f"Training the {recipe.role} first ({folder})."))
-                    self.train(Recipe.of(recipe.config), folder)
+                    train()
                 finally:
                     trainer.unlink(missing_ok=True)
         return folder / "model"

@@ -53,7 +53,7 @@ def train(config: DictConfig) -> float | None:
     """
     _refuse_distributed_sweep(config)
     trust.take(config)
-    join(config.trainer)
+    join(config.trainer.devices, config.trainer.num_nodes)
     origin = config
     if config.resume is not None:
         origin, config = resumed(config)
