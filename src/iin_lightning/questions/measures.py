@@ -23,6 +23,7 @@ from iin_lightning.metrics import disentanglement as scores
 from iin_lightning.metrics import gaussianity as normality
 from iin_lightning.metrics import leakage as probing
 from iin_lightning.metrics.measured import Measured, means
+from iin_lightning.metrics.probes import ProbeKind
 from iin_lightning.metrics.readings import readings_for
 from iin_lightning.metrics.round_trip import RoundTrip, edited
 from iin_lightning.metrics.transfer import FactorTransfer
@@ -135,7 +136,7 @@ def _some_outputs(subject: Subject) -> tuple[Tensor, Tensor]:
     return network.resume(network.encode(images), network.complement(images)), labels
 
 
-def leakage(subject: Subject, *, probe: str) -> Numbers:
+def leakage(subject: Subject, *, probe: ProbeKind) -> Numbers:
     """What probes (kernel or linear) read of a concept from its own factor and from all others."""
     parts, concepts, images = _probed(subject)
     numbers: dict[str, Any] = {}
@@ -144,7 +145,7 @@ def leakage(subject: Subject, *, probe: str) -> Numbers:
     return numbers
 
 
-def disentanglement(subject: Subject, *, probe: str) -> Numbers:
+def disentanglement(subject: Subject, *, probe: ProbeKind) -> Numbers:
     """MIG, SAP, DCI and modularity of whole factors."""
     parts, concepts, images = _probed(subject)
     return dict(scores.disentanglement_scores(parts, concepts, probe, FIXED, images))

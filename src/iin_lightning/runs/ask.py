@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
@@ -128,16 +128,21 @@ def is_shared(asked: Measure) -> TypeGuard[Quality]:
 
 
 def build_measures(config: DictConfig, names: Sequence[str]) -> dict[str, Measure]:
-    """The measures of ``conf/metric``, with the options that a configuration of ``evaluate`` gives them."""
+    """The measures of ``conf/metric``, with the options that a configuration of ``evaluate`` gives them.
+
+    Raises:
+        ConfigError: a name that is not known, or an option that does not fit.
+    """
     for name in names:
         if name not in (known := group_choices("metric")) and name not in (config.metric or ()):
             raise ConfigError(f"There is no metric {name!r}; {choices(name, known)}.")
     if not names:
         return {}
+    tree: Any = config
     if config.metric is None:
-        config = OmegaConf.merge(config, {"metric": composed("evaluate", [f"metric=[{','.join(names)}]"]).metric})
+        tree = OmegaConf.merge(config, {"metric": composed("evaluate", [f"metric=[{','.join(names)}]"]).metric})
     try:
-        return {name: instantiate(config.metric[name]) for name in names}
+        return {name: instantiate(tree.metric[name]) for name in names}
     except HydraException as error:
         raise sentence(error) or error from error
 
