@@ -79,14 +79,6 @@ def test_what_to_type_next_takes_the_same_data(command, tmp_path):
 
 
 @pytest.mark.commands
-def test_a_finished_run_is_an_interpreter(supervised):
-    folder, _ = supervised
-    interpreter = Interpreter.from_pretrained(folder / "model")
-    x = torch.zeros(2, 3, 32, 32)
-    assert interpreter.swap(x, x, ["digit"]).shape == x.shape
-
-
-@pytest.mark.commands
 def test_the_first_stage_is_trained_once(supervised, command, tiny, workplace):
     _, first = supervised
     assert "Training the encoder first" in first
