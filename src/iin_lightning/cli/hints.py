@@ -30,7 +30,7 @@ def hint(text: str, config_name: str) -> str:
         text: of the error.
         config_name: the primary file in ``conf/``.
     """
-    if (unknown := re.search(r"Could not find '([\w/]+?)/(\S+)'", text)) is not None:
+    if (unknown := re.search(r"Could not (?:find|load) '([\w/]+?)/(\S+)'", text)) is not None:
         return _choice(*unknown.groups()) or text
     if (nested := re.search(r"Could not override 'data@(\S+)\.base'", text)) is not None:
         where = nested[1]

@@ -170,11 +170,17 @@ def typicality(subject: Subject, *, outside: DataModule | None, name: str | None
     """How well test images are told from those of another data set by how typical their likelihood is.
 
     Raises:
-        ConfigError: no other data set is given.
+        ConfigError: no other data set is given, or its images have another shape.
     """
     if outside is None:
         raise ConfigError(
             "typicality needs images of another data set: say data@outside=<data set>, fashion_mnist say."
+        )
+    if outside.image_shape != subject.data.image_shape:
+        raise ConfigError(
+            f"The other images are (C, H, W) = {outside.image_shape}, but {subject.folder} knows such of "
+            f"{subject.data.image_shape}: +outside.channels=3 repeats the grey of mnist and fashion_mnist, and "
+            "outside.size=<side> resizes images from files."
         )
     # What is typical is known from images that T was not fitted to: on its own training images it is too sure.
     strangers = replace(subject, data=outside)
