@@ -11,10 +11,10 @@ stands beside.
 """
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from common import Row, arguments, compare, record, table
-from hydra.utils import instantiate
 from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -22,7 +22,10 @@ from torchvision.models import vgg16
 
 from iin_lightning.cli.compose import compose_train
 from iin_lightning.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss
+from iin_lightning.runs.recipe import Recipe
+from iin_lightning.runs.run import run
 from iin_lightning.runs.stages import autoencode
+from iin_lightning.runs.store import Store
 from iin_lightning.training.autoencode import Autoencode
 
 BATCHES = (25, 100)
@@ -95,7 +98,7 @@ def build(perceptual: bool) -> tuple[Autoencode, torch.optim.Optimizer]:
     """The task of the recipe, the same weights at every call."""
     torch.manual_seed(0)
     config = compose_train("model=autoencoder_adversarial", "model.loss.perceptual=null")
-    task = autoencode(config, instantiate(config.data), lambda *_: nn.Identity()).task
+    task = autoencode(Recipe.of(config), Store(Path(config.paths.models), run, config.seed)).task
     assert isinstance(task, Autoencode)
     if perceptual:
         task.loss.perceptual = Perceptual()

@@ -43,8 +43,10 @@ from iin_lightning.data.stream import Pairs
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.style import COLORS, save, style
 from iin_lightning.printing import quiet
-from iin_lightning.runs.run import require
+from iin_lightning.runs.recipe import Recipe
+from iin_lightning.runs.run import run
 from iin_lightning.runs.stages import Stage, build_stage
+from iin_lightning.runs.store import Store
 from iin_lightning.training.ema import EMA
 
 WANTED = 25.0
@@ -129,9 +131,8 @@ class Looks(pl.Callback):
 
 def build(config: DictConfig) -> tuple[Stage, DataModule]:
     pl.seed_everything(config.seed, verbose=False)
-    data = instantiate(config.data)
-    data.batch_size = config.model.batch_size
-    return build_stage(config, data, partial(require, config)), data
+    recipe = Recipe.of(config)
+    return build_stage(recipe, Store(Path(config.paths.models), run, config.seed)), recipe.data
 
 
 def train_baseline(config: DictConfig, seconds: float, looks: int) -> list[Point]:

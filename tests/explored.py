@@ -37,4 +37,4 @@ def make(folder, kind="autoencoder", name="mine", seed=0, gallery=12):
 
 def explore(folder, model, data, name, gallery=12):
     """A model and data that are given, as the page has them."""
-    return Explored(name, Subject(folder, model, data, None, folder / "cache", None), gallery, seed=0)
+    return Explored(name, Subject(folder, model, data, cache=folder / "cache"), gallery, seed=0)

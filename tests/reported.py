@@ -18,7 +18,7 @@ from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.report import Report
 from iin_lightning.reporting.report import report
-from iin_lightning.runs.resume import write
+from iin_lightning.runs.folder import write_config
 
 FEW = ("device=cpu", "response.steps=4", "response.walks=3", "response.draws=4")
 SUP, UNSUP = {"residual": 4, "digit": 3, "color": 1}, {"residual": 8}
@@ -66,7 +66,7 @@ def make(folder, kind, dims=None, outcome=None, data=("data=color_mnist",)):
     while isinstance(part, Mapping):  # data that change other data
         part.update({"download": False} if "download" in part else {})
         part = part.get("base")
-    write(folder / "config.yaml", config)
+    write_config(folder / "config.yaml", config)
     if outcome is not None:
         (folder / "results.json").write_text(json.dumps(outcome))
     return folder

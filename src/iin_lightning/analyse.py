@@ -28,7 +28,7 @@ class Analyse(OfRuns):
 
 def job(config: DictConfig) -> None:
     """Analyse; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.runs.analyse import analyse  # noqa: PLC0415
+    from iin_lightning.runs.commands import analyse  # noqa: PLC0415
 
     analyse(config)
 

@@ -20,7 +20,7 @@ from iin_lightning.cli.secrets import refuse
 from iin_lightning.errors import IINError, StoppedByUser
 from iin_lightning.printing import open_streams
 from iin_lightning.progress import printable
-from iin_lightning.runs import recipes
+from iin_lightning.runs import recipe
 from iin_lightning.sweeps.guard import Guard, SweepStopped, Watch
 
 
@@ -59,8 +59,8 @@ def _run(guard: Guard, config_name: str) -> int:
         sys.argv[1:] = flags_first(sys.argv[1:])
         if help.is_asked():
             help.show(config_name)
-        elif config_name == "train" and recipes.is_asked():
-            recipes.show()
+        elif config_name == "train" and recipe.is_asked():
+            recipe.show()
         else:
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guard)()
         if guard.error is not None:

@@ -7,7 +7,7 @@ from iin_lightning.command import command
 
 def job(config: DictConfig) -> None:
     """Evaluate; imported late, so that ``--help`` answers at once."""
-    from iin_lightning.runs.evaluate import evaluate  # noqa: PLC0415
+    from iin_lightning.runs.commands import evaluate  # noqa: PLC0415
 
     evaluate(config)
 

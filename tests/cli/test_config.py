@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from copy import deepcopy
 from pathlib import Path
 from urllib.error import URLError
 
@@ -15,12 +14,11 @@ from iin_lightning import serialization
 from iin_lightning.cli.compose import compose_train
 from iin_lightning.cli.paths import conf_folder, run_folder
 from iin_lightning.errors import ConfigError, IINError
-from iin_lightning.runs.beyond import questions
+from iin_lightning.runs.ask import asked_after_training
 from iin_lightning.runs.build import check_trainer
 from iin_lightning.runs.locate import choose_device
-from iin_lightning.runs.recipes import recipe
-from iin_lightning.runs.run import run
-from iin_lightning.runs.store import PACKAGED, ModelStore, recipe_key
+from iin_lightning.runs.recipe import Recipe
+from iin_lightning.runs.store import PACKAGED, Store
 
 BUILT = ("data", "optimizer", "scheduler", "callbacks")
 CHOICES = {
@@ -83,14 +81,13 @@ TRAINERS = {
 
 
 @pytest.mark.parametrize("case", TRAINERS)
-def test_hardware_that_is_not_there_is_said_before_anything_is_trained(case, tmp_path, monkeypatch):
+def test_hardware_that_is_not_there_is_said_before_anything_is_trained(case, monkeypatch):
     overrides, text = TRAINERS[case]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     config = compose_train(*overrides)
     with pytest.raises(ConfigError, match=text):
-        run(config, tmp_path / "run", config)
-    assert not (tmp_path / "run").exists()
+        Recipe.of(config)
     with pytest.raises(ConfigError, match=r"device=cuda needs a GPU.*device=cpu"):
         choose_device("cuda")
 
@@ -101,8 +98,8 @@ def test_a_trainer_of_this_machine_is_accepted():
 
 
 QUESTIONS = {
-    "weights": (("experiment=tab2_fid_mnist", "evaluation.weights=absent.pth"), "absent.pth.*evaluation.weights"),
-    "a download": (("experiment=tab2_fid_mnist",), "cannot be downloaded.*evaluation.extractor"),
+    "weights": (("experiment=tab2_fid_mnist", "evaluation.weights=absent.pth"), "absent.pth.*weights"),
+    "a download": (("experiment=tab2_fid_mnist",), "cannot be downloaded.*extractor"),
     "a package": (("+analysis@analyses.embed=embed", "analyses.embed.method=umap"), r"iin-lightning\[embed\]"),
     "a name": (("experiment=tab2_fid_mnist", "evaluation.extractor=incepton"), "no extractor incepton"),
     "a prior": (("experiment=tab2_fid_mnist", "evaluation.priors=[gausian]"), "did you mean gaussian"),
@@ -120,7 +117,7 @@ def test_what_a_run_needs_at_its_end_is_looked_for_at_its_start(case, tmp_path, 
     overrides, text = QUESTIONS[case]
     config = compose_train(*overrides)
     with pytest.raises(IINError, match=text):
-        questions(config, instantiate(config.data), pytest.fail)
+        asked_after_training(Recipe.of(config), Store(tmp_path, pytest.fail, seed=0))
 
 
 def test_the_paper_preset_has_the_papers_size():
@@ -128,12 +125,9 @@ def test_the_paper_preset_has_the_papers_size():
     assert sum(p.numel() for p in translator.parameters()) == 26_815_488
 
 
-def key(config, **changes):
-    """The key of a recipe with other values of some keys, whose dots are written as two underscores."""
-    config = deepcopy(config)
-    for name, value in changes.items():
-        OmegaConf.update(config, name.replace("__", "."), value, force_add=True)
-    return recipe_key(config, instantiate(config.data))
+def key(*overrides, model="autoencoder"):
+    config = compose_train(f"model={model}", "data.limit=40", *overrides)
+    return Recipe(config, instantiate(config.data), config.model.stage, config).key()
 
 
 def test_the_recipe_of_a_model_does_not_depend_on_where_it_is_made(tmp_path):
@@ -182,11 +176,10 @@ def test_the_recipe_knows_images_and_labels_and_not_where_they_lie(tmp_path):
 
 def test_the_package_holds_what_the_defaults_explain_and_judge():
     """Else a first run would train them without a word: make assets, and commit what it makes."""
-    config = compose_train()
-    data = instantiate(config.data)
-    for role, concept in (("encoder", None), ("judge", "digit")):
-        folder = PACKAGED / ModelStore(Path("models")).folder(recipe(config, role, concept), data).name
-        assert ModelStore.is_complete(folder), role
+    run = Recipe.of(compose_train())
+    for recipe in (run.encoder, run.judge("digit")):
+        folder = PACKAGED / Store(Path("models"), pytest.fail, seed=0).folder(recipe).name
+        assert Store.is_complete(folder), recipe.role
         assert json.loads((folder / "provenance.json").read_text())["git"]["working_folder"]["commit"]
         serialization.load(folder / "model")
     assert len(list(PACKAGED.iterdir())) == 2

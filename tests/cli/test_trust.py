@@ -22,7 +22,7 @@ from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.data.mnist import MNIST
 from iin_lightning.encoders import Autoencoder
 from iin_lightning.errors import CheckpointError, ConfigError
-from iin_lightning.runs import resume
+from iin_lightning.runs.folder import read_config
 
 STRANGER = """
 from pathlib import Path
@@ -66,8 +66,8 @@ REFUSED = {
         "names iin_lightning.runs.loggers.Wandb",
     ),
     "a function of ours": (
-        "{_target_: iin_lightning.runs.run.require}",
-        "names iin_lightning.runs.run.require",
+        "{_target_: iin_lightning.runs.run.run}",
+        "names iin_lightning.runs.run.run",
     ),
     "what composes": ("{_target_: iin_lightning.cli.compose.compose_train}", "compose_train"),
     "what trusts": ("{_target_: iin_lightning.serialization.trust}", "serialization.trust"),
@@ -136,7 +136,7 @@ def test_a_run_from_elsewhere_trains_what_its_own_machine_trained():
     asked = ("experiment=fig10_umap_walks", "encoder=module", "encoder.network.target=torchvision.ops:MLP")
     config = compose_train(*asked, "logger=wandb", "callbacks=histograms", "paths.models=theirs", "seed=3")
     OmegaConf.save(config, "config.yaml")
-    taken = resume.read(Path("config.yaml"))
+    taken = read_config(Path("config.yaml"))
     own = compose_train()
     assert {key: taken[key] for key in trust.WHAT} == {key: config[key] for key in trust.WHAT}
     assert {key: taken[key] for key in own if key not in trust.WHAT} == {
@@ -290,7 +290,7 @@ def test_a_run_from_elsewhere_sends_nothing_writes_nowhere_and_is_asked_for_once
     OmegaConf.save(config, tmp_path / "theirs" / "config.yaml")
     config.data.cache_dir = str(tmp_path / "evil")  # which these data do not know
     OmegaConf.save(config, tmp_path / "config.yaml")
-    taken = OmegaConf.to_container(resume.read(tmp_path / "config.yaml"))
+    taken = OmegaConf.to_container(read_config(tmp_path / "config.yaml"))
     assert "evil" not in json.dumps(taken)
     assert "oc.env" not in json.dumps(taken)
 

@@ -20,6 +20,7 @@ from iin_lightning.data.module import DataModule
 from iin_lightning.data.pairs_csv import PairsCSV
 from iin_lightning.errors import ConfigError, DataNotFoundError, RangeError
 from iin_lightning.runs.build import build_factors
+from iin_lightning.runs.recipe import Recipe
 from iin_lightning.runs.stages import classify
 
 composed = cache(compose_train)
@@ -91,8 +92,9 @@ def test_a_concept_that_does_not_vary_is_refused_where_it_is_learned_and_said_el
         build_factors(composed("model=sup"), 8, data)
     build_factors(composed("model=unsup"), 8, data)
     if concept in data.classes:
+        config = compose_train("model=classifier", f"model.concept={concept}")
         with pytest.raises(ConfigError, match=text):
-            classify(composed("model=classifier", f"model.concept={concept}"), data, None)
+            classify(Recipe(config, data, "classify", config), None)
 
 
 def test_a_concept_that_varies_is_not_refused_for_another(tmp_path):

@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 STORE = "paths.models=analysed"  # its own, so that other tests find theirs empty
 
 
+@pytest.mark.commands
 def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workplace, environment):
     command(*tiny(), "model=sup", "model.factors=auto", STORE, "hydra.run.dir=auto/sup")
     command(
@@ -38,6 +41,7 @@ def test_dimensions_of_networks_and_factors_sized_by_them(command, tiny, workpla
     assert "scores/covariance/digit" in process.stdout
 
 
+@pytest.mark.commands
 def test_an_unknown_analysis_is_named(workplace, run_command):
     process = run_command("iin_lightning.analyse", "run=nowhere", "analysis=dimension", cwd=workplace)
     assert process.returncode == 2

@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
+from tests.explored import interpreter
 
 from iin_lightning import progress
 from iin_lightning.cli.paths import conf_folder
+from iin_lightning.data.color_mnist import ColorMNISTMini
+from iin_lightning.encoders.classifier import Classifier
 from iin_lightning.errors import IINError
+from iin_lightning.factors import Factors
+from iin_lightning.interpreter import Interpreter
 from iin_lightning.questions.answer import Written, answer
-from iin_lightning.questions.subject import Subject, load_model
-from iin_lightning.serialization import load
+from iin_lightning.questions.subject import Subject
 
-STORE = "paths.models=analysed"
 ANALYSES = sorted(path.stem for path in (conf_folder() / "analysis").glob("*.yaml"))
 KINDS = ("sup", "unsup", "classifier", "network")
 # Small enough for a test, and what only a user knows.
@@ -50,7 +54,7 @@ LONG = {
     "interpolate": {"Encoding images": 1, "Measuring latents": 1, "Decoding": 2},
     "reconstruct": {"Reconstructing": 1, "Reconstructing through T": 1},
     "sample": {"Measuring samples": 2},
-    "submanifold": {"Encoding test images": 24, "Decoding": 1},
+    "submanifold": {"Encoding test images": 80, "Decoding": 1},
     "swap": {"Swapping": 4},
     "walk": {"Estimating intervals": 3, "Walking": 3, "Walking in digit": 1, "Drawing digit anew": 1},
 }
@@ -68,31 +72,17 @@ def ask(name, **changes):
 
 
 @pytest.fixture(scope="module")
-def folders(command, tiny, workplace):
-    """A trained run of each kind."""
-    home = workplace / "asked"
-    command(*tiny(), "model=sup", STORE, f"hydra.run.dir={home / 'sup'}")
-    command(*tiny(), "model=unsup", STORE, f"hydra.run.dir={home / 'unsup'}")
-    command(*tiny(), "model=sup", "encoder=classifier", "+first_stage.model.val_every=2", STORE,
-            f"hydra.run.dir={home / 'classifier'}")  # fmt: skip
-    command(*tiny("+", "flow"), "model=autoencoder", STORE, f"hydra.run.dir={home / 'network'}")
-    return {kind: home / kind for kind in KINDS}
+def subjects(tmp_path_factory):
+    """Models of random weights of each kind: what is asked does not depend on how well it is answered."""
+    data = ColorMNISTMini(views=1, limit=80)
+    images = data.source("train").draw(torch.arange(60), None)
+    sup, classifier = (interpreter(kind, images) for kind in ("autoencoder", "classifier"))
+    unsup = Interpreter(sup.encoder.encoder, sup.translator, Factors({"residual": 8}, 8)).eval()
+    models = {"sup": sup, "unsup": unsup, "classifier": classifier, "network": sup.encoder.encoder}
+    judge = Classifier(n_classes=10, image_size=32, latent_dim=8, width=4, norm="batch").eval()
 
-
-@pytest.fixture(scope="module")
-def subjects(folders, workplace):
-    judges = {}
-
-    def judge(recipe, role, concept, data):
-        folder = min(path for path in (workplace / "analysed").glob("*-classify-*") if path.is_dir())
-        return judges.setdefault(concept, load(folder / "model"))
-
-    def build(kind, folder=None, paths=()):
-        recipe = OmegaConf.load(folders[kind] / "config.yaml")
-        recipe.data.root = str(workplace / "data")
-        model = load_model(folders[kind] / "model").eval()
-        data, folder = instantiate(recipe.data), folder or folders[kind]
-        return Subject(folder, model, data, recipe, workplace / "cache", judge, paths, folder)
+    def build(kind, folder, paths=()):
+        return Subject(folder, models[kind], data, lambda concept: judge, paths=paths, out=folder)
 
     return build
 
@@ -147,80 +137,29 @@ def test_what_takes_long_says_how_far_it_is(name, answered):
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_the_same_seed_gives_the_same_figures_byte_for_byte_and_another_seed_others(name, subjects, answered, tmp_path):
-    # A judge of four steps gives every image the same answer.
-    kind = "classifier" if name == "walk" else "sup"
+    def again(folder, **changes):
+        answer(subjects("sup", folder), name, ask(name, **changes))
+        return content(folder)
 
     def content(folder):
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
 
-    def again(folder, **changes):
-        answer(subjects(kind, folder), name, ask(name, **changes))
-        return content(folder)
-
-    first = content(answered(kind, name).folder)
+    first = content(answered("sup", name).folder)
     assert again(tmp_path / "second") == first
     if name != "dimensions":  # which asks all pairs
         assert again(tmp_path / "third", seed=1) != first
 
 
-def test_own_images_are_edited_by_one_line(folders, workplace, run_command):
-    own = workplace / "mine.png"
+def test_own_images_are_edited_and_read_or_named(subjects, tmp_path):
+    own, letter = tmp_path / "mine.png", tmp_path / "letter.png"
     Image.new("RGBA", (50, 40), (200, 30, 30, 255)).save(own)
-    asked = (f"run={folders['sup']}", "analysis=edit", f"images=[{own}]", "analysis.direction=digit:3")
-    process = run_command("iin_lightning.analyse", *asked, "analysis.alpha=2", STORE, cwd=workplace)
-    assert process.returncode == 0, process.stderr
-    pictures = [line.split()[1] for line in process.stdout.splitlines() if line.startswith("picture")]
-    edited = [Path(workplace, path) for path in pictures if "mine" in Path(path).name]
+    written = answer(subjects("sup", tmp_path, (own,)), "edit", ask("edit", direction="digit:3", alpha=2.0))
+    edited = [path for path in written.pictures.values() if "mine" in path.name]
     assert edited
     assert all(Image.open(path).size == (32, 32) for path in edited)
-
-
-def test_a_file_that_is_no_image_is_named(subjects, tmp_path):
-    text = tmp_path / "letter.png"
-    text.write_text("Dear reader")
+    letter.write_text("Dear reader")
     with pytest.raises(IINError, match=r"letter\.png\] cannot be read as an image"):
-        answer(subjects("sup", tmp_path, (text,)), "swap", ask("swap"))
-
-
-def test_an_experiment_trains_measures_and_analyses(command, tiny, workplace):
-    command(
-        *tiny("data=", "model.val"),
-        "experiment=fig4_linear_walks",
-        "analyses.interpolate.pairs=4",
-        "analyses.interpolate.reference=20",
-        "analyses.sample.count=20",
-        "analyses.sample.priors=[]",
-        "+evaluation.metric=[likelihood]",
-        "model.val_every=6",
-        "data.limit=60",
-        STORE,
-        "logger=wandb",
-        "hydra.run.dir=asked/fig4",
-    )
-    folder = workplace / "asked" / "fig4"
-    results = json.loads((folder / "results.json").read_text())
-    assert set(results["analysis"]) == {"interpolate", "sample"}
-    assert results["evaluation"]["likelihood"]["nll"]
-    logged = (folder / "metrics.csv").read_text()
-    assert "analysis/interpolate/" in logged
-    assert "evaluation/likelihood/nll" in logged
-    media = {path.name for path in (folder / "wandb").rglob("*.png")}
-    assert any(name.startswith("interpolate") for name in media), media
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ("+evaluation.metric=[likelyhood]", "did you mean likelihood?"),
-        ("+evaluation.metrics=[likelihood]", "metrics"),
-        ("+evaluation.metric=[typicality]", "of the finished run"),
-    ],
-)
-def test_a_wrong_question_is_found_before_anything_is_trained(asked, said, command, tiny, workplace):
-    process = command(*tiny(), "model=unsup", "paths.models=untouched", asked, ok=False)
-    assert process.returncode == 2, process.stderr
-    assert said in process.stderr
-    assert not (workplace / "untouched").exists()
+        answer(subjects("sup", tmp_path, (letter,)), "swap", ask("swap"))
 
 
 def test_two_answers_of_one_analysis_stand_side_by_side(subjects, tmp_path):

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from tests.explored import interpreter
 from tests.questions.test_analyses import ANALYSES
 from tests.questions.test_analyses import ask as build
 
+from iin_lightning.cli.paths import conf_folder
 from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.encoders.base import DiagonalGaussian, Encoder
 from iin_lightning.encoders.classifier import Classifier
@@ -19,14 +21,13 @@ from iin_lightning.explorer.explored import Explored
 from iin_lightning.factors import Factors
 from iin_lightning.flows.linear import Permutation
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.questions.answer import LEARNED, answer, ask
-from iin_lightning.questions.learned import NOT_YET, Learned
-from iin_lightning.questions.measures import LATENTS, MEASURES
+from iin_lightning.questions.answer import LEARNED, NOT_YET, Learned, answer, ask
 from iin_lightning.questions.results import storable, write
 from iin_lightning.questions.subject import MEANS, SAMPLES, Subject
-from iin_lightning.runs.checks import check_encoder
+from iin_lightning.runs.build import check_encoder
 
-MEASURED = [name for name in MEASURES if name not in ("typicality", "quality")]  # which ask for more than a model
+METRICS = sorted(path.stem for path in (conf_folder() / "metric").glob("*.yaml"))
+MEASURED = [name for name in METRICS if name not in ("typicality", "quality")]  # which ask for more than a model
 WIDE = 30.0
 
 
@@ -48,16 +49,21 @@ def subjects(tmp_path_factory):
 
         network.encode = widened
         folder = tmp_path_factory.mktemp("subject")
-        return Subject(folder, model, data, OmegaConf.create({}), folder / "cache", lambda *_: judge)
+        return Subject(folder, model, data, lambda concept: judge, folder / "cache")
 
     return make(0.0), make(WIDE)
 
 
+def measure(name):
+    config = OmegaConf.load(conf_folder() / "metric" / f"{name}.yaml")
+    config.probe = "linear"
+    return instantiate(config[name])
+
+
 @pytest.mark.parametrize("name", MEASURED)
 def test_a_measure_is_of_the_latents_that_it_names(subjects, name):
-    config = OmegaConf.create({"probe": "linear"})
-    points, wide = (storable(MEASURES[name](subject, config)) for subject in subjects)
-    assert (points == wide) == (LATENTS.get(name, MEANS) == MEANS)
+    points, wide = (storable(measure(name)(subject)) for subject in subjects)
+    assert (points == wide) == (points.get("latents", MEANS) == MEANS)
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -133,7 +139,7 @@ class Outputs(Encoder):
 def regression(tmp_path):
     """Of its two values the residual is one and the colour the other."""
     model = Interpreter(Outputs("values"), Permutation(range(8)), Factors({"residual": 4, "color": 4}, 8))
-    return Subject(tmp_path, model, ColorMNISTMini(views=1, limit=200), None, tmp_path / "cache", lambda *_: None)
+    return Subject(tmp_path, model, ColorMNISTMini(views=1, limit=200))
 
 
 @pytest.mark.parametrize("name", ANALYSES)
@@ -157,7 +163,7 @@ def test_values_are_not_read_as_classes(regression, name):
 
 def test_values_have_no_transfer_and_no_page(regression):
     with pytest.raises(ConfigError, match="leakage"):
-        MEASURES["transfer"](regression, OmegaConf.create({}))
+        measure("transfer")(regression)
     with pytest.raises(ConfigError, match="analysis=walk"):
         Explored("mine", regression, 4, 0)
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from iin_lightning.data.base import Source, digest
@@ -13,9 +12,8 @@ from iin_lightning.factors import Factors
 from iin_lightning.flows.base import Bijector
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.questions.answer import scalars
-from iin_lightning.questions.directions import directions
-from iin_lightning.questions.edit import edit
-from iin_lightning.questions.readers import predicted_concept
+from iin_lightning.questions.directions import directions, edit
+from iin_lightning.questions.judges import predicted_concept
 from iin_lightning.questions.subject import Subject
 from iin_lightning.seeding import generator
 
@@ -121,8 +119,7 @@ class Judge(nn.Module):
 def subject(tmp_path):
     def build(network=Pixels, paths=()):
         interpreter = Interpreter(network(), Whitening(), Factors.unsupervised(SIDE**2)).eval()
-        recipe = OmegaConf.create({"model": {"concept": "Left"}, "logger": {}})
-        return Subject(tmp_path, interpreter, Data(), recipe, tmp_path, lambda _, __, name, data: Judge(name), paths)
+        return Subject(tmp_path, interpreter, Data(), Judge, tmp_path, paths, concept="Left")
 
     return build
 
@@ -195,18 +192,18 @@ def test_a_network_without_images_reads_its_own_classes_and_probes_the_rest(subj
     assert found.numbers["effects"]["plain"][1][1] > 0.2
 
 
-def test_what_logits_tell_is_read_in_the_recipe_or_found_among_the_labels(subject):
+def test_what_logits_tell_is_known_or_found_among_the_labels(subject):
     model = subject(Head)
     z, labels = model.pick_latents(100, 0)
     logits = model.interpreter.decode(z)
     assert predicted_concept(model, logits, labels) == "Left"
-    # The recipe is believed, whatever is hit; without one it is what is hit best, of as many classes as logits.
-    model.recipe.model.concept = "Top"
+    # What is known is believed, whatever is hit; else it is what is hit best, of as many classes as logits.
+    model.concept = "Top"
     assert predicted_concept(model, logits, labels) == "Top"
     for named in ("corner", None):
-        model.recipe.model.concept = named
+        model.concept = named
         assert predicted_concept(model, logits, labels) == "Left"
-    model.recipe = None
+    model.concept = None
     assert predicted_concept(model, logits[:, [0, 1, 1]], labels) == "corner"
     assert predicted_concept(model, logits[:, [0, 1, 1, 1]], labels) is None
 

@@ -10,12 +10,11 @@ from iin_lightning.errors import ConfigError, FactorError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.translator import Translator
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.questions.interpolate import interpolate
+from iin_lightning.questions.interpolate import interpolate, submanifold
+from iin_lightning.questions.judges import choose_judge
 from iin_lightning.questions.reconstruct import reconstruct
-from iin_lightning.questions.reference import choose_judge
 from iin_lightning.questions.sample import sample
 from iin_lightning.questions.subject import Subject
-from iin_lightning.questions.submanifold import submanifold
 from iin_lightning.questions.swap import swap
 
 WALK = {"pairs": 4, "shown": 2, "steps": 5, "reference": 10, "concept": None, "seed": 0}
@@ -44,7 +43,7 @@ def subject(mnist_root, tmp_path):
         translator.initialize(torch.randn(64, 8, generator=torch.Generator().manual_seed(3)))
         factors = Factors(dims or {"residual": 4, "digit": 3, "color": 1}, 8)
         model = Interpreter(network, translator, factors).eval()
-        return Subject(tmp_path, model, data, None, tmp_path / "cache", lambda *_: None, paths)
+        return Subject(tmp_path, model, data, cache=tmp_path / "cache", paths=paths)
 
     return build
 

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 ARGUMENTS = (
     "data=gray",
     "data.base=color_mnist_mini",
@@ -17,6 +19,7 @@ ARGUMENTS = (
 )
 
 
+@pytest.mark.commands
 def test_a_change_is_a_concept_of_training_and_of_evaluation(command, small, tmp_path):
     command(*ARGUMENTS, *small, f"hydra.run.dir={tmp_path}/run", f"paths.cache={tmp_path}/cache")
     results = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -14,7 +14,7 @@ from tests.reported import SUP, UNSUP
 from iin_lightning.errors import CheckpointError, ConfigError, IINError
 from iin_lightning.plots.style import STYLE
 from iin_lightning.reporting.tables import analysis_tables, flat
-from iin_lightning.runs.resume import write
+from iin_lightning.runs.folder import write_config
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 DIGITS = ("data=color_mnist", "data.val_fraction=0.5")
@@ -202,7 +202,7 @@ def test_without_the_images_it_says_why_and_shows_what_is_there(changed, why, ma
     folder = make("autoencoder", SUP, {"metrics": {"test/nll": 1.25}}, root=tmp_path / "nowhere")
     config = OmegaConf.load(folder / "config.yaml")
     config.data.update(changed)
-    write(folder / "config.yaml", config)
+    write_config(folder / "config.yaml", config)
     (folder / "figures").mkdir()
     Image.new("RGB", (60, 40)).save(folder / "figures" / "swap.png")
     ask(f"run={folder}")

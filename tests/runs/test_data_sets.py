@@ -1,4 +1,4 @@
-"""Every data set under every model, as a user runs it: ``trainer=smoke`` on fake files of real names and layouts."""
+"""Every data set, as a user trains on it: ``trainer=smoke`` on fake files of real names and layouts."""
 
 import json
 
@@ -45,7 +45,6 @@ DATA = {
     "data=image_folder": (lambda root: [f"data.root={fakes.write_image_folder(root)}"], FILES, ["class"]),
     "data=pairs_csv": (lambda root: [f"data.table={fakes.write_pairs_csv(root)}"], FILES, ["shape material"]),
 }
-MODELS = ("autoencoder", "unsup", "sup")
 
 
 @pytest.fixture
@@ -56,25 +55,28 @@ def train(tmp_path, run_command, small):
     return run
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("data", DATA)
-def test_every_model_trains_on_every_data_set(data, train, tmp_path):
+def test_every_data_set_trains_and_one_of_them_every_model(data, train, tmp_path):
     write, options, concepts = DATA[data]
+    models = ("autoencoder", "unsup", "sup") if data == "data=color_mnist_mini" else ("sup",)
     files = write(tmp_path / "files")
-    process = train(*data.split(), *files, *options, f"model={','.join(MODELS)}", "hydra.sweep.dir=runs")
+    process = train(*data.split(), *files, *options, f"model={','.join(models)}", "hydra.sweep.dir=runs")
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-3000:]
-    runs = [tmp_path / "runs" / str(job) for job in range(len(MODELS) * len(concepts))]
+    runs = [tmp_path / "runs" / str(job) for job in range(len(models) * len(concepts))]
     for run in runs:
         results = json.loads((run / "results.json").read_text())
         assert results["steps"] == 4
         assert results["metrics"]
         assert results["broken_images"] == dict.fromkeys(results["broken_images"], 0)
-    supervised = runs[MODELS.index("sup") :: len(MODELS)]
+    supervised = runs[len(models) - 1 :: len(models)]
     learned = [Interpreter.from_pretrained(run / "model").factors.concepts for run in supervised]
     assert [" ".join(names) for names in learned] == concepts
     for run in supervised:
         assert (run / "figures" / "swap.png").is_file()
 
 
+@pytest.mark.commands
 def test_images_without_classes_train_what_needs_none(train, tmp_path):
     folder = fakes.write_flat_folder(tmp_path / "files")
     fakes.damage(folder / "3.png")

@@ -108,6 +108,7 @@ def assert_same_numbers(together, alone):
         assert list(together[name].values()) == pytest.approx(list(steps.values()), rel=near, abs=floor), name
 
 
+@pytest.mark.commands
 def test_pairs_of_cached_latents_under_torchrun(start, alone, arguments, tmp_path):
     command = (*TORCHRUN, "iin_lightning.train", *arguments("two", "model=sup"), f"hydra.run.dir={tmp_path}/run")
     (said,) = start(*command)
@@ -144,6 +145,7 @@ def test_the_adversarial_game_under_srun(start, alone, arguments, tmp_path):
     assert_same_numbers(together, alone(*GAME))
 
 
+@pytest.mark.commands
 def test_single_cached_latents_and_questions_about_them_on_two_processes(start, alone, arguments, tmp_path):
     start("iin_lightning.train", *arguments("two", "model=unsup", *QUESTIONS), f"paths.outputs={tmp_path}/out")
     (together,) = tmp_path.glob("out/*/*")

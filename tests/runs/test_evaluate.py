@@ -8,14 +8,8 @@ import shutil
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from iin_lightning import progress
-from iin_lightning.cli.paths import conf_folder, register_resolvers
-from iin_lightning.cli.schema import Evaluate
 from iin_lightning.data.color_mnist import ColorMNIST
 from iin_lightning.encoders import Autoencoder
 from iin_lightning.factors import Factors
@@ -24,8 +18,7 @@ from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.likelihood import typicality_auroc
 from iin_lightning.questions import results
 from iin_lightning.questions.results import summarize
-from iin_lightning.runs.evaluate import evaluate as evaluate_here
-from iin_lightning.runs.resume import write
+from iin_lightning.runs.folder import write_config
 
 STORE = "paths.models=measured"  # its own, so that other tests find theirs empty
 
@@ -55,6 +48,7 @@ def evaluate(workplace, run_command):
     return run
 
 
+@pytest.mark.commands
 def test_numbers_of_a_run_are_kept_with_their_provenance(runs, evaluate, tmp_path):
     folder = shutil.copytree(runs / "0", tmp_path / "run")
     before = json.loads((folder / "results.json").read_text())
@@ -82,6 +76,7 @@ def test_numbers_of_a_run_are_kept_with_their_provenance(runs, evaluate, tmp_pat
     assert "likelihood/nll" in process.stdout
 
 
+@pytest.mark.commands
 def test_several_runs_give_means_and_deviations(runs, evaluate, tmp_path):
     process = evaluate(f"run={runs}/*", "metric=[likelihood]", f"out={tmp_path}")
     assert process.returncode == 0, process.stderr
@@ -98,20 +93,7 @@ def test_several_runs_give_means_and_deviations(runs, evaluate, tmp_path):
     assert "| likelihood/nll |" in (tmp_path / "summary.md").read_text()
 
 
-def test_several_runs_are_counted(runs, workplace, monkeypatch, tmp_path):
-    heard = []
-    monkeypatch.setattr(progress, "listeners", [lambda *said: heard.append(said)])
-    monkeypatch.chdir(workplace)
-    register_resolvers()
-    ConfigStore.instance().store("iin_lightning_evaluate", Evaluate)
-    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
-        asked = [STORE, f"run={runs}/*", "metric=[gaussianity]", f"out={tmp_path}"]
-        config = compose("evaluate", asked, return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    evaluate_here(config)
-    assert [said[1:3] for said in heard if said[0] == "Evaluating runs"] == [(1, 2), (2, 2)]
-
-
+@pytest.mark.commands
 def test_what_fits_is_measured_where_nothing_is_asked_for(command, tiny, workplace, evaluate):
     command(*tiny(), STORE, "model=unsup", "hydra.run.dir=seeds_unsup/0")
     assert evaluate("run=seeds_unsup/0").returncode == 0
@@ -119,6 +101,7 @@ def test_what_fits_is_measured_where_nothing_is_asked_for(command, tiny, workpla
     assert set(found) == {"likelihood", "gaussianity"}
 
 
+@pytest.mark.commands
 def test_standing_numbers_are_gathered_without_measuring(runs, evaluate, tmp_path):
     # Copies without models, of which nothing can be measured.
     for seed, nll in (("0", 1.5), ("1", 2.5)):
@@ -156,6 +139,7 @@ def test_what_is_not_finite_is_null_in_results_however_deep_it_lies(tmp_path):
     assert found == {"analysis": {"walk": {"rows": [[1.0, None], [None, 2]], "of": "3 images"}}}
 
 
+@pytest.mark.commands
 def test_strangers_are_told_by_the_likelihood_of_validation_images(workplace, evaluate):
     """A deterministic encoder that is fitted to black backgrounds meets coloured ones."""
     own, other = (ColorMNIST(workplace / "data", background=name) for name in ("black", "complement"))
@@ -185,6 +169,7 @@ def test_strangers_are_told_by_the_likelihood_of_validation_images(workplace, ev
     assert told["nll_inside"]["error"] > 0
 
 
+@pytest.mark.commands
 def test_nobody_is_told_from_himself_and_grey_needs_a_channel_each(runs, evaluate, tmp_path, write_mnist):
     folder = shutil.copytree(runs / "0", tmp_path / "run")
     asked = (f"run={folder}", "metric=[typicality]")
@@ -209,7 +194,7 @@ def test_two_processes_measure_what_one_does(runs, evaluate, tmp_path):
     folder = shutil.copytree(runs / "0", tmp_path / "run")
     # The judge's recipe asks for two processes of its own, but here the first process trains it alone.
     recipe = OmegaConf.load(folder / "config.yaml")
-    write(folder / "config.yaml", OmegaConf.merge(recipe, {"trainer": {"devices": 2, "strategy": "ddp"}}))
+    write_config(folder / "config.yaml", OmegaConf.merge(recipe, {"trainer": {"devices": 2, "strategy": "ddp"}}))
     asked = (
         f"run={folder}",
         "metric=[quality,likelihood]",
@@ -238,7 +223,7 @@ def test_two_processes_measure_what_one_does(runs, evaluate, tmp_path):
 
 
 BAD = {
-    "an unknown metric": (["metric=[fid]"], "no metric 'fid'; allowed are: likelihood"),
+    "an unknown metric": (["metric=[leakige]"], "did you mean leakage"),
     "a folder without a model": (["run=nowhere"], "run=nowhere is no finished run"),
     "a model without data": (["run=seeds/0/model"], "say data=<data set>"),
     "strangers without strangers": (["metric=[typicality]"], "say data@outside=<data set>"),
@@ -247,6 +232,7 @@ BAD = {
 }
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_a_sentence(runs, evaluate, case):
     arguments, text = BAD[case]
@@ -256,6 +242,7 @@ def test_bad_input_gets_a_sentence(runs, evaluate, case):
     assert text in process.stderr.replace("\n", " ")
 
 
+@pytest.mark.commands
 def test_nothing_to_gather_is_an_error(evaluate, tmp_path):
     (tmp_path / "stopped").mkdir()
     process = evaluate(f"aggregate={tmp_path}/*")

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from iin_lightning.errors import Preempted, ResourceError, StoppedByUser
 from iin_lightning.runs import train
-from iin_lightning.runs.failures import explained
+from iin_lightning.runs.train import explained
 
 GAME = (
     "model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 10,"
@@ -68,6 +68,7 @@ def whole(request, command, tiny, tmp_path_factory):
     return folder / "run", start, time.monotonic() - began
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize(("number", "codes"), [(signal.SIGKILL, {-9}), (signal.SIGTERM, {75, -15})], ids=["-9", "-15"])
 def test_however_often_it_is_stopped_the_same_command_goes_on_to_the_same_end(whole, tmp_path, number, codes):
     undisturbed, start, length = whole
@@ -82,6 +83,7 @@ def test_however_often_it_is_stopped_the_same_command_goes_on_to_the_same_end(wh
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.commands
 def test_what_is_finished_is_not_done_again(whole):
     undisturbed, start, _ = whole
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*") if path.is_file()}
@@ -92,6 +94,7 @@ def test_what_is_finished_is_not_done_again(whole):
     }
 
 
+@pytest.mark.commands
 def test_what_was_continued_with_other_values_is_another_run(whole, tmp_path):
     undisturbed, start, _ = whole
     run = tmp_path / "run"
@@ -108,6 +111,7 @@ def test_what_was_continued_with_other_values_is_another_run(whole, tmp_path):
     assert f"is the folder of another run: go on with it (resume={run})" in refused.stderr
 
 
+@pytest.mark.commands
 def test_two_jobs_are_never_in_one_folder(whole):
     undisturbed, start, _ = whole
     results = undisturbed / "results.json"
@@ -121,6 +125,7 @@ def test_two_jobs_are_never_in_one_folder(whole):
         results.write_text(found)
 
 
+@pytest.mark.commands
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs to know the names of open files")
 def test_a_full_disk_is_said_and_the_run_goes_on_after_it(whole, tmp_path):
     undisturbed, start, _ = whole
@@ -184,6 +189,7 @@ def scontrol(tmp_path, monkeypatch):
     return asked
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize(
     ("environment", "job"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ from iin_lightning.encoders import Cut
 from iin_lightning.errors import ConfigError, IINError
 from iin_lightning.factors import Factors
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.runs.build import build_factors
-from iin_lightning.runs.checks import check_encoder, input_warnings, latent_warnings, warn_once
-from iin_lightning.runs.outside import trained_outside
+from iin_lightning.runs.build import build_factors, check_encoder, input_warnings, latent_warnings, warn_once
+from iin_lightning.runs.recipe import Recipe
+from iin_lightning.runs.run import run
+from iin_lightning.runs.store import Store
 
 SMALL = (
     "trainer=smoke",
@@ -75,17 +77,19 @@ def configured(*overrides):
     return compose_train("data=color_mnist_mini", "data.limit=40", "encoder=module", USER, *overrides)
 
 
+def as_it_comes(config):
+    return Store(Path(config.paths.models), pytest.fail, config.seed).get(Recipe.of(config).encoder)
+
+
 def test_what_is_fresh_in_a_network_comes_from_the_seed():
-    data = instantiate(configured().data)
-    same, again = (trained_outside(configured("seed=1"), data) for _ in range(2))
-    other = trained_outside(configured("seed=2"), data)
+    same, again, other = (as_it_comes(configured(f"seed={seed}")) for seed in (1, 1, 2))
     assert serialization.fingerprint(same) == serialization.fingerprint(again) != serialization.fingerprint(other)
 
 
 def test_a_pca_is_fitted_once_for_a_network_its_data_and_a_seed(tmp_path, capsys):
     def fitted(*overrides):
         config = configured("encoder.layer=stem", "encoder.reduce=pca:3", f"paths.models={tmp_path}", *overrides)
-        return trained_outside(config, instantiate(config.data)), capsys.readouterr().out
+        return as_it_comes(config), capsys.readouterr().out
 
     first, said = fitted()
     assert "Fitting pca:3" in said
@@ -142,9 +146,10 @@ def test_random_weights_are_said(tmp_path, caplog, case):
     torch.save(Small(classes=7).state_dict(), weights)
     warn_once.cache_clear()
     config = compose_train("data=color_mnist_mini", *(one.format(weights=weights) for one in arguments))
-    trained_outside(config, instantiate(config.data))
-    assert len(caplog.messages) == (text is not None)
-    assert text is None or re.search(text, caplog.messages[0].rstrip(".")), caplog.messages
+    as_it_comes(config)
+    said = [record.message for record in caplog.records if record.name.startswith("iin_lightning")]
+    assert len(said) == (text is not None)
+    assert text is None or re.search(text, said[0].rstrip(".")), said
 
 
 @pytest.mark.parametrize(
@@ -166,8 +171,7 @@ def test_images_that_are_shrunk_before_a_network_blows_them_up_are_said(tmp_path
     root = {"data=gray": "data.base.root", "data=image_folder": "data.root"}.get(chosen)
     rooted = [f"{root}={tmp_path}"] if root else []
     config = compose_train(*(one for one in arguments if not one.startswith("data=")), chosen, *rooted)
-    data = instantiate(config.data)
-    said = input_warnings(config, trained_outside(config, data), data)
+    said = input_warnings(config, as_it_comes(config), instantiate(config.data))
     assert len(said) == (text is not None)
     assert text is None or re.search(text, said[0]), said
 
@@ -184,9 +188,10 @@ def test_latents_behind_a_relu_are_said():
 def test_an_encoder_that_must_be_trained_still_says_so():
     config = compose_train("encoder=autoencoder", "first_stage.recipe=null")
     with pytest.raises(ConfigError, match=r"neither how to train it \(first_stage.recipe\)"):
-        trained_outside(config, instantiate(config.data))
+        as_it_comes(config)
 
 
+@pytest.mark.commands
 def test_any_network_is_explained_as_it_comes(command, workplace):
     folder = workplace / "runs" / "outside"
     arguments = [
@@ -208,6 +213,7 @@ def test_any_network_is_explained_as_it_comes(command, workplace):
     torch.testing.assert_close(interpreter.swap(x, x.flip(0), []), logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.commands
 def test_a_head_is_trained_first_and_then_explained_by_its_own_predictions(command, workplace):
     folder = workplace / "runs" / "head"
     arguments = [
@@ -255,12 +261,10 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_a_sentence(case, tmp_path):
-    from iin_lightning.runs.run import run
-
     arguments, text = BAD[case]
     config = compose_train(*arguments, f"paths.models={tmp_path}", "name=bad", "data.limit=40")
     with pytest.raises(Exception, match=re.compile(text, re.DOTALL)) as caught:
-        run(config, tmp_path / "run", config)
+        run(Recipe.of(config), tmp_path / "run")
     error = caught.value
     while not isinstance(error, IINError):
         error = error.__cause__

@@ -11,7 +11,7 @@ from iin_lightning import distributed as ranks
 from iin_lightning.cli.paths import new_folder
 from iin_lightning.errors import ConfigError
 from iin_lightning.runs import store
-from iin_lightning.runs.store import ModelStore
+from iin_lightning.runs.store import Store
 
 NOW = "2026-01-01_10-00-00"
 SRUN = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "2", "SLURM_NTASKS": "4"}
@@ -43,7 +43,7 @@ def another(variables):
 @pytest.fixture
 def models(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "POLL", 0.01)
-    return ModelStore(tmp_path)
+    return Store(tmp_path, pytest.fail, seed=0)
 
 
 def finish(folder):
@@ -56,7 +56,7 @@ def test_another_process_waits_for_a_model_that_another_job_trains(models, anoth
     (tmp_path / "m.trainer").write_text("12 abc")
     timer = threading.Timer(0.1, finish, [tmp_path / "m"])
     timer.start()
-    path = models.get(tmp_path / "m", lambda folder: pytest.fail("it trains alone, and would wait forever"))
+    path = models.made(tmp_path / "m", lambda: pytest.fail("it trains alone, and would wait forever"))
     timer.join()
     assert path == tmp_path / "m" / "model"
 
@@ -65,30 +65,30 @@ def test_another_process_trains_along_once_the_first_one_does(models, another, t
     timer = threading.Timer(0.1, (tmp_path / "m.trainer").write_text, [another])
     timer.start()
     trained = []
-    models.get(tmp_path / "m", trained.append)
+    models.made(tmp_path / "m", lambda: trained.append("m"))
     timer.join()
-    assert trained == [tmp_path / "m"]
+    assert trained == ["m"]
 
 
 def test_another_process_ends_with_the_one_that_started_it(models, another, tmp_path, monkeypatch):
     parents = iter([5, 5, 1])
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     with pytest.raises(SystemExit, match="gone"):
-        models.get(tmp_path / "m", pytest.fail)
+        models.made(tmp_path / "m", pytest.fail)
 
 
 def test_the_first_process_says_that_it_trains_and_cleans_up(models, variables, tmp_path):
     said = []
 
-    def train(folder):
+    def train():
         said.append((tmp_path / "m.trainer").read_text())
-        finish(folder)
+        finish(tmp_path / "m")
 
-    models.get(tmp_path / "m", train)
+    models.made(tmp_path / "m", train)
     assert said == [ranks.job_name()]
     assert not (tmp_path / "m.trainer").exists()
     with pytest.raises(ZeroDivisionError):
-        models.get(tmp_path / "n", lambda folder: 1 / 0)
+        models.made(tmp_path / "n", lambda: 1 / 0)
     assert not (tmp_path / "n.trainer").exists()
 
 

@@ -39,6 +39,7 @@ def ask(place, run_command):
     return run
 
 
+@pytest.mark.commands
 def test_a_run_that_can_only_be_read_is_evaluated_and_analysed(ask, place):
     before = (place / "runs" / "0" / "results.json").read_text(encoding="utf-8")
     asked = (("evaluate", "metric=[likelihood]"), ("analyse", "analysis=dimensions"))
@@ -69,6 +70,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_written_is_said_with_the_key_that_names_another_folder(case, ask, place, tiny):
     module, arguments, closed, said = REFUSED[case]

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from iin_lightning.errors import CheckpointError
 from iin_lightning.questions import results
-from iin_lightning.runs import provenance
+from iin_lightning.runs import folder as folders
+from iin_lightning.runs.folder import PROVENANCE, read_provenance, record
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def runs(command, tiny, tmp_path_factory):
     return place
 
 
+@pytest.mark.commands
 def test_a_seed_fixes_every_bit(runs):
     weights = {name: (runs / name / "model" / "model.safetensors").read_bytes() for name in ("first", "again", "other")}
     metrics = {name: results.read(runs / name)["metrics"] for name in weights}
@@ -40,8 +42,9 @@ def test_a_seed_fixes_every_bit(runs):
     assert all(value != metrics["other"][name] for name, value in metrics["first"].items() if name.endswith("nll"))
 
 
+@pytest.mark.commands
 def test_a_run_says_where_it_comes_from(runs):
-    found = provenance.read(runs / "first" / provenance.FILE)
+    found = read_provenance(runs / "first" / PROVENANCE)
     assert "seed=0" in found["overrides"]
     assert datetime.fromisoformat(found["started"]).tzinfo is not None
     assert set(found["git"]) == {"code", "working_folder"}
@@ -53,8 +56,8 @@ def test_a_run_says_where_it_comes_from(runs):
     assert found["processes"] == 1
     assert "resumed" not in found
     assert "versions" not in results.read(runs / "first"), "said once"
-    (encoder,) = (runs / "first-models").glob(f"*-autoencode-*/{provenance.FILE}")
-    assert provenance.read(encoder)["overrides"] == found["overrides"], "what it was trained for"
+    (encoder,) = (runs / "first-models").glob(f"*-autoencode-*/{PROVENANCE}")
+    assert read_provenance(encoder)["overrides"] == found["overrides"], "what it was trained for"
 
 
 CONFIG = OmegaConf.create({"trainer": {"devices": 2, "num_nodes": 3}})
@@ -65,21 +68,22 @@ def test_a_run_that_goes_on_keeps_how_it_began_and_no_secret_is_told(tmp_path, m
         sys, "orig_argv", ["/home/somebody/bin/python", "-m", "iin_lightning.train", "+hub.token=abc123"]
     )
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    provenance.record(CONFIG, tmp_path)
-    began = provenance.read(tmp_path / provenance.FILE)
+    record(CONFIG, tmp_path)
+    began = read_provenance(tmp_path / PROVENANCE)
     assert began["command"].startswith("python -m iin_lightning.train ")
     assert began["processes"] == 6
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "iin_lightning.train", "resume=here"])
     for n in (1, 2):
-        provenance.record(CONFIG, tmp_path)
-        found = provenance.read(tmp_path / provenance.FILE)
+        record(CONFIG, tmp_path)
+        found = read_provenance(tmp_path / PROVENANCE)
         assert found | {"resumed": None} == began | {"resumed": None}
         assert [one["command"] for one in found["resumed"]] == ["python -m iin_lightning.train resume=here"] * n
-    text = (tmp_path / provenance.FILE).read_text()
+    text = (tmp_path / PROVENANCE).read_text()
     assert "abc123" not in text
     assert "somebody" not in text
 
 
+@pytest.mark.commands
 def test_the_program_iin_is_named_without_its_folder(tmp_path, environment):
     """As pip installs it: a script that the system runs by its whole path."""
     program = tmp_path / "somebody" / "bin" / "iin"
@@ -90,14 +94,14 @@ def test_the_program_iin_is_named_without_its_folder(tmp_path, environment):
     few = ["model=autoencoder", "trainer=smoke", "trainer.accelerator=cpu", "data.limit=24", "encoder.width=4"]
     command = [program, "train", *few, "hydra.run.dir=run"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    text = (tmp_path / "run" / provenance.FILE).read_text()
+    text = (tmp_path / "run" / PROVENANCE).read_text()
     assert json.loads(text)["command"] == " ".join(["iin", *command[1:]])
     assert "somebody" not in text
 
 
 def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
-    provenance.record(CONFIG, tmp_path)
+    record(CONFIG, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -109,14 +113,14 @@ def test_processes_are_counted_as_the_trainer_is_told(devices, nodes, processes,
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     config = OmegaConf.create({"trainer": {"devices": devices, "num_nodes": nodes}})
-    assert provenance._processes(config) == processes
+    assert folders._processes(config) == processes
 
 
 def test_where_there_is_no_git_nothing_is_said_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert provenance._commit(tmp_path) is None
+    assert folders._commit(tmp_path) is None
     monkeypatch.undo()
-    assert provenance._commit(tmp_path) is None, "no repository"
+    assert folders._commit(tmp_path) is None, "no repository"
 
 
 def flipped_inside(content):
@@ -131,7 +135,7 @@ DAMAGED = {
     "checkpoint cut": ("checkpoints/last.ckpt", lambda b: b[: len(b) // 2], "resume"),
     "checkpoint flipped": ("checkpoints/last.ckpt", flipped_inside, "resume"),
     "config": ("config.yaml", lambda b: b"a: [" + b, "resume"),
-    "provenance": (provenance.FILE, lambda b: b[:-9], "resume"),
+    "provenance": (PROVENANCE, lambda b: b[:-9], "resume"),
     "results": (results.FILE, lambda b: b[: len(b) // 2], "evaluate"),
     "results that are no text": (results.FILE, lambda b: b"\xff" + b, "evaluate"),
     "weights": ("model/model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1]), "evaluate"),
@@ -139,6 +143,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("case", DAMAGED)
 def test_a_damaged_file_is_named_with_the_cure_and_stays_as_it_is(
     case, runs, command, run_command, workplace, tmp_path

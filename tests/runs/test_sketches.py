@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 STYLIZER = """
 import torch
 
@@ -30,6 +32,7 @@ ARGUMENTS = (
 )
 
 
+@pytest.mark.commands
 def test_sketches_are_concepts_of_training(command, small, tmp_path):
     (tmp_path / "own_stylizer.py").write_text(STYLIZER)
     command(*ARGUMENTS, *small, f"hydra.run.dir={tmp_path}/run", f"paths.cache={tmp_path}/cache", folder=tmp_path)
@@ -41,6 +44,7 @@ def test_sketches_are_concepts_of_training(command, small, tmp_path):
     assert {path.stat().st_size for path in kept} == {120 * 3 * 32 * 32}
 
 
+@pytest.mark.commands
 def test_a_sketch_that_is_not_there_ends_a_command_with_one_sentence(command, tmp_path):
     process = command(
         *ARGUMENTS[:3],

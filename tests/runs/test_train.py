@@ -16,7 +16,6 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.questions import results
 from iin_lightning.seeding import generator
 
 STORE = "paths.models=trained"  # its own, so that it is empty whichever tests were run before
@@ -33,6 +32,7 @@ def supervised(command, tiny, workplace):
     return workplace / "runs" / "sup", process.stdout
 
 
+@pytest.mark.commands
 def test_a_run_leaves_everything_in_its_folder(supervised):
     folder, printed = supervised
     for name in (
@@ -64,64 +64,21 @@ def test_a_run_leaves_everything_in_its_folder(supervised):
     assert result["metrics"]["test/round_trip_error"] < 1e-4
 
 
-# What is typed of the data when a network is trained, and where the data are chosen.
-TYPED = {
-    "a folder of one's own": ["--config-dir", "conf", "data=mine", "++data.limit=32", "seed=3"],
-    "an experiment": ["experiment=tab1_dimensions", "data=mnist", "data.limit=40"],
-    "images that are changed, limited by the trainer": ["data=gray", "data.base=color_mnist_mini", "trainer=smoke"],
-}
-
-
-@pytest.mark.parametrize("case", TYPED)
-def test_what_to_type_next_takes_the_same_data_on_when_a_run_is_resumed(command, small, mnist_root, tmp_path, case):
+@pytest.mark.commands
+def test_what_to_type_next_takes_the_same_data(command, tmp_path):
     (tmp_path / "conf" / "data").mkdir(parents=True)
     (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [color_mnist_mini]\nviews: 3\n")
-    (tmp_path / "data").symlink_to(mnist_root)
-    few = ["trainer.max_steps=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "model=autoencoder"]
-    own = [one for one in small if one.startswith(("encoder", "model"))]
-    command(*TYPED[case], "trainer.accelerator=cpu", *few, *own, "hydra.run.dir=run", folder=tmp_path)
-    again = command("resume=run", "model.steps=3", "data.eval_batch_size=50", folder=tmp_path)
-    (said,) = (line for line in again.stdout.splitlines() if "iin_lightning.train" in line)
-    start, *typed = shlex.split(said.partition("iin_lightning.")[2])
-    assert start == "train"
-    assert "first_stage.path=run/model" in typed
-    begun, composed = (
-        OmegaConf.to_container(OmegaConf.create(text))
-        for text in (
-            (tmp_path / "run" / "config.resumed.yaml").read_text(),
-            command("--cfg", "job", *typed, folder=tmp_path).stdout,
-        )
-    )
-    assert composed["data"] == begun["data"]
-    assert composed["data"]["eval_batch_size"] == 50
-    assert composed["seed"] == begun["seed"]
-    assert composed["encoder"] is None
-
-
-def test_a_command_that_would_take_other_data_is_not_printed(command, tmp_path):
-    conf = tmp_path / "conf" / "data"
-    conf.mkdir(parents=True)
-    (conf / "mine.yaml").write_text("defaults: [color_mnist_mini]\nlimit: 32\n")
     few = ["trainer=smoke", "trainer.accelerator=cpu", "encoder.width=4", "model=autoencoder"]
-    command("--config-dir", "conf", "data=mine", *few, "hydra.run.dir=run", folder=tmp_path)
-    (conf / "mine.yaml").write_text("defaults: [color_mnist_mini]\nviews: 3\n")
-    assert "encoder=interpreter" not in command("resume=run", "model.steps=5", folder=tmp_path).stdout
-    shutil.rmtree(conf)
-    assert "encoder=interpreter" not in command("resume=run", "model.steps=6", folder=tmp_path).stdout
+    typed = ["--config-dir", "conf", "data=mine", "++data.limit=32", "seed=3"]
+    said = command(*typed, *few, "hydra.run.dir=run", folder=tmp_path).stdout
+    (line,) = (line for line in said.splitlines() if "iin_lightning.train" in line)
+    arguments = shlex.split(line.partition("iin_lightning.train ")[2])
+    assert "first_stage.path=run/model" in arguments
+    composed = OmegaConf.create(command("--cfg", "job", *arguments, folder=tmp_path).stdout)
+    assert (composed.data.views, composed.data.limit, composed.seed, composed.encoder) == (3, 32, 3, None)
 
 
-def test_the_title_of_the_numbers_is_one_line(tmp_path, capsys):
-    results.show({"name": "quickstart/encoder", "metrics": {"test/l1": 0.5}}, tmp_path)
-    assert capsys.readouterr().out.startswith("quickstart/encoder: test split")
-
-
-def test_a_finished_run_is_an_interpreter(supervised):
-    folder, _ = supervised
-    interpreter = Interpreter.from_pretrained(folder / "model")
-    x = torch.zeros(2, 3, 32, 32)
-    assert interpreter.swap(x, x, ["digit"]).shape == x.shape
-
-
+@pytest.mark.commands
 def test_the_first_stage_is_trained_once(supervised, command, tiny, workplace):
     _, first = supervised
     assert "Training the encoder first" in first
@@ -132,6 +89,7 @@ def test_the_first_stage_is_trained_once(supervised, command, tiny, workplace):
     assert not any("transfer" in name for name in outcome(workplace / "runs/unsup")["metrics"])
 
 
+@pytest.mark.commands
 def test_an_average_is_the_translators_own_and_resumes_exactly(supervised, command, tiny, workplace):
     """Its encoder is the one that all runs have."""
     arguments = [*tiny(), "model=unsup", "callbacks=ema", STORE]
@@ -146,6 +104,7 @@ def test_an_average_is_the_translators_own_and_resumes_exactly(supervised, comma
     assert all(torch.equal(value, states[1]["average"][key]) for key, value in states[0]["average"].items())
 
 
+@pytest.mark.commands
 def test_a_classifier_is_explained_by_its_own_predictions(command, tiny, workplace):
     command(*tiny(), "model=sup", "encoder=classifier", "hydra.run.dir=runs/clf")
     metrics = outcome(workplace / "runs/clf")["metrics"]
@@ -154,11 +113,13 @@ def test_a_classifier_is_explained_by_its_own_predictions(command, tiny, workpla
     assert not (workplace / "runs/clf/figures").exists()
 
 
+@pytest.mark.commands
 def test_latents_can_be_encoded_at_every_step(command, tiny, workplace):
     command(*tiny(), "model=sup", "latents=online", "hydra.run.dir=runs/online")
     assert outcome(workplace / "runs/online")["steps"] == 6
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("model", ["autoencoder", "classifier"])
 def test_a_network_to_be_explained_is_trained_alone_and_reused(command, tiny, workplace, model, tmp_path):
     arguments = tiny("+", "encoder.latent_dim", "flow")
@@ -176,6 +137,7 @@ def test_a_network_to_be_explained_is_trained_alone_and_reused(command, tiny, wo
     assert "first" not in second.stdout
 
 
+@pytest.mark.commands
 def test_the_adversarial_game_runs(command, tiny, workplace, tmp_path):
     game = (
         "model.adversarial={_target_: iin_lightning.losses.adversarial.Adversarial, _partial_: true, start: 2,"
@@ -194,6 +156,7 @@ def test_the_adversarial_game_runs(command, tiny, workplace, tmp_path):
     assert "train/adversarial_weight" in (tmp_path / "run" / "metrics.csv").read_text()
 
 
+@pytest.mark.commands
 def test_wandb_takes_scalars_and_pictures_without_network(command, tiny, workplace, tmp_path):
     command(*tiny(), "model=sup", "logger=wandb", f"hydra.run.dir={tmp_path}/run")
     media = {path.name.rsplit("_", 2)[0] for path in (tmp_path / "run").rglob("media/images/figures/*.png")}
@@ -201,6 +164,7 @@ def test_wandb_takes_scalars_and_pictures_without_network(command, tiny, workpla
     assert len(list((tmp_path / "run" / "wandb").glob("offline-run-*"))) == 1
 
 
+@pytest.mark.commands
 def test_a_sweep_is_one_command_and_one_folder_a_job(command, tiny, workplace, tmp_path):
     command("-m", *tiny(), "model=unsup", "seed=0,1", f"hydra.sweep.dir={tmp_path}", "+first_stage.seed=0")
     assert [outcome(tmp_path / job)["seed"] for job in "01"] == [0, 1]
@@ -297,6 +261,7 @@ BAD = {
 }
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_a_sentence_before_any_training(command, tiny, workplace, case, tmp_path):
     arguments, text = BAD[case]
@@ -317,6 +282,7 @@ def paint(folder, *classes, seed=0):
             Image.fromarray(pixels.numpy()).save(folder / name / f"{i}.bmp")
 
 
+@pytest.mark.commands
 def test_networks_are_known_by_the_content_of_their_data(command, small, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     paint(first / "pics", "a", "b")
@@ -343,6 +309,7 @@ def test_networks_are_known_by_the_content_of_their_data(command, small, tmp_pat
     assert trained(first, "data.root=moved") == both, "another class"
 
 
+@pytest.mark.commands
 def test_resuming_keeps_the_groups(command, supervised):
     folder, _ = supervised
     process = command(f"resume={folder}", "flow=paper", ok=False)
@@ -350,6 +317,7 @@ def test_resuming_keeps_the_groups(command, supervised):
     assert "keeps its groups, so flow=paper" in process.stderr
 
 
+@pytest.mark.commands
 def test_a_run_is_continued_for_more_steps_on_the_same_encoder(command, supervised, tmp_path):
     folder = shutil.copytree(supervised[0], tmp_path / "run")
     for steps in (8, 10):
@@ -362,12 +330,14 @@ def test_a_run_is_continued_for_more_steps_on_the_same_encoder(command, supervis
     assert "has done 10 steps already, and trainer.max_steps=9 asks for fewer" in process.stderr
 
 
+@pytest.mark.commands
 def test_a_folder_is_that_of_one_run(command, tiny, supervised):
     process = command(*tiny(), "model=sup", "seed=1", "hydra.run.dir=runs/sup", ok=False)
     assert process.returncode == 2
     assert "runs/sup is the folder of another run: go on with it (resume=" in process.stderr
 
 
+@pytest.mark.commands
 def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(command, tmp_path):
     for case in ("a classifier's recipe with an autoencoder", "a model folder that is none"):
         arguments, text = BAD[case]
@@ -378,6 +348,7 @@ def test_a_run_that_failed_before_its_first_step_leaves_its_folder_free(command,
     assert "resumed" not in provenance
 
 
+@pytest.mark.commands
 def test_resuming_takes_values_alone(command, supervised):
     folder, _ = supervised
     process = command(f"resume={folder}", "+model.new=3", ok=False)

@@ -20,8 +20,8 @@ from iin_lightning.data.images import to_range
 from iin_lightning.errors import ConfigError, choices
 from iin_lightning.explorer.computing import alone, once
 from iin_lightning.explorer.pictures import FORMATS, Picture, decoded, to_pixels
-from iin_lightning.questions.learned import known, learned
-from iin_lightning.questions.readers import predicted_concept
+from iin_lightning.questions.answer import known, learned
+from iin_lightning.questions.judges import predicted_concept
 from iin_lightning.questions.results import read
 from iin_lightning.questions.subject import Subject
 from iin_lightning.seeding import FIXED, generator

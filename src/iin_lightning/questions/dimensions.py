@@ -17,9 +17,6 @@ from iin_lightning.questions.subject import Subject
 def dimensions(subject: Subject) -> Answer:
     """Scores and whole dimensions from pairs of training images, and those of concepts that an encoder does not hold.
 
-    Args:
-        subject: any network that encodes.
-
     Raises:
         ConfigError: the data have no concepts.
     """

@@ -1,5 +1,6 @@
-"""``analysis=directions``: where attributes lie in z̃, what a step there does and what else it does (Eq. 14, Fig. 8)."""
+"""Where attributes lie in z̃, what a step there does and what else it does (Eq. 14, Fig. 8), and images moved along."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -25,10 +26,10 @@ from iin_lightning.analysis.directions import (
 )
 from iin_lightning.analysis.effects import Effects, effects, recognised, side_effects
 from iin_lightning.errors import ConfigError, choices
-from iin_lightning.plots.directions import direction_figure, matrix_figure
+from iin_lightning.plots.directions import direction_figure, edit_figure, matrix_figure
 from iin_lightning.progress import track
 from iin_lightning.questions.answer import Answer
-from iin_lightning.questions.readers import ReaderKind, attribute_reader
+from iin_lightning.questions.judges import ReaderKind, attribute_reader
 from iin_lightning.questions.subject import Subject
 
 BLOCKS = 4  # attributes in a figure: a page has room for so many
@@ -55,20 +56,6 @@ def directions(
     """Directions from the training split; walks along them and their effects on the test split.
 
     A network that gives logits has effects, but no pictures.
-
-    Args:
-        subject: whose z̃ is looked at.
-        attributes: to move along; None: all of the data that have examples enough.
-        method: see ``fit_directions``; "auto": see ``choose_method``.
-        keep: attributes that the projected directions keep fixed; None: all that are moved along; none: no projection.
-        alphas: of the walks that are shown.
-        alpha: length of the way that effects are measured over.
-        reader: who says which attributes there are: "judge", classifiers of images that are independent of the model,
-            or, where the network gives logits, the network; "probe", logistic regressions on z, which also read what
-            such a network has no classes for.
-        shown: how many images are walked.
-        count: examples that effects are means over.
-        seed: of the examples.
 
     Raises:
         ConfigError: no attributes, an unknown one, or one that too few examples have or lack.
@@ -140,6 +127,56 @@ def directions(
     }
     tables = {"effects": _table(moved, names, changes, agreement)}
     return Answer(numbers, figures, tables, factors=subject.interpreter.factors.concepts)
+
+
+def edit(
+    subject: Subject,
+    *,
+    direction: str | None,
+    alpha: float,
+    keep: Sequence[str] | None,
+    method: AskedMethod,
+    steps: int,
+    count: int,
+    seed: int,
+) -> Answer:
+    """The user's images, or some of the test split, with more or less of an attribute.
+
+    Raises:
+        ConfigError: the network decodes to no image, there is no such attribute, or fewer than 2 steps.
+    """
+    subject.need_images("edit")
+    if steps < 2:
+        raise ConfigError(f"analysis.steps={steps} must be at least 2: the reconstruction and the edited image.")
+    known = known_attributes(subject)
+    if direction is None:
+        raise ConfigError(f"Say along which direction to edit, analysis.direction=<name>; {choices('', known)}.")
+    name = find(direction, known)
+    kept = (
+        compatible(name, enough_examples(subject, known)[0]) if keep is None else [find(other, known) for other in keep]
+    )
+    method, found = fit(subject, [name, *kept], method)
+    vector = project(found, name, kept)
+    x = subject.pick(count, seed)
+    alphas = torch.linspace(0, alpha, steps).tolist() if alpha else [0.0]
+    alphas[-1] = alpha
+    walk = along(subject.interpreter, x, vector, alphas).cpu()
+    sources = subject.own_names if subject.own else [f"test_{number}" for number in range(len(x))]
+    suffix = re.sub(r"[^\w.+-]+", "-", f"{name}_{alpha:+g}")
+    numbers = {
+        "direction": name,
+        "kept": ", ".join(kept),
+        "method": method,
+        "alpha": alpha,
+        "with": found[name].having,
+        "without": found[name].lacking,
+        "length": abs(alpha) * vector.norm().item(),
+        "changed": (walk[-1] - walk[0]).abs().mean().item() / 2,
+        "lost_by_reconstruction": (walk[0] - x.cpu()).abs().mean().item() / 2,
+    }
+    images = {f"{source}_{suffix}": image for source, image in zip(sources, walk[-1])}
+    figure = edit_figure(x, walk, alphas, title(name, kept))
+    return Answer(numbers, {"": figure}, images=images, factors=subject.interpreter.factors.concepts)
 
 
 def known_attributes(subject: Subject) -> dict[str, Attribute]:

@@ -46,19 +46,6 @@ def embed(
 
     Walks start at held-out latents, or at the user's images; the first is drawn, all are counted.
 
-    Args:
-        subject: any interpreter; its G is not asked.
-        method: see ``fit_embedding``.
-        concept: whose classes colour the map and name its clusters; None: the first concept that has classes. Where
-            the data have none, colours are likelihoods, and nothing says whether a walk stays.
-        factors: to walk in, and to pair; None: all, or the first six of more.
-        count: held-out latents that are embedded, and among which neighbours are looked for.
-        steps: of a walk.
-        r: correlation of neighbouring steps, in [0, 1].
-        walks: in each factor, at least 2.
-        neighbours: that UMAP keeps together, and that vote for the class around a step.
-        seed: of the latents, the walks and the embedding.
-
     Raises:
         ConfigError: an unknown concept, or too few walks.
         FactorError: an unknown factor.

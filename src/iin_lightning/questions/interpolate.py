@@ -1,4 +1,4 @@
-"""``analysis=interpolate``: straight walks in z̃ beside straight walks in z, shown and measured (Fig. 4)."""
+"""What lies between images: straight walks in z̃ beside those in z (Fig. 4), and a square between four (Fig. 7)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,14 +6,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iin_lightning.analysis.interpolate import Measures, evenness, measure, share_below, spread, told_apart, walks
+from iin_lightning.analysis.chunks import in_chunks
+from iin_lightning.analysis.interpolate import (
+    CORNERS,
+    Measures,
+    corners,
+    evenness,
+    measure,
+    share_below,
+    spread,
+    told_apart,
+    walks,
+)
 from iin_lightning.errors import ConfigError
 from iin_lightning.plots.grids import plain
-from iin_lightning.plots.interpolate import Curve, walks_figure
+from iin_lightning.plots.interpolate import Curve, square_figure, walks_figure
 from iin_lightning.progress import track
 from iin_lightning.questions.answer import Answer
-from iin_lightning.questions.reference import choose_judge, encode, held_out
-from iin_lightning.questions.subject import Subject
+from iin_lightning.questions.judges import choose_judge
+from iin_lightning.questions.subject import MEANS, SAMPLES, Subject
+from iin_lightning.seeding import generator
 
 HIGH_IS_DATA = ("log_likelihood", "confidence")
 
@@ -23,15 +35,6 @@ def interpolate(
     subject: Subject, *, pairs: int, shown: int, steps: int, reference: int, concept: str | None, seed: int
 ) -> Answer:
     """Walks between pairs of test images; several images of the user's are walked one after the other.
-
-    Args:
-        subject: whose network decodes to images.
-        pairs: how many are measured.
-        shown: how many of them are drawn; a user's own all are.
-        steps: of a walk, at least 3, both ends counted in.
-        reference: how many held-out images the walks are held against.
-        concept: which a judge reads; None: the only one with classes.
-        seed: of the choice of images.
 
     Raises:
         ConfigError: the network decodes to no image, the user gives one image, or the walk has no middle.
@@ -45,10 +48,10 @@ def interpolate(
             f"analysis=interpolate walks from one image to another and has {len(images)}: give two or more by "
             "'images=[a.png,b.png]', or take analysis.pairs of at least 1."
         )
-    z, network, judge = encode(subject, images), subject.interpreter, choose_judge(subject, concept)
+    z, network, judge = subject.encode(images), subject.interpreter, choose_judge(subject, concept)
     half = len(z) // 2
     ends = (z[:-1], z[1:]) if subject.own else (z[:half], z[half : 2 * half])
-    others = held_out(subject, reference, seed)
+    others = subject.held_out(reference, seed)
     unit, classify = spread(others), judge and judge.network
     usual = {name: values[0] for name, values in measure(network, others[None], unit, classify).points.items()}
     paths = walks(network, *ends, steps)
@@ -72,6 +75,49 @@ def interpolate(
         "held_out": {name: _middle(values) for name, values in usual.items()},
     }
     return Answer(numbers, {"": walks_figure(pictures, curves)}, {"": _rows(found)})
+
+
+@torch.no_grad()
+def submanifold(subject: Subject, *, steps: int, reference: int, seed: int) -> Answer:
+    """The square between four samples z̃ ~ N(0, 1), or between four images of the user's.
+
+    Raises:
+        ConfigError: the network decodes to no image, the user's images are not four, or there is no side.
+    """
+    subject.need_images("submanifold")
+    if steps < 2:
+        raise ConfigError(f"analysis.steps={steps} must be at least 2: the two corners of a side.")
+    network = subject.interpreter
+    if subject.own:
+        images = subject.pick(CORNERS, seed)
+        if len(images) != CORNERS:
+            raise ConfigError(
+                f"analysis=submanifold has an image at each corner, so it needs 4, and images= names {len(images)}: "
+                "name four, in the order upper left, upper right, lower left, lower right."
+            )
+        z_tilde = network.translate(subject.encode(images))
+        others, latents = subject.held_out(reference, seed), MEANS
+        title = "Four images (framed, as $G$ shows them) and what lies between them, bilinear in $\\tilde{z}$"
+    else:
+        noise = torch.randn(CORNERS, network.factors.latent_dim, generator=generator(seed, "corners"))
+        z_tilde = noise.to(subject.device)
+        others, latents = subject.pick_latents(reference, seed, sampled=True)[0].to(subject.device), SAMPLES
+        title = "Four samples $\\tilde{z} \\sim N(0, 1)$ (framed) and what lies between them, bilinear in $\\tilde{z}$"
+    square = corners(network, z_tilde, steps)
+    pictures = in_chunks(lambda part: network.decode(part).cpu(), square.flatten(0, 1), "Decoding")
+    unit = spread(others)
+    found, usual = measure(network, square, unit).points, measure(network, others[None], unit).points
+    numbers = {
+        "square": {name: values.mean().item() for name, values in found.items()},
+        "held_out": {name: values.mean().item() for name, values in usual.items()},
+    }
+    rows = [
+        {"row": row, "column": column} | {name: values[row, column].item() for name, values in found.items()}
+        for row in range(steps)
+        for column in range(steps)
+    ]
+    figure = square_figure(pictures.unflatten(0, (steps, steps)), title)
+    return Answer(numbers, {"": figure}, {"": rows}, latents=latents)
 
 
 def _decode(subject: Subject, path: Tensor) -> Tensor:

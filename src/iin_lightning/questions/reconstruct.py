@@ -7,7 +7,6 @@ from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.metrics.likelihood import RoundTrip
 from iin_lightning.plots.grids import rows_figure
 from iin_lightning.questions.answer import Answer
-from iin_lightning.questions.reference import encode
 from iin_lightning.questions.subject import Subject
 
 AMPLIFIED = 1000
@@ -15,16 +14,9 @@ AMPLIFIED = 1000
 
 @torch.no_grad()
 def reconstruct(subject: Subject, *, count: int, shown: int, seed: int) -> Answer:
-    """Images, what the network makes of them, and what it makes of them by way of T; of a classifier, numbers alone.
-
-    Args:
-        subject: any interpreter.
-        count: images that are measured.
-        shown: how many of them are drawn; a user's own all are.
-        seed: of the choice of images.
-    """
+    """Images, what the network makes of them, and what it makes of them by way of T; of a classifier, numbers alone."""
     network, images = subject.interpreter, subject.pick(count, seed)
-    z = encode(subject, images)
+    z = subject.encode(images)
     trip = RoundTrip().to(subject.device)
     for part in z.split(CHUNK):
         trip.update(network.translator, part)

@@ -16,8 +16,6 @@ from iin_lightning.bounded import read_json
 from iin_lightning.errors import CheckpointError
 from iin_lightning.factors import RESIDUAL
 from iin_lightning.metrics.measured import Measured
-from iin_lightning.printing import show_files
-from iin_lightning.progress import Screen
 from iin_lightning.serialization import write_whole
 
 FILE = "results.json"
@@ -109,22 +107,16 @@ def storable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show(outcome: dict[str, Any], folder: Path) -> None:
-    """Print the metrics, the paths of the pictures and the model's folder."""
-    console = Screen(markup=False)
-    metrics = measured(outcome["metrics"])
-    title = f"{outcome['name']}: test split"
-    plain = Table(title=title, title_justify="left", min_width=len(title))
-    plain.add_column("metric")
-    plain.add_column("value", justify="right")
-    for name, value in metrics.items():
-        if not name.startswith(TRANSFER):
-            plain.add_row(name.removeprefix("test/"), f"{value}")
-    console.print(plain)
-    if transfer := transfer_scores(metrics):
-        console.print(transfer_table(transfer))
-    pictures = [("picture", folder / figure) for figure in outcome.get("figures", [])]
-    show_files([*pictures, ("model", folder / "model"), ("results", folder / FILE)], console)
+def metrics_table(name: str, metrics: Mapping[str, Any]) -> Table:
+    """The numbers of a run's test split, but those of transfer."""
+    title = f"{name}: test split"
+    table = Table(title=title, title_justify="left", min_width=len(title))
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for key, value in measured(metrics).items():
+        if not key.startswith(TRANSFER):
+            table.add_row(key.removeprefix("test/"), f"{value}")
+    return table
 
 
 def transfer_scores(metrics: Mapping[str, Any]) -> dict[str, Measured]:
@@ -145,11 +137,7 @@ def transfer_rows(scores: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]
 
 
 def transfer_table(scores: Mapping[str, Measured]) -> Table:
-    """Rows: what was swapped. Columns: how each concept is read from the result.
-
-    Args:
-        scores: ``{concept}/{swapped factor}`` -> mean score and its error, as ``FactorTransfer`` gives them.
-    """
+    """Rows: what was swapped. Columns: how each concept is read from the result."""
     (_, *concepts), rows = transfer_rows(scores)
     table = Table(title="After swapping a factor between held-out images", title_justify="left")
     table.add_column("swapped factor")
@@ -157,11 +145,7 @@ def transfer_table(scores: Mapping[str, Measured]) -> Table:
         table.add_column(concept, justify="right")
     own = {concept: concept if any(case == concept for case, *_ in rows) else RESIDUAL for concept in concepts}
     for case, *row in rows:
-        label = {
-            "reconstruction": "none (the bound)",
-            "images": "none (the images)",
-            "chance": "chance",
-        }
+        label = {"reconstruction": "none (the bound)", "images": "none (the images)", "chance": "chance"}
         cells = [
             f"{score} {'' if case in label else 'from source' if case == own[concept] else 'kept'}"
             for concept, score in zip(concepts, row)
@@ -194,8 +178,8 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     shown.add_column("number")
     shown.add_column("value", justify="right")
     for name, (average, deviation, _) in summarize({run: values(numbers) for run, numbers in found.items()}).items():
-        one = measured(next(iter(found.values()))).get(name)
-        shown.add_row(name, f"{average:.4g} ± {deviation:.2g}" if several else f"{one}")
+        single = measured(next(iter(found.values()))).get(name)
+        shown.add_row(name, f"{average:.4g} ± {deviation:.2g}" if several else f"{single}")
     return shown
 
 

@@ -14,7 +14,7 @@ from iin_lightning.plots.grids import panels_figure
 from iin_lightning.progress import track
 from iin_lightning.questions.answer import Answer
 from iin_lightning.questions.interpolate import HIGH_IS_DATA
-from iin_lightning.questions.reference import choose_judge
+from iin_lightning.questions.judges import choose_judge
 from iin_lightning.questions.subject import SAMPLES, Subject
 from iin_lightning.seeding import generator
 
@@ -41,15 +41,6 @@ def sample(
     """Samples of the translator and of each prior, shown and measured.
 
     Held-out latents are posterior samples here, z ~ q(z|x), as a density of latents is one of such samples.
-
-    Args:
-        subject: whose network decodes to images.
-        count: how many samples are measured, and how many held-out latents beside them.
-        shown: how many of them are drawn.
-        columns: images a row.
-        priors: which other densities; one that has too few training latents is left out, with the reason.
-        concept: which a judge reads; None: the only one with classes.
-        seed: of samples and fits.
 
     Raises:
         ConfigError: the network decodes to no image, or there is no such prior.

@@ -1,17 +1,16 @@
-"""What is evaluated and analysed: a trained model, its data, their held-out latents, and images to look at."""
+"""What every question is asked of: a trained model, its data, their held-out latents, and images to look at."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from iin_lightning import serialization
-from iin_lightning.analysis.chunks import CHUNK
+from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.data.base import Source, Split, Subset
 from iin_lightning.data.changes import ChangedImages
 from iin_lightning.data.file_module import FileModule
@@ -30,42 +29,47 @@ from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import FIXED, generator
 
 MEANS, SAMPLES = "posterior means", "posterior samples"
-"""Latents that an answer is of: means, and samples where it is about T's density, which is that of samples."""
-
-ALONE = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-"""How a trainer is told that it has this process to itself."""
+"""Latents that an answer is of: means, or samples where it is about T's density, which is that of samples."""
 
 
 @dataclass
 class Subject:
-    """A model under evaluation.
+    """A trained model and what it is asked about; it needs neither a configuration nor a run.
 
     Attributes:
-        folder: of the run or of the model.
+        folder: the run's or the model's; ``results.json`` in it says which factors have learned their concepts.
         network: an interpreter, or a bare encoder, on the device.
-        data: whose test split it is measured on.
-        recipe: the run's own configuration; None for a bare model folder.
-        cache: folder in which the posteriors of training images are kept, where a training has left them, too.
-        require: recipe, "judge", concept, data -> that classifier, from the store or trained now.
-        paths: a user's own images, which are then shown instead of held-out ones.
-        out: folder that answers are written into; None: they are not written.
+        data: whose test split the model is measured on.
+        judge: concept -> an independent classifier of images; None: the model has no judges.
+        cache: folder of encoded training images; None: they are encoded anew.
+        paths: a user's own images, shown instead of held-out ones.
+        out: folder that answers are written into; None: nowhere.
+        concept: whose classes the logits of a classifier tell; None: the concept whose labels it hits best.
+
+    Example:
+        >>> from iin_lightning.data.color_mnist import ColorMNISTMini
+        >>> from iin_lightning.encoders import Classifier
+        >>> data = ColorMNISTMini(views=1, limit=20)
+        >>> network = Classifier(n_classes=10, image_size=32, latent_dim=8, width=4, norm="batch").eval()
+        >>> Subject(Path("mine"), network, data).latents("test").mean.shape
+        torch.Size([20, 8])
     """
 
     folder: Path
     network: nn.Module
     data: DataModule
-    recipe: DictConfig | None
-    cache: Path
-    require: Callable[[DictConfig, str, str, DataModule], nn.Module]
+    judge: Callable[[str], nn.Module] | None = None
+    cache: Path | None = None
     paths: tuple[Path, ...] = ()
     out: Path | None = None
+    concept: str | None = None
 
     @property
     def interpreter(self) -> Interpreter:
         """The interpreter.
 
         Raises:
-            CheckpointError: there is a network only.
+            CheckpointError: the folder holds a network without a translator.
         """
         if not isinstance(self.network, Interpreter):
             raise CheckpointError(
@@ -79,7 +83,7 @@ class Subject:
         """The network that is explained.
 
         Raises:
-            CheckpointError: there is one that encodes nothing.
+            CheckpointError: the folder holds a network that encodes nothing.
         """
         encoder = self.network.encoder if isinstance(self.network, Interpreter) else self.network
         if not isinstance(encoder, Encoder):
@@ -90,7 +94,7 @@ class Subject:
 
     @property
     def kind(self) -> str:
-        """The network that is explained, within its wrappers, in lower case: its own name, or that of its class."""
+        """The name of the network that is explained, or of its class, in lower case."""
         network = getattr(self.encoder, "encoder", self.encoder)
         if isinstance(network, Cut):
             network = network.network
@@ -116,7 +120,7 @@ class Subject:
         """Refuse an analysis that shows images where the network makes none.
 
         Raises:
-            ConfigError: says so.
+            ConfigError: the network has no image decoder.
         """
         if self.encoder.output != "image":
             raise ConfigError(
@@ -124,34 +128,58 @@ class Subject:
                 f"its G gives {self.encoder.output}. Ask analysis=walk, embed or dimensions, or explain an autoencoder."
             )
 
-    def pick(self, count: int, seed: int) -> Tensor:
-        """Images (n, C, H, W) in [-1, 1] to look at: the user's own, all of them, or so many of the test split.
+    def judge_of(self, concept: str) -> nn.Module:
+        """An independent classifier of a concept's images, on the device.
 
         Raises:
-            DataNotFoundError: a file of the user's is no image.
+            ConfigError: the model has no judges, or the concept no classes.
         """
-        if self.own:
-            return torch.stack([self._read(path) for path in self.paths])
-        source = self.data.source("test")
-        return source.draw(self._items(count, seed), None)
-
-    def pick_latents(self, count: int, seed: int, *, sampled: bool = False) -> tuple[Tensor, Tensor]:
-        """Latents (n, N), posterior means or samples, and labels (n, K) of as many images of the test split."""
-        latents = self.samples("test") if sampled else self.latents("test")
-        items = self._items(count, seed)
-        return latents.mean[items], latents.labels[items]
+        self.classes_of(concept)
+        if self.judge is None:
+            raise ConfigError(
+                f"A judge of {concept} is trained by the recipe of a run, and {self.folder} is a bare model folder: "
+                "name the run folder."
+            )
+        return self.judge(concept).to(self.device).eval()
 
     def classes_of(self, concept: str) -> list[str]:
         """The names of the classes of a concept.
 
         Raises:
-            ConfigError: it has none.
+            ConfigError: the data have no such concept, or it has no classes.
         """
         if concept not in self.data.classes:
             raise ConfigError(
                 f"These data have no concept {concept!r} with classes; {choices(concept, self.data.classes)}."
             )
         return list(self.data.classes[concept])
+
+    def concepts(self) -> dict[str, Tensor]:
+        """Values of the concepts that can be probed, of test images: classes (n,), colours (n, 3)."""
+        source = self.data.source("test")
+        values: dict[str, Tensor] = {}
+        for column, name in enumerate(self.data.concepts):
+            if self.data.kinds[name] == "class":
+                values[name] = source.labels[:, column].cpu()
+            elif self.data.kinds[name] == "color" and (colors := _colors(source)) is not None:
+                values[name] = colors
+        return values
+
+    def pick(self, count: int, seed: int) -> Tensor:
+        """Images (n, C, H, W) in [-1, 1] to look at: all of the user's own, or so many of the test split.
+
+        Raises:
+            DataNotFoundError: a file of the user's is no image.
+        """
+        if self.own:
+            return torch.stack([self._read(path) for path in self.paths])
+        return self.data.source("test").draw(self._items(count, seed), None)
+
+    def pick_latents(self, count: int, seed: int, *, sampled: bool = False) -> tuple[Tensor, Tensor]:
+        """Latents (n, N), posterior means or samples, and labels (n, K) of as many images of the test split."""
+        latents = self.samples("test") if sampled else self.latents("test")
+        items = self._items(count, seed)
+        return latents.mean[items], latents.labels[items]
 
     def _items(self, count: int, seed: int) -> Tensor:
         n = len(self.data.source("test"))
@@ -166,12 +194,10 @@ class Subject:
     def read_pixels(self, file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Tensor:
         """The pixels, uint8 (C, H, W), of a user's image file, framed as those of the data set.
 
-        Args:
-            file: of an image of any size and mode.
-            formats: PIL's names of those that are read; None: all that it knows.
+        Of ``formats``, PIL's names, only these are read; None: all that PIL knows.
 
         Raises:
-            BrokenImageError: it is none.
+            BrokenImageError: the file is no image.
         """
         channels, *shape = self.data.image_shape
         data = self.data.base if isinstance(self.data, ChangedImages) else self.data
@@ -179,10 +205,23 @@ class Subject:
         pixels = read_image(file, framing, formats)
         return pixels.float().mean(0, keepdim=True).round().byte() if channels == 1 else pixels
 
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents (n, N), means of E, of images (n, C, H, W), on the device."""
+        return in_chunks(self.interpreter.encode, images, "Encoding images")
+
+    def held_out(self, count: int, seed: int) -> Tensor:
+        """Latents (n, N), means of E, of so many test images, whatever images the user has given."""
+        return self.encode(replace(self, paths=()).pick(count, seed))
+
     def latents(self, split: Split) -> LatentCache:
         """The posterior means (``.mean``) of a split's images and their views: what every question is asked of."""
         if split not in self._latents:
-            self._latents[split] = self._cached_training_latents() if split == "train" else self._encode(split)
+            self._latents[split] = (
+                self._cached_training_latents()
+                if split == "train"
+                else self.encoded(self.data.source(split), f"Encoding {split} images")
+            )
         return self._latents[split]
 
     def samples(self, split: Split) -> LatentCache:
@@ -195,14 +234,13 @@ class Subject:
         """From the cache of the training, if it is there."""
         encoder = self.encoder
         key = serialization.fingerprint(getattr(encoder, "encoder", encoder))
-        return LatentData(self.data, encoder, cache=self.cache / "latents", cache_key=key, device=self.device).latents(
-            "train"
-        )
+        cache = None if self.cache is None else self.cache / "latents"
+        return LatentData(self.data, encoder, cache=cache, cache_key=key, device=self.device).latents("train")
 
-    def _encode(self, split: Split) -> LatentCache:
-        source = self.data.source(split)
+    def encoded(self, source: Source, title: str) -> LatentCache:
+        """The posteriors of images, under a title of the progress bar."""
         with Bar(quiet=not is_main_process()) as bar:
-            task = bar.add_task(f"Encoding {split} images", total=len(source))
+            task = bar.add_task(title, total=len(source))
             return LatentCache.build(
                 source,
                 self.encoder,
@@ -242,39 +280,6 @@ class Subject:
         parts = [self.interpreter.translator(part.to(self.device)) for part in shown]
         z_tilde, logdet = (torch.cat(outputs).cpu() for outputs in zip(*parts))
         return z_tilde, logdet
-
-    def judge(self, concept: str) -> nn.Module:
-        """A classifier of a concept that has not seen this model: from the store, or trained now, by this process.
-
-        Raises:
-            ConfigError: there is no recipe to train it by.
-        """
-        if self.recipe is None:
-            raise ConfigError(f"A judge is trained by the recipe of a run, and {self.folder} is a bare model folder.")
-        # A run of a GPU is evaluated elsewhere, too.
-        accelerator = "cpu" if self.device.type == "cpu" else "auto"
-        recipe = OmegaConf.merge(self.recipe, {"trainer": ALONE | {"accelerator": accelerator}})
-        assert isinstance(recipe, DictConfig)
-        # W&B knows one run at a time, and this one may be in the middle of it.
-        OmegaConf.set_struct(recipe, False)
-        (recipe.get("logger") or {}).pop("wandb", None)
-        return self.require(recipe, "judge", concept, self.data).to(self.device).eval()
-
-    def concepts(self) -> dict[str, Tensor]:
-        """The values of the concepts that can be probed: classes (n,), colours (n, 3); identities are left out."""
-        return concept_values(self.data)
-
-
-def concept_values(data: DataModule) -> dict[str, Tensor]:
-    """Of test images the classes (n,) and colours (n, 3) of each concept that has some."""
-    source = data.source("test")
-    values: dict[str, Tensor] = {}
-    for column, name in enumerate(data.concepts):
-        if data.kinds[name] == "class":
-            values[name] = source.labels[:, column].cpu()
-        elif data.kinds[name] == "color" and (colors := _colors(source)) is not None:
-            values[name] = colors
-    return values
 
 
 def load_model(folder: Path) -> nn.Module:

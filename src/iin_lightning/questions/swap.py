@@ -11,7 +11,6 @@ from iin_lightning.factors import RESIDUAL
 from iin_lightning.plots.grids import swap_figure
 from iin_lightning.progress import track
 from iin_lightning.questions.answer import Answer
-from iin_lightning.questions.reference import encode
 from iin_lightning.questions.subject import Subject
 
 NOTHING = "nothing"
@@ -22,14 +21,6 @@ def swap(
     subject: Subject, *, targets: int, sources: int, factors: Sequence[str] | None, pairs: int, seed: int
 ) -> Answer:
     """A grid a factor, and how far the network sees in the result what was asked for.
-
-    Args:
-        subject: an interpreter with concepts, whose network decodes to images.
-        targets: images that are edited; a user's own are all targets and sources of one another.
-        sources: images that give a factor.
-        factors: which ones; None: all concepts, then the residual.
-        pairs: of test images on which errors are measured; a user's own are all paired with one another.
-        seed: of the choice of images.
 
     Raises:
         ConfigError: the network decodes to no image, there is no concept, or there are too few images.
@@ -64,9 +55,9 @@ def swap(
 def _pairs(subject: Subject, images: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """z̃ of targets and of their sources."""
     if subject.own:
-        z_tilde = subject.interpreter.translate(encode(subject, images))
+        z_tilde = subject.interpreter.translate(subject.encode(images))
         first, second = torch.cartesian_prod(*[torch.arange(len(images))] * 2).T
         return z_tilde[first[first != second]], z_tilde[second[first != second]]
-    z_tilde = subject.interpreter.translate(encode(subject, subject.pick(2 * count, seed)))
+    z_tilde = subject.interpreter.translate(subject.encode(subject.pick(2 * count, seed)))
     half = len(z_tilde) // 2
     return z_tilde[:half], z_tilde[half : 2 * half]

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,21 +20,21 @@ from iin_lightning.analysis.response import (
     version_response,
 )
 from iin_lightning.analysis.walk import factor_walks
-from iin_lightning.data.base import Source, Subset
-from iin_lightning.data.latents import LatentCache
+from iin_lightning.data.base import Subset
 from iin_lightning.data.versions import changing, versions_of
 from iin_lightning.errors import ConfigError, choices
+from iin_lightning.plots.directions import matrix_figure
 from iin_lightning.plots.walk import FactorResponse, response_figure
-from iin_lightning.progress import Bar, track
+from iin_lightning.progress import track
 from iin_lightning.questions.answer import Answer
-from iin_lightning.questions.readers import predicted_concept
+from iin_lightning.questions.judges import predicted_concept
 from iin_lightning.questions.subject import Subject
-from iin_lightning.questions.walk_values import walk_values
-from iin_lightning.seeding import FIXED, generator
+from iin_lightning.seeding import generator
 
 Law = Literal["prior", "data"]
 LAWS: dict[Law, str] = {"prior": "N(0, 1)", "data": "other examples"}
-MOST = 40  # classes that a figure shows
+MOST = 40  # classes, or values, that a figure shows
+ALL = "all"  # values together
 LABELS = {
     "explained_variance": "variance of\nlog-softmax",
     "explained_variance_of_probabilities": "variance of\nprobabilities",
@@ -45,8 +44,7 @@ LABELS = {
 """Measures that are shares, and so can stand on one axis."""
 
 
-@dataclass(frozen=True)
-class _Reader:
+class _Reader(NamedTuple):
     """How outputs are read: who gives logits, and what they are logits of."""
 
     respond: Respond
@@ -55,8 +53,7 @@ class _Reader:
     text: str
 
 
-@dataclass(frozen=True)
-class _Walked:
+class _Walked(NamedTuple):
     """Log-softmax of all examples along their walks (steps + 1, B, C) and with redrawn factors (D, B, C)."""
 
     walks: Tensor
@@ -70,22 +67,10 @@ def walk(
 
     Measures are taken over test images; a user's own images are what the figures show, one each. Where the data have
     versions of images, it is measured, too, what the network makes of the versions themselves, without a translator.
-    Of a network that gives values, see `walk_values`.
-
-    Args:
-        subject: a model with a translator, of any kind.
-        steps: of a walk.
-        r: correlation of neighbouring steps.
-        walks: how many test images.
-        draws: of each factor, given to each of them.
-        law: "prior" walks and draws in N(0, 1); "data" draws what test images have of the factor and walks in the
-            Gaussian of their mean and covariance, so that there walks do not end in the law of the draws.
-        concept: by which a judge reads decoded images, or what a classifier's classes are of; None: one that fits.
-        seed: of the images, walks, draws and intervals.
+    Of a network that gives values, the share of their variance is measured.
 
     Raises:
         ConfigError: nothing can read the network's outputs, or an option is out of range.
-        CheckpointError: the folder holds no interpreter.
     """
     network, dims = subject.interpreter, subject.interpreter.factors
     if law not in LAWS:
@@ -93,7 +78,7 @@ def walk(
     if walks < 2:
         raise ConfigError(f"analysis.walks={walks}: what a factor explains is asked of 2 test images or more, say 100.")
     if subject.encoder.output == "values":
-        return walk_values(subject, walks, draws, law == "data", concept, seed)
+        return _walk_values(subject, walks, draws, law == "data", concept, seed)
     latents, labels = subject.pick_latents(walks, seed)
     reader = _choose_reader(subject, concept, latents, labels)
     own = network.encode(subject.pick(walks, seed)).to(latents) if subject.own else latents[:0]
@@ -112,8 +97,7 @@ def walk(
     versions = _versions(subject, reader.respond, outputs[measured], seed)
     kept = {name: _kept(part.walks[:, measured]) for name, part in found.items()}
     figures, tables = {}, _measure_tables(measures, kept, versions)
-    titles = subject.own_names or [""]
-    for example, title in enumerate(titles):
+    for example, title in enumerate(subject.own_names or [""]):
         shown = _most_predicted(found, example)
         classes = [reader.classes[c] for c in shown]
         responses = {
@@ -145,11 +129,7 @@ def walk(
 
 
 def _choose_reader(subject: Subject, concept: str | None, latents: Tensor, labels: Tensor) -> _Reader:
-    """A classifier reads its own latents; decoded images are read by a judge that does not know the model.
-
-    Raises:
-        ConfigError: no concept fits.
-    """
+    """A classifier reads its own latents; decoded images are read by a judge that does not know the model."""
     network, known = subject.interpreter, subject.data.classes
     if subject.encoder.output == "image":
         concept = concept or next(iter(known), None)
@@ -159,10 +139,9 @@ def _choose_reader(subject: Subject, concept: str | None, latents: Tensor, label
                 "train one on: say data=<data set> with one, or ask analysis=embed."
             )
         classes = subject.classes_of(concept)
-        judge = subject.judge(concept)
-        return _Reader(
-            lambda z: judge(network.decode(z)), concept, classes, f"decoded images read by a {concept} judge"
-        )
+        judge = subject.judge_of(concept)
+        text = f"decoded images read by a {concept} judge"
+        return _Reader(lambda z: judge(network.decode(z)), concept, classes, text)
     outputs = outputs_of(latents.to(subject.device), network.decode)
     count = outputs.shape[1]
     if concept is None:
@@ -196,28 +175,14 @@ def _versions(subject: Subject, respond: Respond, outputs: Tensor, seed: int) ->
         if name in subject.interpreter.factors:
             items = versions_of(source, name)
             items = items[:, torch.randperm(items.shape[1], generator=generator(seed, "versions"))[: len(outputs)]]
-            z = _means(subject, Subset(source, items.flatten()), f"Encoding versions of {name}").unflatten(
-                0, items.shape
-            )
+            # Means, not samples: with noise of its own each version would differ from the others even unchanged.
+            flat = subject.encoded(Subset(source, items.flatten()), f"Encoding versions of {name}").mean
+            z = flat.unflatten(0, items.shape)
             # A concept's versions are not equally frequent where others are changed, too.
             shares = source.labels[:, source.concepts.index(name)].bincount() / len(source)
             y = outputs_of(z.to(subject.device), respond)
             found[name] = version_response(y, shares, outputs, seed)
     return found
-
-
-def _means(subject: Subject, source: Source, what: str) -> Tensor:
-    """Means, not samples (n, N): with noise of its own each version would differ from the others even unchanged."""
-    with Bar() as bar:
-        task = bar.add_task(what, total=len(source))
-        return LatentCache.build(
-            source,
-            subject.encoder,
-            training=False,
-            seed=FIXED,
-            device=subject.device,
-            progress=lambda done, _: bar.update(task, completed=done),
-        ).mean
 
 
 def _spread(values: Tensor) -> Estimate:
@@ -287,3 +252,49 @@ def _example_tables(
         ]
         for kind, field in (("step", "walk"), ("draw", "redrawn"))
     }
+
+
+def _walk_values(subject: Subject, walks: int, draws: int, like: bool, concept: str | None, seed: int) -> Answer:
+    """The share of each value's variance over test images that each factor explains; values have no predictions."""
+    if concept is not None or subject.own:
+        raise ConfigError(
+            f"The {subject.kind} of {subject.folder} gives values, so analysis=walk has no classes and shows no single "
+            "image: leave analysis.concept and images out."
+        )
+    network = subject.interpreter
+    z = subject.pick_latents(walks, seed)[0].to(subject.device)
+    outputs = outputs_of(z, network.decode, values=True)
+    spread = outputs.std(0)
+    if not (spread > 0).any():
+        raise ConfigError(f"The values of {subject.folder} are the same for all {len(z)} test images: take others.")
+    # In standard deviations, as values may have different units; what never varies has nothing to be explained.
+    columns = {str(v): v for v in range(outputs.shape[1]) if spread[v] > 0}
+    kept = list(columns.values())
+    parts = network.factors.split(subject.translated) if like else {}
+    found: dict[str, dict[str, Estimate]] = {}
+    for name in track(network.factors, "Walking"):
+        key = generator(seed, "draws", name)
+        redrawn = redrawn_outputs(network, z, name, draws, network.decode, key, parts.get(name), values=True)
+        y, anew = (values[..., kept] / spread[kept] for values in (outputs, redrawn))
+        found[name] = {ALL: explained_variance(anew, y, seed)} | {
+            value: explained_variance(anew[..., [i]], y[:, [i]], seed) for i, value in enumerate(columns)
+        }
+    law = "other examples" if like else "N(0, 1)"
+    numbers: dict[str, Any] = {
+        "of": f"the network's own values, {len(z)} test images, {draws} draws a factor from {law}",
+        "explained_variance": {name: {v: e.value for v, e in shares.items()} for name, shares in found.items()},
+        "explained_variance_interval": {
+            name: {v: [e.low, e.high] for v, e in shares.items()} for name, shares in found.items()
+        },
+    }
+    shown = list(columns)[:MOST]
+    shares = torch.tensor([[found[name][value].value for value in shown] for name in found])
+    figure = matrix_figure(
+        {"What each factor explains": shares}, list(found), shown, "share of variance", axes_labels=("value", "factor")
+    )
+    rows = [
+        {"factor": name, "output": value} | estimate._asdict()
+        for name, of_factor in found.items()
+        for value, estimate in of_factor.items()
+    ]
+    return Answer(numbers, {"": figure}, {"measures": rows}, factors=network.factors)

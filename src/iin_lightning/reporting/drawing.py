@@ -11,7 +11,7 @@ from iin_lightning.data.base import draw_labelled
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.plots.contact import Panel, contact_figure
 from iin_lightning.plots.grids import plain, walk_figure
-from iin_lightning.questions.readers import predicted_concept
+from iin_lightning.questions.judges import predicted_concept
 from iin_lightning.questions.subject import Subject
 from iin_lightning.reporting.data_card import evenly, sheet
 from iin_lightning.reporting.page import Picture, drawn

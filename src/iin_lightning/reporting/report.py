@@ -27,8 +27,8 @@ from iin_lightning.reporting import tables
 from iin_lightning.reporting.page import Page, Picture, Section, Table, link, write
 from iin_lightning.reporting.run_page import Run, run_page
 from iin_lightning.reporting.workspace import to_wandb
+from iin_lightning.runs.folder import CONFIG
 from iin_lightning.runs.locate import choose_device, find_runs, load_subject
-from iin_lightning.runs.resume import CONFIG
 
 FILE = "report.html"
 

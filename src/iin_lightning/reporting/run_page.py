@@ -21,16 +21,14 @@ from iin_lightning.metrics.measured import Measured
 from iin_lightning.plots.charts import curves_figure
 from iin_lightning.progress import track
 from iin_lightning.questions import results
-from iin_lightning.questions.answer import Answer, ask
-from iin_lightning.questions.learned import learned
+from iin_lightning.questions.answer import Answer, ask, learned
 from iin_lightning.questions.results import measured, section
 from iin_lightning.questions.subject import Subject
 from iin_lightning.reporting import tables
 from iin_lightning.reporting.data_card import data_rows, terms_rows
 from iin_lightning.reporting.drawing import CAPTIONS, FIGURES, HELD_OUT, WALK, drawings
 from iin_lightning.reporting.page import Page, Picture, Section, Table, drawn, read
-from iin_lightning.runs import provenance
-from iin_lightning.runs.resume import CONFIG, CONFIG_RESUMED
+from iin_lightning.runs.folder import CONFIG, CONFIG_RESUMED, PACKAGE, PROVENANCE, read_provenance
 from iin_lightning.serialization import model_folder
 
 RESPONSE = "walk"  # the analysis that says how a classifier responds to walks
@@ -86,7 +84,7 @@ def run_page(run: Run, analysis: Callable[[Subject], Answer], seed: int) -> Page
         _configuration(run),
     ]
     not_shown.text = " ".join(run.failed)  # to which all other sections may have added
-    foot = f"Made by {provenance.PACKAGE} {version(provenance.PACKAGE)} from {run.folder.resolve().name}."
+    foot = f"Made by {PACKAGE} {version(PACKAGE)} from {run.folder.resolve().name}."
     return Page(name, tables.lead(run.network, data.title if data else None), _tiles(run), sections, foot)
 
 
@@ -187,8 +185,8 @@ def _data(run: Run) -> Section:
 
 
 def _provenance(run: Run) -> Section:
-    rows, file = tables.other_rows(run.outcome), run.folder / provenance.FILE
-    rows += tables.provenance_rows(mask(provenance.read(file))) if file.is_file() else []
+    rows, file = tables.other_rows(run.outcome), run.folder / PROVENANCE
+    rows += tables.provenance_rows(mask(read_provenance(file))) if file.is_file() else []
     return Section("Where it comes from", "", tables=[Table([], rows)] if rows else [])
 
 

@@ -1,31 +1,49 @@
-"""From a configuration to built objects: beyond app/ nobody sees a DictConfig."""
+"""From a configuration to networks and factors, and what is checked of them before anything is trained."""
 
 import inspect
-import os
-from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+import logging
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import Logger
+from torch import Tensor
 
 from iin_lightning.analysis.dimensions import factor_dimensions
+from iin_lightning.data.changes import ChangedImages
+from iin_lightning.data.file_module import FileModule
+from iin_lightning.data.images import check_images
 from iin_lightning.data.latents import LatentCache
 from iin_lightning.data.module import DataModule
 from iin_lightning.data.pairs import sharing_pairs
+from iin_lightning.distributed import is_main_process
 from iin_lightning.encoders.base import Encoder, plain
-from iin_lightning.errors import ConfigError, FactorError, choices
+from iin_lightning.encoders.cut import Cut
+from iin_lightning.errors import ConfigError, FactorError, NonFiniteError, ShapeError, choices
 from iin_lightning.factors import RESIDUAL, Factors
-from iin_lightning.training.checkpoints import AtomicCheckpointIO
 
 AUTO, WHOLE = "auto", "whole"
 """Of ``model.factors``: sized by the encoder; and one factor, which is the whole latent."""
 
 AS_THE_DATA = "data"
 """Of ``encoder.network.n_classes``: as many as the data have."""
+
+COUNTS = ("steps", "val_every", "batch_size")
+RATES = ("lr", "warmup", "hold")
+ZEROS = 0.01
+"""Share of latents that are exactly 0 from which on a warning is given: by chance no latent is."""
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def warn_once(text: str) -> None:
+    """Log a warning, once in a process: the networks that a run needs are of the same data."""
+    if is_main_process():
+        log.warning("%s", text)
 
 
 def class_concept(config: DictConfig, data: DataModule) -> str:
@@ -43,17 +61,6 @@ def class_concept(config: DictConfig, data: DataModule) -> str:
     return str(name)
 
 
-def check_learnable(data: DataModule, concepts: Collection[str]) -> None:
-    """See that concepts vary over the training images, and that pairs share them.
-
-    Raises:
-        ConfigError: one does not.
-    """
-    for name, why in data.unlearnable().items():
-        if name in concepts:
-            raise ConfigError(why)
-
-
 def build_encoder(config: DictConfig, data: DataModule) -> Encoder:
     """A network for the data's images and classes, of which its yaml says nothing: fresh, or with weights from outside.
 
@@ -69,12 +76,17 @@ def build_encoder(config: DictConfig, data: DataModule) -> Encoder:
     known: dict[str, Any] = {"channels": channels, "image_size": plain(shape)}
     if data.classes:
         known["n_classes"] = len(data.classes[class_concept(config, data)])
-    wanted = inspect.signature(get_object(config.encoder._target_)).parameters
-    told = {k: v for k, v in known.items() if k in wanted}
+    told = wanted(config.encoder, **known)
     if OmegaConf.select(config.encoder, "network.n_classes") == AS_THE_DATA:
         told["network"] = {"n_classes": len(data.classes[class_concept(config, data)])}
     network: Encoder = instantiate(config.encoder, **told)
     return network
+
+
+def wanted(node: DictConfig, **known: Any) -> dict[str, Any]:
+    """Of what is known, what the constructor of ``_target_`` asks for."""
+    parameters = inspect.signature(get_object(node._target_)).parameters
+    return {name: value for name, value in known.items() if name in parameters}
 
 
 def build_factors(
@@ -83,13 +95,8 @@ def build_factors(
     """The factors that ``model.factors`` asks for.
 
     Where it is null, half of the latent is residual, and the concepts share the other half; where it is ``auto``, each
-    concept gets what the encoder holds of it (Eq. 11); where it is ``whole``, all of it is residual.
-
-    Args:
-        config: of the run.
-        latent_dim: N.
-        data: whose concepts become factors.
-        latents: gives those of the training images, which ``auto`` asks; None where there is no encoder yet.
+    concept gets what the encoder holds of it in ``latents`` of training images (Eq. 11), or, as long as there are none,
+    what null gives; where it is ``whole``, all of it is residual.
 
     Raises:
         FactorError: a name that is no concept of the data, or dimensions that do not sum to the latent's.
@@ -104,7 +111,7 @@ def build_factors(
             raise FactorError(f"model.factors={dims} is none of name: dimension, {AUTO}, {WHOLE}, and null.")
         if latents is not None:
             return Factors(factor_dimensions(sharing_pairs(latents())), latent_dim)
-        dims = None  # until there is an encoder to ask
+        dims = None
     if dims is None:
         if not data.concepts:
             raise FactorError("These data have no concepts to learn from pairs: train without (model=unsup).")
@@ -118,19 +125,44 @@ def build_factors(
     return factors
 
 
-def be_deterministic(on: bool) -> None:
-    """Let this process take algorithms that give the same bits at every run, or whichever it likes."""
-    torch.use_deterministic_algorithms(on)
-    if on:
-        torch.backends.cudnn.benchmark = False  # which another job of this process may have left on
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+def check_learnable(data: DataModule, concepts: Collection[str]) -> None:
+    """Refuse concepts that do not vary over the training images, or that pairs do not share.
+
+    Raises:
+        ConfigError: says which and why.
+    """
+    for name, why in data.unlearnable().items():
+        if name in concepts:
+            raise ConfigError(why)
+
+
+def check_numbers(model: Mapping[str, Any], where: str) -> None:
+    """Check the numbers of ``model`` before anything is trained.
+
+    Raises:
+        ConfigError: a count is no whole number from 1 on, or a rate no number.
+
+    Example:
+        >>> check_numbers({"steps": 1e3, "lr": 1e-3}, "model")
+        Traceback (most recent call last):
+        iin_lightning.errors.ConfigError: model.steps=1000.0 must be a whole number from 1 on, such as 1000.
+    """
+    for key in (key for key in COUNTS if key in model):
+        value = model[key]
+        if type(value) is not int or value < 1:  # true is an int, too
+            example = int(value) if isinstance(value, float) and math.isfinite(value) and value >= 1 else 100
+            raise ConfigError(f"{where}.{key}={value} must be a whole number from 1 on, such as {example}.")
+    for key in (key for key in RATES if key in model):
+        value = model[key]
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ConfigError(f"{where}.{key}={value} must be a number.")
 
 
 def check_trainer(trainer: DictConfig) -> None:
-    """See that this machine has what a trainer asks for, before anything is trained.
+    """Check that this machine has what a trainer asks for, before anything is trained.
 
     Raises:
-        ConfigError: there is no GPU, or not so many; or Lightning does not know a value.
+        ConfigError: it has no GPU, or not so many; or Lightning does not know a value.
     """
     accelerator, precision = str(trainer.get("accelerator")), str(trainer.get("precision"))
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
@@ -154,20 +186,103 @@ def check_trainer(trainer: DictConfig) -> None:
         ) from error
 
 
-def build_trainer(
-    config: DictConfig, loggers: list[Logger], callbacks: Mapping[str, Callback], folder: Path
-) -> Trainer:
-    """Lightning's trainer with the callbacks of the group and those given, for a run in a folder."""
-    chosen = [instantiate(callback) for callback in config.callbacks.values()]
-    trainer: Trainer = instantiate(
-        config.trainer,
-        # Which algorithm is the fastest may be another one at the next run.
-        benchmark=config.trainer.benchmark and not config.deterministic,
-        logger=loggers,
-        callbacks=[*chosen, *callbacks.values()],
-        plugins=[AtomicCheckpointIO()],
-        # Where Lightning looks under SLURM for states of its own: not those that another project left here.
-        default_root_dir=str(folder),
-        enable_checkpointing=True,
-    )
-    return trainer
+def few_images(data: DataModule, count: int = 24) -> Tensor:
+    """The first held-out images (B,C,H,W).
+
+    Raises:
+        RangeError: a data set of the user's own gives them out of [-1,1].
+    """
+    source = data.source("val")
+    images = source.draw(torch.arange(min(len(source), count)), None)
+    check_images(images)
+    return images
+
+
+@torch.no_grad()
+def n_outputs(encoder: Encoder, data: DataModule) -> int:
+    """How many logits a network gives for an image of the data.
+
+    Raises:
+        ShapeError: they are not (B, classes).
+    """
+    outputs = encoder(data.source("val").draw(torch.arange(1), None))
+    _check_output(outputs, encoder.output)
+    return outputs.shape[1]
+
+
+@torch.no_grad()
+def check_encoder(encoder: Encoder, images: Tensor) -> Tensor:
+    """The latents (B,N) of a few images (B,C,H,W), which must be finite and of the dimension that the encoder states.
+
+    Raises:
+        ShapeError: latents or outputs of another shape.
+        NonFiniteError: NaN or infinity among them.
+        ConfigError: it makes images, which are sampled as training goes on, and z alone is not enough for that.
+    """
+    z = encoder.encode(images).mean
+    if z.shape != (len(images), encoder.latent_dim):
+        raise ShapeError(
+            f"The encoder states latent_dim={encoder.latent_dim}, but gives latents {tuple(z.shape)} for "
+            f"{len(images)} images: let encode() flatten to (B, latent_dim)."
+        )
+    if not torch.isfinite(z).all():
+        bad = int((~torch.isfinite(z)).any(1).sum())
+        raise NonFiniteError(
+            f"The encoder's latents of {bad} of {len(images)} held-out images are not finite: its weights or the scale "
+            "of its input is wrong (images come as float32 in [-1, 1]). Train it anew, or name another model folder."
+        )
+    _check_output(encoder.decode(z[:1]) if encoder.output == "image" else encoder(images[:1]), encoder.output)
+    return z
+
+
+def _check_output(outputs: Tensor, kind: str) -> None:
+    """Refuse logits and values that are not (B, C), and images that are not (B, C, H, W)."""
+    if outputs.ndim == (4 if kind == "image" else 2):
+        return
+    cure = "let it give (B, C, H, W), or say encoder.output=logits or encoder.output=values"
+    if kind != "image":
+        cure = "wrap it in a module whose forward averages over places, or say encoder.output=image if it makes images"
+    raise ShapeError(f"encoder.output={kind}, but the network gives {tuple(outputs.shape)} for one image: {cure}.")
+
+
+def expect_output(network: Encoder, output: str, model: str, encoder: str) -> None:
+    """Refuse a network whose output a model does not train, and name an encoder that fits.
+
+    Raises:
+        ConfigError: the output is another one.
+    """
+    if network.output != output:
+        raise ConfigError(
+            f"{model} trains a network whose output is {output}, but {type(network).__name__} gives "
+            f"{network.output}: choose {encoder}."
+        )
+
+
+def latent_warnings(z: Tensor, noise: float) -> list[str]:
+    """Whether latents (B,N), to which training adds noise, have a density."""
+    zeros = float((z == 0).float().mean())
+    if zeros < ZEROS or noise > 0:
+        return []
+    return [
+        f"{zeros:.0%} of the latents are exactly 0, as behind a ReLU, and have no density there, so likelihoods mean "
+        "little and swaps work half: cut the network in front of the ReLU (encoder.layer=<name>; python -m "
+        "iin_lightning.look encoder=... lists them), or spread the latents (model.latent_noise=0.6)."
+    ]
+
+
+def input_warnings(config: DictConfig, encoder: Encoder, data: DataModule) -> list[str]:
+    """Whether a network that was trained elsewhere gets images with less detail than it reads and the files have."""
+    reads = getattr(encoder.preprocess, "size", None) if isinstance(encoder, Cut) else None
+    key, node = "data", config.data
+    while "base" in node:
+        key, node = f"{key}.base", node.base
+    files = data.base if isinstance(data, ChangedImages) else data
+    if reads is None or "size" not in node or not isinstance(files, FileModule):
+        return []
+    side, shown = min(reads) if isinstance(reads, Sequence) else reads, min(data.image_shape[1:])
+    if shown >= min(side, files.detail):
+        return []
+    return [
+        f"The network reads images of {side} pixels and the files have {files.detail}, but between them images are "
+        f"shrunk to {shown}, so it sees less than it was trained on: say {key}.size={reads}."
+    ]

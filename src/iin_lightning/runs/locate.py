@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,33 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from iin_lightning.cli.paths import check_links
+from iin_lightning.data.module import DataModule
 from iin_lightning.disk import check_writable
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, listed
 from iin_lightning.printing import show_files, shown
 from iin_lightning.progress import Screen
 from iin_lightning.questions.results import FILE
 from iin_lightning.questions.subject import Subject, load_model
-from iin_lightning.runs.resume import CONFIG, read
-from iin_lightning.runs.run import require
+from iin_lightning.runs.folder import CONFIG, read_config
+from iin_lightning.runs.recipe import Recipe
+from iin_lightning.runs.run import run
+from iin_lightning.runs.store import Store
 from iin_lightning.serialization import STRUCTURE
+
+
+@dataclass
+class RunSubject(Subject):
+    """A subject that knows the configuration of its run; None for a bare model folder."""
+
+    recipe: DictConfig | None = None
 
 
 def load_subject(
     folder: Path, device: torch.device, config: DictConfig, *, out: Path | None = None, caches: bool = True
-) -> Subject:
-    """Load a model and the data that it is to be measured on.
+) -> RunSubject:
+    """A model on a device, and the data of its run, or those that a command's ``data`` names.
 
-    Args:
-        folder: of a run, or of a model.
-        device: where to compute.
-        config: of the command; its ``data``, if there is any, go before the run's own.
-        out: folder for answers; None where none are written.
-        caches: whether the data may fill theirs, which takes long where few images are looked at.
+    Without ``caches`` the data fill none, which takes long where few images are looked at.
 
     Raises:
         CheckpointError: the folder holds no model, a damaged one, or one that names code which is not trusted.
@@ -42,16 +48,34 @@ def load_subject(
         DataNotFoundError: a file of ``images`` is not there.
     """
     network = load_model(folder).to(device).eval()
-    recipe = read_recipe(folder, config)
-    chosen = choose_data(folder, recipe, config)
-    if recipe is not None:
-        recipe.data = chosen  # judges are of the data that are asked about
+    saved = _read_run(folder, config)
+    chosen: DictConfig | None = config.data if config.data is not None or saved is None else saved.data
+    if chosen is None:
+        raise ConfigError(f"{folder} is a model without a configuration: say data=<data set> to measure it on.")
     paths = tuple(map(Path, config.get("images") or ()))
     for path in paths:
         if not path.is_file():
             raise DataNotFoundError(f"images=[{path}] is not there: name your image files, 'images=[a.png,b.png]'.")
-    data = instantiate(chosen if caches else uncached(chosen))
-    return Subject(folder, network, data, recipe, Path(config.paths.cache), require, paths, out)
+    data: DataModule = instantiate(chosen if caches else uncached(chosen))
+    subject = RunSubject(folder, network, data, None, Path(config.paths.cache), paths, out, recipe=saved)
+    if saved is not None:
+        saved.data = chosen  # judges are of the data that are asked about
+        recipe = Recipe(saved, data, saved.model.stage, saved)
+        store = Store(Path(saved.paths.models), run, saved.seed)
+        subject.judge, subject.concept = store.judges(recipe, device), recipe.concept
+    return subject
+
+
+def _read_run(folder: Path, config: DictConfig) -> DictConfig | None:
+    """What a run was configured as, with the paths that this command names; None for a bare model folder."""
+    if not (folder / CONFIG).is_file():
+        return None
+    saved = read_config(folder / CONFIG)
+    for override in HydraConfig.get().overrides.task:
+        key = override.partition("=")[0]
+        if key.startswith("paths."):
+            OmegaConf.update(saved, key, OmegaConf.select(config, key))
+    return saved
 
 
 def uncached(data: DictConfig) -> DictConfig:
@@ -93,38 +117,14 @@ def choose_device(name: str) -> torch.device:
         ) from error
 
 
-def read_recipe(folder: Path, config: DictConfig) -> DictConfig | None:
-    """What a run was configured as, with the paths that this command names; nothing for a bare model folder."""
-    if not (folder / CONFIG).is_file():
-        return None
-    recipe = read(folder / CONFIG)
-    for override in HydraConfig.get().overrides.task:
-        key = override.partition("=")[0]
-        if key.startswith("paths."):
-            OmegaConf.update(recipe, key, OmegaConf.select(config, key))
-    return recipe
-
-
-def choose_data(folder: Path, recipe: DictConfig | None, config: DictConfig) -> DictConfig:
-    """The data that the command names, or those of the run's recipe.
-
-    Raises:
-        ConfigError: neither is there.
-    """
-    data: DictConfig | None = config.data if config.data is not None or recipe is None else recipe.data
-    if data is None:
-        raise ConfigError(f"{folder} is a model without a configuration: say data=<data set> to measure it on.")
-    return data
-
-
-def find_runs(run: Any) -> list[Path]:
+def find_runs(asked: Any) -> list[Path]:
     """The folders that ``run=`` names, by path or by pattern; each once.
 
     Raises:
         CheckpointError: a pattern fits nothing, or a folder holds no model.
         ConfigError: what is written into a folder would be written elsewhere.
     """
-    names: Iterable[Any] = run if isinstance(run, ListConfig | list) else [run]
+    names: Iterable[Any] = asked if isinstance(asked, ListConfig | list) else [asked]
     folders: dict[Path, Path] = {}
     for name in map(str, names):
         found = matching(name)
@@ -163,10 +163,6 @@ def names(folders: list[Path]) -> list[str]:
 
 def places(folders: list[Path], out: str | None) -> dict[Path, Path | None]:
     """Where answers about runs are written: their own folders, or ``out``; None for a folder that only can be read.
-
-    Args:
-        folders: of the runs.
-        out: folder for one run; for several it holds a folder for each.
 
     Raises:
         ConfigError: ``out`` cannot be written.

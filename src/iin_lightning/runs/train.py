@@ -1,5 +1,6 @@
 """The command ``train``: which folder a run is in, whether it begins or goes on there, and how it is stopped."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,32 +11,32 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from iin_lightning.cli import trust
-from iin_lightning.cli.arguments import carried, nested_choice
-from iin_lightning.cli.compose import compose_train
+from iin_lightning.cli.arguments import carried
 from iin_lightning.cli.paths import check_links, last_checkpoint
 from iin_lightning.distributed import is_main_process, join
-from iin_lightning.errors import STOP_SIGNALS, ConfigError, Preempted, StoppedByUser
+from iin_lightning.errors import STOP_SIGNALS, ConfigError, Preempted, ResourceError, StoppedByUser
 from iin_lightning.printing import argument, command_line, pasted, show_next, shown
 from iin_lightning.questions import results
-from iin_lightning.runs import provenance
-from iin_lightning.runs.failures import explained
-from iin_lightning.runs.resume import CONFIG, CONFIG_RESUMED, resumed
-from iin_lightning.runs.run import run
+from iin_lightning.runs.folder import CONFIG, CONFIG_RESUMED, PROVENANCE, resumed, typed
+from iin_lightning.runs.recipe import Recipe
+from iin_lightning.runs.run import run, show
 
 LOCK = "run.lock"
 
-# What schedulers send before they end a job.
 PREEMPTION = [number for number in STOP_SIGNALS if number != signal.SIGINT]
+"""What schedulers send before they end a job."""
+
+NO_MEMORY = ("can't allocate memory", "not enough memory")
+NO_GPU_MEMORY = "CUDA error: out of memory"  # of CUDA itself; torch's own allocator has an exception for it
+WORKER_GONE = "DataLoader worker"
 
 
 def train(config: DictConfig) -> float | None:
@@ -43,10 +44,7 @@ def train(config: DictConfig) -> float | None:
 
     A run whose folder holds the same configuration already goes on where it was stopped, as a job does that a scheduler
     starts again, and one that is finished is not done again. A run that failed before its first step leaves its folder
-    to the next.
-
-    Returns:
-        The held-out loss of the model that was kept: what a search over configurations makes small.
+    to the next. The held-out loss of the model that was kept comes back: what a search over configurations makes small.
 
     Raises:
         ConfigError: another run has written into the folder, or is at work in it.
@@ -66,16 +64,16 @@ def train(config: DictConfig) -> float | None:
         config.name = config.name or f"{choice['data']}_{choice['model']}"
         if _has_begun(folder) and _goes_on(config, folder) and (found := results.finished(folder)) is not None:
             if is_main_process():
-                results.show(found, folder)
+                show(found, folder)
             return results.objective(found)
     check_links(folder)
-    with _alone_in(folder), explained(folder):
+    with _locked(folder), explained(folder):
         if config.resume is None and is_main_process() and not _has_begun(folder):
-            for name in (CONFIG_RESUMED, provenance.FILE):  # of a run that failed
+            for name in (CONFIG_RESUMED, PROVENANCE):  # of a run that failed
                 (folder / name).unlink(missing_ok=True)
         try:
             with _preemptible():
-                outcome = run(config, folder, origin)
+                outcome = run(Recipe.of(config, origin), folder)
         except (StoppedByUser, KeyboardInterrupt, SystemExit) as stop:
             raise _stopped(stop, folder) from stop
     if is_main_process() and HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -85,28 +83,14 @@ def train(config: DictConfig) -> float | None:
 
 def _next(config: DictConfig, folder: Path, outcome: dict[str, Any]) -> list[tuple[str, ...]]:
     """Commands that go on from a trained model: look at it, or interpret it."""
-    run = argument("run", shown(folder))
+    finished = argument("run", shown(folder))
     if config.model.stage == "interpret":
         drawn = {Path(figure).stem for figure in outcome["figures"]}
         question = "swap" if "swap" in drawn else "interpolate" if "interpolations" in drawn else "walk"
-        return [("explore", run), ("analyse", run, f"analysis={question}"), ("report", run)]
-    return [*_interpreting(config, folder), ("report", run)]
-
-
-def _interpreting(config: DictConfig, folder: Path) -> list[tuple[str, ...]]:
-    """The command that interprets a network on the data of its run; none where what was typed does not give them."""
-    overrides, config_dir = provenance.typed(folder)
-    data = carried(overrides, config_dir)
-    model = "sup" if instantiate(config.data).concepts else "unsup"
-    interpret = (f"model={model}", "encoder=interpreter", argument("first_stage.path", shown(folder / "model")))
-    told = [*carried(overrides, None), *interpret]
-    try:
-        following = compose_train(*map(nested_choice, told), config_dir=config_dir)
-    except (HydraException, OmegaConfBaseException):
-        return []
-    there, here = (OmegaConf.masked_copy(one, ["data", "paths", "seed"]) for one in (following, config))
-    same = OmegaConf.to_container(there) == OmegaConf.to_container(here)
-    return [("train", *data, *interpret)] if same else []
+        return [("explore", finished), ("analyse", finished, f"analysis={question}"), ("report", finished)]
+    data = [said for said in carried(*typed(folder)) if not said.startswith("experiment=")]
+    explained_network = ("encoder=interpreter", argument("first_stage.path", shown(folder / "model")))
+    return [("train", *data, "model=sup", *explained_network), ("report", finished)]
 
 
 def _has_begun(folder: Path) -> bool:
@@ -115,12 +99,7 @@ def _has_begun(folder: Path) -> bool:
 
 
 def _goes_on(config: DictConfig, folder: Path) -> bool:
-    """Whether a folder is that of this very run, which has not been continued with other values.
-
-    Raises:
-        ConfigError: it is that of another one.
-        CheckpointError: its configuration is damaged.
-    """
+    """Whether a folder is that of this very run, which has not been continued with other values."""
     last = folder / CONFIG_RESUMED
     saved, _ = trust.load(last if last.is_file() else folder / CONFIG)  # which is compared, and not used
     saved.resume = None
@@ -133,7 +112,7 @@ def _goes_on(config: DictConfig, folder: Path) -> bool:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Let no second job write into a run's folder; the other processes of this one come with the first."""
     if not is_main_process():
         yield
@@ -172,18 +151,13 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _stopped(stop: BaseException, folder: Path) -> BaseException:
-    """What to say of a run that was stopped, and how it goes on.
-
-    Returns:
-        The same exception if nobody asked for it.
-    """
+    """What to say of a run that was stopped, and how it goes on; the same exception if nobody asked for it."""
     preempted = isinstance(stop, Preempted | SIGTERMException)
     # Outside of a training step Lightning makes an exit of Ctrl-C.
     if isinstance(stop, SystemExit) and not preempted and not isinstance(stop.__context__, KeyboardInterrupt):
         return stop
-    said = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
-    again = command_line("train", argument("resume", shown(folder)))
-    text = f"{said}\nGo on with: {again}"
+    reason = str(stop) if isinstance(stop, StoppedByUser) else "Stopped."
+    text = f"{reason}\nGo on with: {command_line('train', argument('resume', shown(folder)))}"
     if not preempted:
         return StoppedByUser(text)
     number = stop.signal if isinstance(stop, Preempted) else getattr(stop, "code", None)
@@ -193,10 +167,7 @@ def _stopped(stop: BaseException, folder: Path) -> BaseException:
 
 
 def _requeued() -> str:
-    """Put this job into SLURM's queue again, and say so; nothing where there is no SLURM.
-
-    After SIGTERM SLURM does it by itself, if the job may be requeued.
-    """
+    """Put this job into SLURM's queue again, and say so; after SIGTERM SLURM does it by itself."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return ""
@@ -223,3 +194,51 @@ def _refuse_distributed_sweep(config: DictConfig) -> None:
             "own: run the jobs one by one without -m, or give each processes of its own "
             "(hydra/launcher=submitit_slurm, or submitit_local, with hydra.launcher.tasks_per_node=<processes>)."
         )
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Say of what the machine refuses within the block what it means for a run, and what helps.
+
+    Raises:
+        ResourceError: in place of memory or room on a disk that is used up; any other error goes through.
+
+    Example:
+        >>> with explained(Path("outputs/mine")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device", "cache/latents")
+        Traceback (most recent call last):
+        ...
+        iin_lightning.errors.ResourceError: No space left on device: cache/latents. Make room there (cache/ may be ...
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ResourceError(_out_of_memory(error)) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or f"the disk of {folder}"
+        raise ResourceError(
+            f"{error.strerror}: {where}. Make room there (cache/ may be deleted at any time), then go on with the run."
+        ) from error
+    except RuntimeError as error:
+        text = str(error)
+        if any(words in text for words in (*NO_MEMORY, NO_GPU_MEMORY)):
+            raise ResourceError(_out_of_memory(error)) from error
+        if text.startswith(WORKER_GONE):
+            raise ResourceError(
+                f"A process that loads batches was ended ({text.splitlines()[0]}), most often because memory ran out: "
+                "take fewer of them (data.num_workers=0 needs none), then go on with the run."
+            ) from error
+        raise
+
+
+def _out_of_memory(error: BaseException) -> str:
+    on_gpu = isinstance(error, torch.OutOfMemoryError) or NO_GPU_MEMORY in str(error)
+    where = "the GPU" if on_gpu else "main memory"
+    words = next(iter(str(error).splitlines()), type(error).__name__)
+    return (
+        f"There is not enough of {where} ({words}). Lower model.batch_size (trainer.accumulate_grad_batches=2 makes up "
+        "for half of it) or data.eval_batch_size; a flow with flow.reversible=true keeps no activations of its blocks; "
+        "on a GPU trainer.precision=bf16-mixed halves what is kept."
+    )

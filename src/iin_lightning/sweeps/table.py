@@ -19,7 +19,7 @@ from iin_lightning.errors import IINError, Preempted, StoppedByUser, listed
 from iin_lightning.printing import pasted, show_files
 from iin_lightning.progress import Screen
 from iin_lightning.questions import results
-from iin_lightning.runs import provenance
+from iin_lightning.runs.folder import PROVENANCE
 from iin_lightning.sweeps.guard import FAILURE, Watch
 
 FILE = "sweep.csv"
@@ -75,7 +75,7 @@ def report(folder: Path, code: int) -> int:
 def gather(folder: Path) -> tuple[list[Job], str]:
     """Read the jobs of a sweep in their order, and the name of what a search minimises."""
     # Hydra opens the log before it runs the job.
-    files = (provenance.FILE, FAILURE, results.FILE, "run.log")
+    files = (PROVENANCE, FAILURE, results.FILE, "run.log")
     folders = {path.parent for name in files for path in folder.glob(f"*/{name}")}
     jobs, objective = [], "objective"
     for path in sorted(folders, key=lambda path: (int(path.name) if path.name.isdigit() else math.inf, path.name)):
