@@ -40,15 +40,6 @@ def _write_mnist(folder: Path, suffix: str = "") -> None:
         write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", (torch.arange(n) % 10).byte())
 
 
-def pytest_collection_modifyitems(config, items):
-    """What takes more than `make test` has is asked for by its mark; else it says why it is skipped."""
-    for mark, needs in (("commands", "starts commands"), ("system", "needs more than Python")):
-        if mark not in config.option.markexpr:
-            for item in items:
-                if item.get_closest_marker(mark):
-                    item.add_marker(pytest.mark.skip(reason=f"{needs}: make test-{mark}, or pytest -m {mark}"))
-
-
 @pytest.fixture(scope="session")
 def write_mnist():
     return _write_mnist

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from urllib.error import URLError
 
@@ -125,8 +126,11 @@ def test_the_paper_preset_has_the_papers_size():
     assert sum(p.numel() for p in translator.parameters()) == 26_815_488
 
 
-def key(*overrides, model="autoencoder"):
-    config = compose_train(f"model={model}", "data.limit=40", *overrides)
+def key(config, **changes):
+    """The key of a recipe with other values of some keys, whose dots are written as two underscores."""
+    config = deepcopy(config)
+    for name, value in changes.items():
+        OmegaConf.update(config, name.replace("__", "."), value, force_add=True)
     return Recipe(config, instantiate(config.data), config.model.stage, config).key()
 
 
