@@ -24,7 +24,7 @@ from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.errors import CheckpointError, FactorError, ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.base import Bijector
-from iin_lightning.losses.likelihood import standard_normal_nll
+from iin_lightning.flows.density import StandardNormal
 
 
 class Interpreter(nn.Module):
@@ -71,6 +71,11 @@ class Interpreter(nn.Module):
         self.translator = translator
         self.factors = factors
         self.decoder = decoder
+
+    @property
+    def density(self) -> StandardNormal:
+        """The density of z̃ with ``log_prob`` and ``sample``: the translator's own, or N(0, 1)."""
+        return getattr(self.translator, "density", StandardNormal(self.factors.latent_dim))
 
     @property
     def device(self) -> torch.device:
@@ -141,8 +146,11 @@ class Interpreter(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw new outputs x = G(T^-1(z̃)) of z̃ ~ N(0, 1) (Eq. 13), by a CPU's generator: the same on every device."""
-        z_tilde = torch.randn(count, self.factors.latent_dim, generator=generator)
+        """Draw new outputs x = G(T^-1(z̃)) of z̃ ~ N(0, 1) (Eq. 13), by a CPU's generator: the same on every device.
+
+        A translator with another density of z̃ draws from that.
+        """
+        z_tilde = self.density.sample(count, generator)
         return self.decode(self.untranslate(z_tilde.to(self.device)))
 
     @torch.no_grad()
@@ -204,7 +212,8 @@ class Interpreter(nn.Module):
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-likelihood log p(z) = log N(T(z) | 0, 1) + log |det T'(z)| at z = E(x), in nats, (B,)."""
-        return -standard_normal_nll(*self.translator(self.encode(x)))
+        z_tilde, logdet = self.translator(self.encode(x))
+        return self.density.log_prob(z_tilde) + logdet
 
     def save_pretrained(self, folder: str | Path, **extra: Any) -> None:
         """Write ``model.safetensors`` and ``model.json`` into a folder, with plain values as ``extra`` (provenance)."""

@@ -218,7 +218,7 @@ class Explored:
     @alone
     def sample(self, seed: int, place: int) -> Tensor:
         """Return z̃ (1, N) ~ N(0, 1), the sample at a place of those of a seed."""
-        noise = torch.randn(place + 1, self.factors.latent_dim, generator=generator(seed, "explore samples"))
+        noise = self.interpreter.density.sample(place + 1, generator(seed, "explore samples"))
         return noise[place:].to(self.interpreter.device)
 
     @once

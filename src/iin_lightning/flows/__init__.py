@@ -3,6 +3,7 @@
 from iin_lightning.flows.base import Bijector, Chain
 from iin_lightning.flows.conditioner import Conditioner, ResidualConditioner
 from iin_lightning.flows.coupling import AffineCoupling
+from iin_lightning.flows.density import Mixture, StandardNormal
 from iin_lightning.flows.linear import ActNorm, Permutation, Rotation
 from iin_lightning.flows.translator import PaperTranslator, RotationBlock, ShuffleBlock, Translator
 
@@ -12,11 +13,13 @@ __all__ = [
     "Bijector",
     "Chain",
     "Conditioner",
+    "Mixture",
     "PaperTranslator",
     "Permutation",
     "ResidualConditioner",
     "Rotation",
     "RotationBlock",
     "ShuffleBlock",
+    "StandardNormal",
     "Translator",
 ]

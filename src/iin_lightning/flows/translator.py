@@ -4,7 +4,6 @@ T is a chain of equal blocks: ActNorm normalises each dimension, a rotation or a
 two couplings transform either half given the other.
 """
 
-import math
 from functools import partial
 
 import torch
@@ -14,6 +13,7 @@ from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.flows.base import Bijector, Chain
 from iin_lightning.flows.conditioner import Conditioner, ResidualConditioner
 from iin_lightning.flows.coupling import AffineCoupling
+from iin_lightning.flows.density import Mixture, StandardNormal
 from iin_lightning.flows.linear import ActNorm, Permutation, Rotation
 from iin_lightning.flows.reversible import run_reversibly
 
@@ -59,6 +59,7 @@ class Translator(Bijector):
         seed: of the first rotations, which are drawn apart from torch's global generator.
         reversible: train with memory that does not grow with ``n_blocks``, for about a third more time: activations
             are computed again from the outputs, and gradients are as good as the round trip.
+        components: Gaussians in the learned `Mixture` that is the density of z̃; 0: N(0, 1), as in the paper.
 
     Raises:
         ShapeError: ``dim`` is below 2, or an input is not (B, N).
@@ -88,6 +89,7 @@ class Translator(Bijector):
         *,
         seed: int = 0,
         reversible: bool = False,
+        components: int = 0,
     ) -> None:
         super().__init__()
         if dim < 2:
@@ -96,7 +98,10 @@ class Translator(Bijector):
             raise ConfigError(f"A translator needs at least 1 block, got n_blocks={n_blocks}.")
         self.dim, self.n_blocks, self.hidden, self.depth = dim, n_blocks, hidden, depth
         self.seed, self.reversible = seed, reversible
-        self.blocks = Chain(self._blocks(torch.Generator().manual_seed(seed)))
+        self.components = components
+        generator = torch.Generator().manual_seed(seed)
+        self.blocks = Chain(self._blocks(generator))
+        self.density = Mixture(dim, components, generator) if components else StandardNormal(dim)
 
     def _blocks(self, generator: torch.Generator) -> list[Bijector]:
         blocks = [RotationBlock(self.dim, self.hidden, self.depth, generator) for _ in range(self.n_blocks)]
@@ -117,12 +122,9 @@ class Translator(Bijector):
         return self.blocks.inverse(z_tilde)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Return the log-density (B,) in nats of latents z (B, N), given that z̃ is standard normal.
-
-        ``log p(z) = -1/2 |T(z)|^2 - N/2 log 2π + log|det T'(z)|`` (Eq. 1 and the change of variables).
-        """
+        """Return the log-density (B,) of latents z (B, N) in nats: ``log p(z) = log p(z̃) + log|det T'(z)|``."""
         z_tilde, logdet = self(z)
-        return logdet - 0.5 * (z_tilde.square().sum(1) + self.dim * math.log(2 * math.pi))
+        return self.density.log_prob(z_tilde) + logdet
 
     @property
     def ready(self) -> bool:

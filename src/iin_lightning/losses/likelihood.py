@@ -111,13 +111,24 @@ def group_nll(z_tilde: Tensor, logdet: Tensor, groups: Tensor, factors: Factors,
 
 
 class MarginalLikelihood(nn.Module):
-    """The unsupervised loss: negative log-likelihood of single latents, see `standard_normal_nll`."""
+    """The unsupervised loss: negative log-likelihood of single latents, ``-log p(z̃) - logdet``.
+
+    Args:
+        density: of z̃, a module with ``log_prob``; None: N(0, 1), see `standard_normal_nll`.
+    """
 
     batches = "singles"
 
+    def __init__(self, density: nn.Module | None = None) -> None:
+        super().__init__()
+        self.density = density
+
     def forward(self, translator: Translate, batch: Tensor) -> Tensor:
         """Return nats (B,) of latents (B, N)."""
-        return standard_normal_nll(*translator(batch))
+        z_tilde, logdet = translator(batch)
+        if self.density is None:
+            return standard_normal_nll(z_tilde, logdet)
+        return -self.density.log_prob(z_tilde) - logdet
 
 
 class PairLikelihood(nn.Module):

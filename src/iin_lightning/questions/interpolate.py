@@ -99,10 +99,11 @@ def submanifold(subject: Subject, *, steps: int, reference: int, seed: int) -> A
         others, latents = subject.held_out(reference, seed), MEANS
         title = "Four images (framed, as $G$ shows them) and what lies between them, bilinear in $\\tilde{z}$"
     else:
-        noise = torch.randn(CORNERS, network.factors.latent_dim, generator=generator(seed, "corners"))
+        noise = network.density.sample(CORNERS, generator(seed, "corners"))
         z_tilde = noise.to(subject.device)
         others, latents = subject.pick_latents(reference, seed, sampled=True)[0].to(subject.device), SAMPLES
-        title = "Four samples $\\tilde{z} \\sim N(0, 1)$ (framed) and what lies between them, bilinear in $\\tilde{z}$"
+        drawn = f"$\\tilde{{z}} \\sim$ {network.density.name}"
+        title = f"Four samples {drawn} (framed) and what lies between them, bilinear in $\\tilde{{z}}$"
     square = corners(network, z_tilde, steps)
     pictures = in_chunks(lambda part: network.decode(part).cpu(), square.flatten(0, 1), "Decoding")
     unit = spread(others)

@@ -148,14 +148,13 @@ def _others(subject: Subject, rules: Protocol) -> tuple[Split, Tensor]:
 
 
 def _draw(subject: Subject, prior: str | None, count: int, seed: int) -> Tensor | None:
-    """The same rows (count, N) in every process: z̃ ~ N(0, 1), or z of a prior fitted to the training latents.
+    """The same rows (count, N) in every process: z̃ of the translator's density, or z of a fitted prior.
 
     None, with the reason on the screen, for a prior that has too few of them: the other numbers stand.
     """
-    dim = subject.interpreter.factors.latent_dim
     if prior is None:
-        return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
-    z = torch.empty(count, dim, device=subject.device)
+        return subject.interpreter.density.sample(count, torch.Generator().manual_seed(seed))
+    z = torch.empty(count, subject.interpreter.factors.latent_dim, device=subject.device)
     if is_main_process():  # two fits may differ in their last bits
         try:
             z.copy_(fit_prior(prior, subject.samples("train").mean, FIXED).sample(count, seed))  # type: ignore[arg-type]

@@ -20,7 +20,6 @@ from iin_lightning.seeding import generator
 
 OURS = "translator"
 TITLES = {
-    OURS: "$\\tilde{z} \\sim N(0, 1)$, through $T^{-1}$ (Eq. 13)",
     "standard": "$z \\sim N(0, 1)$, without $T$",
     "gaussian": "$z \\sim$ one Gaussian, fitted to $E(x)$",
     "mixture": f"$z \\sim$ a mixture of {COMPONENTS} Gaussians, fitted",
@@ -47,7 +46,7 @@ def sample(
     """
     subject.need_images("sample")
     network, judge = subject.interpreter, choose_judge(subject, concept)
-    noise = torch.randn(count, network.factors.latent_dim, generator=generator(seed, "samples"))
+    noise = network.density.sample(count, generator(seed, "samples"))
     drawn: dict[str, Tensor] = {OURS: in_chunks(network.untranslate, noise.to(subject.device))}
     left_out: dict[str, str] = {}
     for kind in priors:
@@ -57,7 +56,8 @@ def sample(
             if kind not in get_args(PriorKind):
                 raise
             left_out[kind] = str(error)
-    images = {TITLES[name]: network.decode(z[:shown]).cpu() for name, z in drawn.items()}
+    titles = {OURS: f"$\\tilde{{z}} \\sim$ {network.density.name}, through $T^{{-1}}$ (Eq. 13)", **TITLES}
+    images = {titles[name]: network.decode(z[:shown]).cpu() for name, z in drawn.items()}
     usual_z = subject.pick_latents(count, seed, sampled=True)[0].to(subject.device)
     unit, classify = spread(usual_z), judge and judge.network
 

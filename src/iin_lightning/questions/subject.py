@@ -24,7 +24,6 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.errors import CheckpointError, ConfigError, DataNotFoundError, choices
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.losses.likelihood import standard_normal_nll
 from iin_lightning.progress import Bar, track
 from iin_lightning.seeding import FIXED, generator
 
@@ -272,7 +271,7 @@ class Subject:
         """``-log p(z)`` of a posterior sample of each image of a split (n,), in nats, on the processor."""
         samples = self.translated_samples if split == "test" else self._translate(self.samples(split).mean, split)
         z_tilde, logdet = samples
-        return standard_normal_nll(z_tilde.double(), logdet)
+        return -self.interpreter.density.log_prob(z_tilde.double()) - logdet
 
     @torch.no_grad()
     def _translate(self, z: Tensor, split: Split) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.frozen import Behind
 from iin_lightning.errors import CheckpointError, ConfigError, choices
+from iin_lightning.flows.density import Mixture
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.transfer import FactorTransfer, judges_for
 from iin_lightning.runs.build import (
@@ -183,8 +184,10 @@ def interpret(recipe: Recipe, store: Store) -> Stage:
     encoder_id = latents.cache_key
     factors = build_factors(config, encoder.latent_dim, data, partial(latents.latents, "train"))
     interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
-    loss = instantiate(config.model.loss, **wanted(config.model.loss, factors=factors))
+    loss = instantiate(config.model.loss, **wanted(config.model.loss, factors=factors, density=interpreter.density))
     latents = latents.giving(loss.batches, factors, interpreter.encoder)  # frozen
+    if isinstance(interpreter.density, Mixture) and loss.batches != "singles":
+        raise ConfigError("A shared factor is correlated in a Gaussian: set flow.components=0, or choose model=unsup.")
     task = Interpret(
         interpreter,
         loss,
