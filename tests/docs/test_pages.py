@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FENCE = "```"
 
+COMMANDS = pytest.mark.commands
+
 
 @pytest.fixture
 def script(monkeypatch):
@@ -68,8 +70,10 @@ def test_a_page_is_done_in_order_in_one_folder(do):
         ("python -c 'import sys; sys.exit(3)'", "bash", None),
         ("1 / 0", "python", None),
         ("import os; os._exit(1)", "python", None),
-        ("python -m iin_lightning.train data=celebb", "bash", "compose, no data"),
-        ("python -m iin_lightning.evaluate run=<run> metrik=[quality]", "bash", "compose, no run"),
+        pytest.param("python -m iin_lightning.train data=celebb", "bash", "compose, no data", marks=COMMANDS),
+        pytest.param(
+            "python -m iin_lightning.evaluate run=<run> metrik=[q]", "bash", "compose, no run", marks=COMMANDS
+        ),
         ("echo other", "bash", "until Running on"),
         ("true", "bash", "as false"),
     ],
@@ -82,6 +86,7 @@ def test_what_fails_is_told_with_what_it_printed_and_the_rest_is_skipped(do, tex
     assert re.search(r"docs/page\.md .* 1$", table, re.MULTILINE)
 
 
+@COMMANDS
 def test_comments_say_what_is_done_instead(do):
     states, printed, table = do(
         block("sbatch job.sh", said="no, needs a cluster")
@@ -96,6 +101,7 @@ def test_comments_say_what_is_done_instead(do):
     assert re.search(r"docs/page.md:\d+ composed: no data", table)
 
 
+@COMMANDS
 def test_a_command_within_a_sentence_is_composed(do):
     states, printed, _ = do("Say `python -m iin_lightning.look data=celebb`.\n")
     assert list(states.values()) == ["FAILED"]

@@ -184,7 +184,8 @@ def assert_same_state(a, b):
     assert a["lr_schedulers"] == b["lr_schedulers"]
 
 
-@pytest.mark.parametrize("model", ["sup", pytest.param("autoencoder", marks=pytest.mark.system)])
+@pytest.mark.commands
+@pytest.mark.parametrize("model", ["sup", "autoencoder"])
 def test_ctrl_c_and_resume_give_the_weights_of_an_uninterrupted_run(
     command, environment, tiny, workplace, tmp_path, model
 ):
