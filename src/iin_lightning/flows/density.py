@@ -4,11 +4,13 @@ A bijection of one Gaussian must draw bridges between clusters, and samples come
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from iin_lightning.errors import ConfigError
+from iin_lightning.layers.collective import gather_rows
 
 
 class StandardNormal(nn.Module):
@@ -39,8 +41,8 @@ class StandardNormal(nn.Module):
 class Mixture(StandardNormal):
     """A mixture of K Gaussians with a variance for each dimension: ``log p(z̃) = log sum_k w_k N(z̃; μ_k, diag σ_k^2)``.
 
-    Weights, means and deviations are learned with T. It begins as K equal Gaussians of variance 1 around draws from
-    N(0, 1).
+    Weights, means and deviations are learned with T. The first batch in training sets the means to its own factors,
+    that of all ranks: means drawn from N(0, 1) stay where no cluster is.
 
     Raises:
         ConfigError: fewer than 2 components.
@@ -59,6 +61,8 @@ class Mixture(StandardNormal):
         True
     """
 
+    initialized: Tensor
+
     def __init__(self, dim: int, components: int, generator: torch.Generator) -> None:
         super().__init__(dim)
         if components < 2:
@@ -67,9 +71,25 @@ class Mixture(StandardNormal):
         self.logits = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(torch.randn(components, dim, generator=generator))
         self.log_scale = nn.Parameter(torch.zeros(components, dim))
+        self.register_buffer("initialized", torch.tensor(False))
+        self.ready = False  # the buffer, which a host would wait for
+
+    @torch.no_grad()
+    def _initialize(self, z_tilde: Tensor) -> None:
+        rows = gather_rows(z_tilde)
+        places = torch.arange(len(self.mean), device=rows.device) % len(rows)
+        self.mean.mul_(0.1).add_(rows[places])  # apart from each other, also where more than a batch has
+        self.initialized.fill_(True)
+        self.ready = True
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.ready = bool(self.initialized)
 
     def log_prob(self, z_tilde: Tensor) -> Tensor:
         """Return nats (B,) of factors z̃ (B, N)."""
+        if self.training and not self.ready:
+            self._initialize(z_tilde)
         # |(z̃ - μ_k) / σ_k|^2 as three products: B x K numbers in memory, not B x K x N.
         mean, log_scale = self.mean.to(z_tilde), self.log_scale.to(z_tilde)
         precision = torch.exp(-2 * log_scale)

@@ -133,7 +133,7 @@ class Translator(Bijector):
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
-        """Set every ActNorm that is not set yet from latents z (B, N), a thousand or more.
+        """Set every ActNorm, and a mixture, that is not set yet from latents z (B, N), a thousand or more.
 
         Without it the first training batch does the same, from fewer examples.
 
@@ -144,7 +144,7 @@ class Translator(Bijector):
         was_training = self.training
         self.train()
         try:
-            self(z)
+            self.density.log_prob(self(z)[0])
         finally:
             self.train(was_training)
         if not self.ready:
