@@ -20,7 +20,6 @@ from iin_lightning.cli.secrets import refuse
 from iin_lightning.errors import IINError, StoppedByUser
 from iin_lightning.printing import open_streams
 from iin_lightning.progress import printable
-from iin_lightning.runs import recipe
 from iin_lightning.sweeps.guard import Guard, SweepStopped, Watch
 
 
@@ -59,7 +58,9 @@ def _run(guard: Guard, config_name: str) -> int:
         sys.argv[1:] = flags_first(sys.argv[1:])
         if help.is_asked():
             help.show(config_name)
-        elif config_name == "train" and recipe.is_asked():
+        elif config_name == "train" and help.asks_for_recipe():
+            from iin_lightning.runs import recipe  # noqa: PLC0415  torch is slow to import
+
             recipe.show()
         else:
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=config_name)(guard)()

@@ -77,5 +77,5 @@ def test_one_file_and_one_yaml_add_a_metric_an_analysis_and_a_loss(command, run_
     assert found["sparsity"]["of"]["latents"] == "posterior means"
     ask("analyse", "run=run", "analysis=spectrum", "analysis.count=2", "name=two")
     assert (tmp_path / "run" / "analysis" / "two.csv").read_text().count("\n") == 3
-    assert "near 0." in ask("evaluate", "--help")
-    assert "Variances of held-out latents." in ask("analyse", "--help")
+    assert "values near 0" in ask("evaluate", "--help")
+    assert "Variances of held-out latents" in ask("analyse", "--help")

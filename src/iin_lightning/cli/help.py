@@ -35,6 +35,12 @@ def is_asked() -> bool:
     return not {"-h", "--help"}.isdisjoint(sys.argv[1:])
 
 
+def asks_for_recipe() -> bool:
+    """Whether the command line asks for the whole recipe of a run (``--cfg job``)."""
+    arguments = parsed(sys.argv[1:])
+    return arguments.cfg == "job" and not arguments.package
+
+
 def show(config_name: str) -> None:
     """Print the help of a command, under the overrides of the command line; with ``all`` there, all keys, too.
 

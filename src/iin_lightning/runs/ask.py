@@ -53,7 +53,8 @@ def asked_after_training(recipe: Recipe, store: Store) -> Asked:
     measures: dict[str, Measure] = {}
     if config.evaluation:
         base = composed("evaluate", [])
-        changes = {key: value for key, value in config.evaluation.items() if key != "metric"}
+        # A copy by keys: what a value refers to need not be there where no metric asks for it.
+        changes = OmegaConf.masked_copy(config.evaluation, [key for key in config.evaluation if key != "metric"])
         evaluation = OmegaConf.merge(base, {"paths": config.paths}, changes)
         assert isinstance(evaluation, DictConfig)
         if "typicality" in names:

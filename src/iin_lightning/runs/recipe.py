@@ -198,12 +198,6 @@ def _content(value: Any) -> Any:
     return value
 
 
-def is_asked() -> bool:
-    """Whether the command line asks for the whole recipe of a run (``--cfg job``)."""
-    arguments = parsed(sys.argv[1:])
-    return arguments.cfg == "job" and not arguments.package
-
-
 def show() -> None:
     """Print the configuration of a run, in which networks that are trained before it have all of their recipes.
 
