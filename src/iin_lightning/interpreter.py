@@ -133,7 +133,8 @@ class Interpreter(nn.Module):
     def swap(self, target: Tensor, source: Tensor, names: str | Iterable[str]) -> Tensor:
         """Targets (B,C,H,W) with the named factors of the sources (B,C,H,W), pair by pair (Figs. 2, 5, 6).
 
-        No name gives the target's reconstruction, all names the source's.
+        No name gives the target's reconstruction, all names the source's, but for what a cut network reads beside z.
+        Grids of many are made by `iin_lightning.analysis.swap.swap_grid`.
         """
         chosen = self.factors.mask(names).tolist()
         parts = self.factors_of(source)
@@ -211,7 +212,7 @@ class Interpreter(nn.Module):
 
     @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-likelihood log p(z) = log N(T(z) | 0, 1) + log |det T'(z)| at z = E(x), in nats, (B,)."""
+        """Log-likelihood log p(z) = log p(T(z)) + log |det T'(z)| at z = E(x), in nats, (B,)."""
         z_tilde, logdet = self.translator(self.encode(x))
         return self.density.log_prob(z_tilde) + logdet
 

@@ -70,7 +70,7 @@ def draw_labelled(source: Source, indices: Tensor, noise: Noise | None) -> Label
 
 
 class Subset(Source):
-    """The items long (m,) of a source."""
+    """A source restricted to ``items``, long (m,)."""
 
     def __init__(self, source: Source, items: Tensor) -> None:
         self.source = source
@@ -117,7 +117,7 @@ class Posterior(Protocol):
 
 
 class Encoder(Protocol):
-    """The part of an encoder that this room needs; any ``torch.nn.Module`` with these two names fits."""
+    """The part of an encoder that ``data`` needs; any ``torch.nn.Module`` with these members fits."""
 
     training: bool
 

@@ -1,6 +1,6 @@
 """The contract of a bijection, and the chain of several.
 
-Symbols of this room: x and y are the input and output of a bijection, z (B, N) is a latent of the explained network
+Symbols: x and y are the input and output of a bijection, z (B, N) is a latent of the explained network
 and z̃ = T(z) its translation. Each direction returns its value and logdet (B,), the logarithm of the absolute
 determinant of *its own* Jacobian, in nats.
 """
@@ -34,8 +34,8 @@ class Bijector(nn.Module, ABC):
     def rewind(self, y: Tensor, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, Tensor, Gradients]:
         """Go back from y (B, N) to x (B, N) and differentiate on the way, where the forward pass kept no activations.
 
-        Of a scalar with gradients ``grad_y`` (B, N) and ``grad_logdet`` (B,) at the outputs of ``forward``, return x,
-        the gradient at x (B, N), and those of the parameters. A subclass overrides this where its two directions can
+        Given the gradients of a loss at the outputs of ``forward``, ``grad_y`` (B, N) and ``grad_logdet`` (B,), return
+        x, the gradient at x (B, N), and those of the parameters. A subclass overrides this where its two directions can
         share work.
         """
         with torch.no_grad():
@@ -49,7 +49,7 @@ class Bijector(nn.Module, ABC):
 def pull_back(
     module: nn.Module, outputs: Sequence[Tensor], grad_outputs: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> tuple[tuple[Tensor, ...], Gradients]:
-    """Return the gradients at the inputs and at the parameters of the module that made the outputs of them."""
+    """Back-propagate ``grad_outputs``; return the gradients at the inputs and at the parameters of the module."""
     # autograd refuses an output without a graph, such as the log-determinant of a permutation.
     ends, grads = zip(*((value, grad) for value, grad in zip(outputs, grad_outputs) if value.requires_grad))
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]

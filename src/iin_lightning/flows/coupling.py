@@ -66,7 +66,7 @@ class AffineCoupling(Bijector):
         return self._merge(y_a, (y_b - t) * torch.exp(-log_scale)), -log_scale.sum(1)
 
     def rewind(self, y: Tensor, grad_y: Tensor, grad_logdet: Tensor) -> tuple[Tensor, Tensor, Gradients]:
-        """Undo and repeat with the same s and t: y_a is x_a, so the conditioner runs once, not twice."""
+        """Recover x and build the graph with one run of the conditioner, not two, since y_a is x_a."""
         y_a, y_b = self._split(y)
         grad_y_a, grad_y_b = self._split(grad_y)
         x_a = y_a.detach().requires_grad_()

@@ -91,11 +91,12 @@ class Mixture(StandardNormal):
         if self.training and not self.ready:
             self._initialize(z_tilde)
         # |(z̃ - μ_k) / σ_k|^2 as three products: B x K numbers in memory, not B x K x N.
+        z_tilde = z_tilde.to(torch.promote_types(z_tilde.dtype, torch.float32))
         mean, log_scale = self.mean.to(z_tilde), self.log_scale.to(z_tilde)
         precision = torch.exp(-2 * log_scale)
-        square = (
-            z_tilde.square() @ precision.T - 2 * z_tilde @ (mean * precision).T + (mean.square() * precision).sum(1)
-        )
+        with torch.autocast(z_tilde.device.type, enabled=False):  # large terms cancel: in bf16 they are off by nats
+            square = z_tilde.square() @ precision.T - 2 * z_tilde @ (mean * precision).T
+        square = square + (mean.square() * precision).sum(1)
         log_part = -0.5 * (square + self.dim * math.log(2 * math.pi)) - log_scale.sum(1)
         return torch.logsumexp(self.logits.to(z_tilde).log_softmax(0) + log_part, 1)
 

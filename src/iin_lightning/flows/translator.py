@@ -1,7 +1,7 @@
-"""The translator T: from a latent z to factors z̃ that are jointly standard normal.
+"""The translator T: from a latent z to factors z̃ of a simple density.
 
 T is a chain of equal blocks: ActNorm normalises each dimension, a rotation or a permutation mixes the dimensions, and
-two couplings transform either half given the other.
+two couplings transform the second half given the first, and the first given the second.
 """
 
 from functools import partial
@@ -133,7 +133,7 @@ class Translator(Bijector):
 
     @torch.no_grad()
     def initialize(self, z: Tensor) -> None:
-        """Set every ActNorm, and a mixture, that is not set yet from latents z (B, N), a thousand or more.
+        """Set every ActNorm and mixture that is not set yet, from a thousand latents z (B, N) or more.
 
         Without it the first training batch does the same, from fewer examples.
 

@@ -176,7 +176,7 @@ class BatchLikelihood(PairLikelihood):
     """The default supervised loss: negative log-likelihood of whole batches, see `group_nll`.
 
     Where a pair compares two examples, a batch compares each example with all others of its class, over all processes
-    and in the same pass. Of pairs, as held-out data are, it is `PairLikelihood`.
+    and in the same pass. Held-out batches are pairs, for which it is `PairLikelihood`.
 
     Example:
         >>> loss = BatchLikelihood(Factors({"residual": 2, "digit": 1}, latent_dim=3))

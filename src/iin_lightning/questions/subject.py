@@ -43,7 +43,7 @@ class Subject:
         cache: folder of encoded training images; None: they are encoded anew.
         paths: a user's own images, shown instead of held-out ones.
         out: folder that answers are written into; None: nowhere.
-        concept: whose classes the logits of a classifier tell; None: the concept whose labels it hits best.
+        concept: what a classifier's logits predict; None: the concept whose labels they hit best.
 
     Example:
         >>> from iin_lightning.data.color_mnist import ColorMNISTMini
@@ -267,6 +267,7 @@ class Subject:
         """z̃ (n, N) of posterior samples of the test split, and log|det ∂z̃/∂z| (n,), on the processor."""
         return self._translate(self.samples("test").mean, "test")
 
+    @torch.no_grad()
     def nll(self, split: Split) -> Tensor:
         """``-log p(z)`` of a posterior sample of each image of a split (n,), in nats, on the processor."""
         samples = self.translated_samples if split == "test" else self._translate(self.samples(split).mean, split)

@@ -18,9 +18,9 @@ NOTHING = "nothing"
 
 @torch.no_grad()
 def swap(
-    subject: Subject, *, targets: int, sources: int, factors: Sequence[str] | None, pairs: int, seed: int
+    subject: Subject, *, targets: int, sources: int, factors: str | Sequence[str] | None, pairs: int, seed: int
 ) -> Answer:
-    """A grid a factor, and how far the network sees in the result what was asked for.
+    """A grid a factor, and the error of each factor when what was decoded is encoded again.
 
     Raises:
         ConfigError: the network decodes to no image, there is no concept, or there are too few images.
@@ -33,8 +33,8 @@ def swap(
             f"analysis=swap exchanges a concept and keeps the rest, but the translator of {subject.folder} was trained "
             f"without concepts, its only factor is the {RESIDUAL}: train model=sup, or ask analysis=interpolate."
         )
-    names = [*network.factors.concepts, RESIDUAL] if factors is None else list(factors)
-    network.factors.mask(names)  # which knows all names
+    names = [factors] if isinstance(factors, str) else list(factors or (*network.factors.concepts, RESIDUAL))
+    network.factors.mask(names)  # raises on an unknown name
     images = subject.pick(targets + sources, seed)
     if len(images) < 2:
         raise ConfigError(f"analysis=swap needs a target and a source, and has {len(images)} image: give two or more.")
