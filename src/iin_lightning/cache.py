@@ -140,6 +140,8 @@ class Cache:
                 return found
             check_writable(self.folder, self.what, self.cure)
             shutil.rmtree(path, ignore_errors=True)
+            if path.exists():
+                raise ConfigError(f"{path} is damaged, and another user's: have it removed, or {self.cure}.")
             part = path.with_name(f"{path.name}.part")
             record = self._begun(part, key)
             there = sum(_n_bytes(**said) for said in record["tensors"].values())

@@ -20,12 +20,21 @@ adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
 constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
 
 
-def interpret(paired=False, optimizer=adam, scheduler=constant, encoder_id="e", n_blocks=2, kind=Interpret, **options):
+def interpret(
+    paired=False,
+    optimizer=adam,
+    scheduler=constant,
+    encoder_id="e",
+    n_blocks=2,
+    kind=Interpret,
+    components=0,
+    **options,
+):
     torch.manual_seed(0)
     network = Autoencoder(image_size=16, latent_dim=6, width=4, norm="batch")
     factors = Factors({"residual": 4, "digit": 2}, 6)
-    interpreter = Interpreter(network, Translator(6, n_blocks=n_blocks, hidden=8), factors)
-    loss = PairLikelihood(factors) if paired else MarginalLikelihood()
+    interpreter = Interpreter(network, Translator(6, n_blocks=n_blocks, hidden=8, components=components), factors)
+    loss = PairLikelihood(factors) if paired else MarginalLikelihood(interpreter.density)
     return kind(interpreter, loss, encoder_id, optimizer, scheduler, **options)
 
 

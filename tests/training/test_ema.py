@@ -28,8 +28,8 @@ class Recorded(Interpret):
         self.validated.append(weights(self))
 
 
-def task():
-    made = interpret(optimizer=partial(torch.optim.Adam, lr=1e-2), kind=Recorded)
+def task(components=0):
+    made = interpret(optimizer=partial(torch.optim.Adam, lr=1e-2), kind=Recorded, components=components)
     made.history, made.validated = [], []
     return made
 
@@ -84,11 +84,12 @@ def test_the_average_is_validated_and_the_best_one_kept(tmp_path):
     same(weights(made), by_hand(made.history[:step]))
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
-    whole = task()
+@pytest.mark.parametrize("components", [0, 3])
+def test_a_resumed_run_is_the_uninterrupted_one(components, tmp_path):
+    whole = task(components)
     fit(whole, 8, [EMA(DECAY)])
     for first in (3, 5):  # after a validation, and between two
-        begun, resumed = task(), task()
+        begun, resumed = task(components), task(components)
         run = fit(begun, first, [EMA(DECAY)])
         run.save_checkpoint(tmp_path / "c.ckpt")  # the task holds the average now, the checkpoint must not
         fit(resumed, 8, [EMA(DECAY)], tmp_path / "c.ckpt", done=first)

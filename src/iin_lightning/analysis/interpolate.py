@@ -18,7 +18,6 @@ from torch import Tensor
 from iin_lightning.analysis.chunks import CHUNK, in_chunks
 from iin_lightning.errors import ShapeError
 from iin_lightning.interpreter import Interpreter
-from iin_lightning.losses.likelihood import standard_normal_nll
 from iin_lightning.progress import track
 
 Space = Literal["z_tilde", "z"]
@@ -150,7 +149,7 @@ def told_apart(values: Tensor, held_out: Tensor, high_is_data: bool) -> float:
 def _measure(interpreter: Interpreter, path: Tensor, unit: float, classify: Classify | None) -> Measures:
     z, shape = path.flatten(0, 1), path.shape[:2]
     z_tilde, logdet = interpreter.translator(z)
-    points = {"log_likelihood": -standard_normal_nll(z_tilde, logdet) / z.shape[1]}
+    points = {"log_likelihood": (interpreter.density.log_prob(z_tilde) + logdet) / z.shape[1]}
     outputs = interpreter.decode(z)
     if interpreter.encoder.output == "image":
         back = interpreter.encoder.encode(outputs).mean

@@ -60,7 +60,7 @@ def _check_override(word: str, config_name: str) -> None:
         ) from error
     if group := group_of(key):
         for name in value.strip("[]").split(","):
-            if wrong := _unknown_choice(group, name.strip(), as_typed(key)):
+            if name.strip() and (wrong := _unknown_choice(group, name.strip(), as_typed(key))):
                 raise ConfigError(wrong)
     added = re.fullmatch(r"\+{1,2}(\w+)", key)
     if added and not group and added[1] not in (known := roots(config_name)):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from iin_lightning.errors import ConfigError
 from iin_lightning.layers.collective import gather_rows
 
+SMALLEST = -3.0  # log of a deviation: below it the squares in `Mixture.log_prob` cancel too much for float32
+
 
 class StandardNormal(nn.Module):
     """z̃ ~ N(0, 1) in N dimensions, Eq. 1: ``log p(z̃) = -1/2 |z̃|^2 - N/2 log 2π``.
@@ -92,7 +94,7 @@ class Mixture(StandardNormal):
             self._initialize(z_tilde)
         # |(z̃ - μ_k) / σ_k|^2 as three products: B x K numbers in memory, not B x K x N.
         z_tilde = z_tilde.to(torch.promote_types(z_tilde.dtype, torch.float32))
-        mean, log_scale = self.mean.to(z_tilde), self.log_scale.to(z_tilde)
+        mean, log_scale = self.mean.to(z_tilde), self.log_scale.to(z_tilde).clamp(min=SMALLEST)
         precision = torch.exp(-2 * log_scale)
         with torch.autocast(z_tilde.device.type, enabled=False):  # large terms cancel: in bf16 they are off by nats
             square = z_tilde.square() @ precision.T - 2 * z_tilde @ (mean * precision).T
@@ -103,7 +105,7 @@ class Mixture(StandardNormal):
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw z̃ (count, N) by a generator of the processor, and on it."""
-        logits, mean, log_scale = self.logits.cpu(), self.mean.cpu(), self.log_scale.cpu()
+        logits, mean, log_scale = self.logits.cpu(), self.mean.cpu(), self.log_scale.cpu().clamp(min=SMALLEST)
         part = torch.multinomial(logits.softmax(0), count, replacement=True, generator=generator)
         return mean[part] + log_scale[part].exp() * super().sample(count, generator)
 

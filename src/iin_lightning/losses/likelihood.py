@@ -121,14 +121,12 @@ class MarginalLikelihood(nn.Module):
 
     def __init__(self, density: nn.Module | None = None) -> None:
         super().__init__()
-        self.density = density
+        self._of = (density,)  # in a tuple: its weights are the translator's, and no second copy of them is in a state
 
     def forward(self, translator: Translate, batch: Tensor) -> Tensor:
         """Return nats (B,) of latents (B, N)."""
-        z_tilde, logdet = translator(batch)
-        if self.density is None:
-            return standard_normal_nll(z_tilde, logdet)
-        return -self.density.log_prob(z_tilde) - logdet
+        (density,), (z_tilde, logdet) = self._of, translator(batch)
+        return standard_normal_nll(z_tilde, logdet) if density is None else -density.log_prob(z_tilde) - logdet
 
 
 class PairLikelihood(nn.Module):

@@ -19,6 +19,7 @@ from iin_lightning.data.swaps import FixedSwaps
 from iin_lightning.data.versions import image_of
 from iin_lightning.distributed import is_main_process
 from iin_lightning.errors import ConfigError
+from iin_lightning.flows.density import Mixture
 from iin_lightning.metrics import disentanglement as scores
 from iin_lightning.metrics import gaussianity as normality
 from iin_lightning.metrics.likelihood import RoundTrip, edited, factor_nll, typicality_auroc
@@ -67,7 +68,7 @@ def comparable(subject: Subject) -> dict[str, str]:
 
 def fitting(subject: Subject) -> list[str]:
     """The measures that say something of a model and need nothing that was not given."""
-    names = ["likelihood", "gaussianity"]
+    names = ["likelihood"] if isinstance(subject.interpreter.density, Mixture) else ["likelihood", "gaussianity"]
     concepts = subject.interpreter.factors.concepts
     if concepts and subject.encoder.output == "image" and subject.judge is not None:
         names.append("transfer")
@@ -84,9 +85,10 @@ def likelihood(subject: Subject) -> Numbers:
     for part in track(subject.samples("test").mean.to(subject.device).split(2000), "Going round"):
         round_trip.update(translator, part)
         of_edits.update(translator, edited(translator, part, dims))
-    parts = dims.split(subject.translated_samples[0])
     rows = {"nll": subject.nll("test") / dims.latent_dim}
-    rows |= {f"nll_of_factor/{name}": of_factor for name, of_factor in factor_nll(parts).items()}
+    if not isinstance(subject.interpreter.density, Mixture):  # of which a factor alone has no N(0, 1)
+        parts = dims.split(subject.translated_samples[0])
+        rows |= {f"nll_of_factor/{name}": of_factor for name, of_factor in factor_nll(parts).items()}
     return {
         **means(rows, image_of(subject.latents("test"))),
         "round_trip_error": round_trip.compute().item(),

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from pytorch_lightning import LightningDataModule, LightningModule
@@ -20,7 +20,6 @@ from iin_lightning.encoders.base import Encoder
 from iin_lightning.encoders.cut import Cut
 from iin_lightning.encoders.frozen import Behind
 from iin_lightning.errors import CheckpointError, ConfigError, choices
-from iin_lightning.flows.density import Mixture
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.metrics.transfer import FactorTransfer, judges_for
 from iin_lightning.runs.build import (
@@ -171,6 +170,8 @@ def interpret(recipe: Recipe, store: Store) -> Stage:
     stated = OmegaConf.select(config, "encoder.latent_dim") if config.first_stage.get("path") is None else None
     if stated is not None:
         build_factors(config, stated, data)
+    if config.flow.get("components") and get_object(config.model.loss._target_).batches != "singles":
+        raise ConfigError("A shared factor is correlated in a Gaussian: set flow.components=0, or choose model=unsup.")
     images = few_images(data)
     encoder = store.get(recipe.encoder)
     if not isinstance(encoder, Encoder):
@@ -186,8 +187,6 @@ def interpret(recipe: Recipe, store: Store) -> Stage:
     interpreter = Interpreter(encoder, instantiate(config.flow, dim=encoder.latent_dim), factors)
     loss = instantiate(config.model.loss, **wanted(config.model.loss, factors=factors, density=interpreter.density))
     latents = latents.giving(loss.batches, factors, interpreter.encoder)  # frozen
-    if isinstance(interpreter.density, Mixture) and loss.batches != "singles":
-        raise ConfigError("A shared factor is correlated in a Gaussian: set flow.components=0, or choose model=unsup.")
     task = Interpret(
         interpreter,
         loss,
