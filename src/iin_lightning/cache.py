@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from iin_lightning.disk import check_space, check_writable, in_units, locked, write_whole
-from iin_lightning.errors import ResourceError
+from iin_lightning.errors import ConfigError, ResourceError
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ functions here follow from its density (Eq. 1), and they are what the authors' o
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,13 @@ from iin_lightning.layers.collective import gather_rows, rank
 
 Translate = Callable[[Tensor], tuple[Tensor, Tensor]]
 """What a loss needs of T: z (B, N) -> z̃ (B, N), log|det T'(z)| (B,)."""
+
+
+class Density(Protocol):
+    """The log-density of factors that a loss asks for."""
+
+    def log_prob(self, z_tilde: Tensor) -> Tensor:
+        """Return nats (B,) of factors z̃ (B, N)."""
 
 
 def standard_normal_nll(z_tilde: Tensor, logdet: Tensor) -> Tensor:
@@ -114,12 +122,12 @@ class MarginalLikelihood(nn.Module):
     """The unsupervised loss: negative log-likelihood of single latents, ``-log p(z̃) - logdet``.
 
     Args:
-        density: of z̃, a module with ``log_prob``; None: N(0, 1), see `standard_normal_nll`.
+        density: of z̃; None: N(0, 1), see `standard_normal_nll`.
     """
 
     batches = "singles"
 
-    def __init__(self, density: nn.Module | None = None) -> None:
+    def __init__(self, density: Density | None = None) -> None:
         super().__init__()
         self._of = (density,)  # in a tuple: its weights are the translator's, and no second copy of them is in a state
 
