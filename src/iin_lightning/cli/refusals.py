@@ -58,9 +58,9 @@ def _check_override(word: str, config_name: str) -> None:
             f"{word} cannot be read: lists and mappings need all of their brackets, and quotes round them, "
             f"'key=[a, b]'; other values with such letters need two pairs of quotes, {pasted(key, value)}."
         ) from error
-    if group := group_of(key):
+    if (group := group_of(key)) and value != "[]":
         for name in value.strip("[]").split(","):
-            if name.strip() and (wrong := _unknown_choice(group, name.strip(), as_typed(key))):
+            if wrong := _unknown_choice(group, name.strip(), as_typed(key)):
                 raise ConfigError(wrong)
     added = re.fullmatch(r"\+{1,2}(\w+)", key)
     if added and not group and added[1] not in (known := roots(config_name)):
