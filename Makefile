@@ -33,10 +33,10 @@ quickstart: $(VENV)/installed  ## environment, install, the interpretation of an
 	$(BIN)/python -m iin_lightning.train name=quickstart
 
 test: $(VENV)/installed-dev  ## environment, install, laws, known answers, golden numbers, one run of each kind: four minutes
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder  # else files of few, long tests come last
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # else files of few, long tests come last
 
 test-commands: $(VENV)/installed-dev  ## commands as a user types them: sweeps, faults, ranks, W&B offline
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m commands
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m commands
 
 test-system: $(VENV)/installed-dev  ## servers, launchers, UMAP, pages in Chromium (Debian: apt install chromium chromium-driver)
 	@$(call INSTALL,.[embed])
