@@ -60,14 +60,22 @@ class Entry:
 
     def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
         self.path = path
+        self.made = crc32(json.dumps(record).encode())  # tells it from what another job makes in its place
         self.notes: dict[str, Any] = record["notes"]
         self._files = {path / name: (path / name).stat() for name in record["tensors"]}
         self.tensors = {name: _mapped(path / name, **said) for name, said in record["tensors"].items()}
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Map what was checked before."""
-        return cls(path, _read_record(path))
+    def open(cls, path: Path, made: int | None = None) -> Self:
+        """Map what was checked before.
+
+        Raises:
+            ResourceError: another job has made the entry again since it was pickled.
+        """
+        entry = cls(path, _read_record(path))
+        if made not in (None, entry.made):
+            raise ResourceError(f"{path} was made again by another job: start this command again.")
+        return entry
 
     def check(self) -> None:
         """Raise a ResourceError where a file was cut off: reading the rest would end this process without a word."""
@@ -83,7 +91,7 @@ class Entry:
                 )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).open, (self.path,)
+        return type(self).open, (self.path, self.made)
 
 
 class Cache:
@@ -123,27 +131,30 @@ class Cache:
                 log.warning("%s is damaged (%s): %s are made again.", path, error, self.what)
             return None
 
-    def get(self, key: str, make: Make, n_bytes: int) -> Entry:
+    def get(
+        self, key: str, make: Make, n_bytes: int, outdated: Callable[[Mapping[str, Any]], bool] = lambda notes: False
+    ) -> Entry:
         """The entry of a key, made first where it is absent or damaged; parallel jobs wait for the one that makes it.
 
         Args:
             key: says all that the tensors depend on.
             make: gives the parts that are not there yet.
             n_bytes: of all tensors, at most.
+            outdated: says by its notes that what was made would be made otherwise now, and so is made again.
 
         Raises:
             ConfigError: there is not enough space, or the folder cannot be written.
         """
         path = self.path(key)
         with locked(path):
-            if (found := self.find(key)) is not None:
+            if (found := self.find(key)) is not None and not outdated(found.notes):
                 return found
             check_writable(self.folder, self.what, self.cure)
             shutil.rmtree(path, ignore_errors=True)
             if path.exists():
                 raise ConfigError(f"{path} is damaged, and another user's: have it removed, or {self.cure}.")
             part = path.with_name(f"{path.name}.part")
-            record = self._begun(part, key)
+            record = self._begun(part, key, outdated)
             there = sum(_n_bytes(**said) for said in record["tensors"].values())
             check_space(self.folder, n_bytes - there, self.what, self.cure)
             part.mkdir(exist_ok=True)
@@ -151,7 +162,7 @@ class Cache:
             part.rename(path)
             return Entry.open(path)
 
-    def _begun(self, part: Path, key: str) -> dict[str, Any]:
+    def _begun(self, part: Path, key: str, outdated: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
         """The record of an unfinished entry; nothing but what it says is left in the folder."""
         new: dict[str, Any] = {"key": key, "tensors": {}, "done": 0, "notes": {}}
         if not part.exists():
@@ -159,11 +170,12 @@ class Cache:
         try:
             for name, said in _read_record(part)["tensors"].items():
                 os.truncate(part / name, _n_bytes(**said))  # what was written after the record
-            return _checked(part, key)
+            if not outdated((record := _checked(part, key))["notes"]):
+                return record
         except (OSError, ValueError, TypeError, LookupError) as error:
             log.warning("%s is damaged (%s): %s are made from the first on.", part, error, self.what)
-            shutil.rmtree(part)
-            return new
+        shutil.rmtree(part)
+        return new
 
 
 def _append(folder: Path, record: dict[str, Any], make: Make) -> None:

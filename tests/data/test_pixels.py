@@ -21,10 +21,10 @@ from iin_lightning.data.files import (
     content_key,
     decode,
 )
-from iin_lightning.data.framing import Framing
+from iin_lightning.data.framing import BrokenImageError, Framing
 from iin_lightning.data.images import ImageTensor
 from iin_lightning.data.pixels import kept_images
-from iin_lightning.errors import ConfigError
+from iin_lightning.errors import ConfigError, ResourceError
 from iin_lightning.seeding import Noise, generator
 
 N = 20
@@ -127,6 +127,29 @@ def test_broken_images_are_left_out_with_their_labels_reported_and_counted(paths
         assert torch.equal(images.labels, LABELS[kept])
         assert broken.count == 2
         assert [record.getMessage().split()[0] for record in caplog.records] == [str(paths[4]), str(paths[17])]
+
+
+def test_an_image_that_could_not_be_read_for_a_while_comes_back(paths, tmp_path, monkeypatch):
+    def out_of_reach(path, framing):
+        if path == str(paths[4]):
+            raise BrokenImageError("TimeoutError: the drive does not answer")
+        return read_image(path, framing)
+
+    folder, read_image = tmp_path / "cache", files.read_image
+    with monkeypatch.context() as passing:
+        passing.setattr(files, "read_image", out_of_reach)
+        with pytest.raises(BrokenImagesError):  # after it, an unfinished entry goes on
+            decoded(paths, folder, books(paths, 0.01))
+        assert [len(decoded(paths, folder, mend=True)) for _ in range(2)] == [N - 1, N - 1]
+    sent = pickle.dumps(decoded(paths, folder))
+    assert len(pickle.loads(sent)) == N - 1, "one of several processes leaves what the others have found"
+    broken = books(paths)
+    mended = decoded(paths, folder, broken, mend=True)
+    with pytest.raises(ResourceError, match="was made again by another job: start"):
+        pickle.loads(sent)
+    assert torch.equal(mended.labels, LABELS)
+    assert torch.equal(mended.images, decoded(paths, None).images)
+    assert broken.count == 0
 
 
 @pytest.mark.parametrize("folder", [None, "cache"])

@@ -118,6 +118,7 @@ class FileModule(DataModule, ABC):
             report=broken.report,
             workers=self.decoders,
             quiet=self.ranks["rank"] > 0,
+            mend=self.ranks["world_size"] == 1,
         )
 
     def labels(self, split: Split) -> Tensor:

@@ -3,7 +3,7 @@
 A JPEG takes a hundred times as long to decode as its pixels take to copy, and a change a tenth of a second.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import ceil, prod
 from pathlib import Path
@@ -90,11 +90,15 @@ def kept_images(
     report: Callable[[int, str], None] = lambda item, reason: None,
     workers: int = 0,
     quiet: bool = False,
+    mend: bool = False,
 ) -> ImageTensor:
     """Make all images of a split into memory or a folder, or find them there; what cannot be made is left out.
 
     ``make`` gives some of the n images of ``shape`` (C, H, W), whose labels are (n, K); ``report`` is told of each item
     that cannot be made, and why. ``key`` says all that the pixels depend on, ``what`` names them in the plural.
+
+    ``mend`` tries what could not be made once more, as after a failure of a network drive. Processes of one training
+    must not, since one may succeed where another fails, and they would train on different sets.
 
     Raises:
         ConfigError: there is not enough space.
@@ -110,7 +114,11 @@ def kept_images(
             failed |= set(map(int, part.notes))
         return ImageTensor(images[:n], _without(labels, failed), concepts, key)
     cure = "let data.cache_dir point to another disk, or set data.cache=none"
-    entry = DiskCache(folder, what, cure).get(key, parts, len(labels) * prod(shape))
+
+    def outdated(failures: Mapping[str, str]) -> bool:
+        return mend and any(len(make(range(item, item + 1))[0]) for item in map(int, failures))
+
+    entry = DiskCache(folder, what, cure).get(key, parts, len(labels) * prod(shape), outdated)
     for item, reason in entry.notes.items():
         report(int(item), reason)
     return KeptImages(entry, _without(labels, set(map(int, entry.notes))), concepts, key)
