@@ -24,7 +24,7 @@ from iin_lightning.encoders.frozen import Frozen
 from iin_lightning.errors import CheckpointError, FactorError, ShapeError
 from iin_lightning.factors import Factors
 from iin_lightning.flows.base import Bijector
-from iin_lightning.flows.density import StandardNormal
+from iin_lightning.flows.density import Mixture, StandardNormal
 
 
 class Interpreter(nn.Module):
@@ -73,9 +73,9 @@ class Interpreter(nn.Module):
         self.decoder = decoder
 
     @property
-    def density(self) -> StandardNormal:
+    def density(self) -> StandardNormal | Mixture:
         """The density of z̃ with ``log_prob`` and ``sample``: the translator's own, or N(0, 1)."""
-        return getattr(self.translator, "density", StandardNormal(self.factors.latent_dim))
+        return getattr(self.translator, "density", None) or StandardNormal(self.factors.latent_dim)
 
     @property
     def device(self) -> torch.device:

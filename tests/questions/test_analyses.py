@@ -18,6 +18,7 @@ from iin_lightning.data.color_mnist import ColorMNISTMini
 from iin_lightning.encoders.classifier import Classifier
 from iin_lightning.errors import IINError
 from iin_lightning.factors import Factors
+from iin_lightning.flows import Translator
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.questions.answer import Written, answer
 from iin_lightning.questions.subject import Subject
@@ -77,7 +78,9 @@ def subjects(tmp_path_factory):
     data = ColorMNISTMini(views=1, limit=80)
     images = data.source("train").draw(torch.arange(60), None)
     sup, classifier = (interpreter(kind, images) for kind in ("autoencoder", "classifier"))
-    unsup = Interpreter(sup.encoder.encoder, sup.translator, Factors({"residual": 8}, 8)).eval()
+    mixture = Translator(8, n_blocks=2, hidden=8, components=3)
+    mixture.initialize(sup.encode(images))
+    unsup = Interpreter(sup.encoder.encoder, mixture, Factors({"residual": 8}, 8)).eval()
     models = {"sup": sup, "unsup": unsup, "classifier": classifier, "network": sup.encoder.encoder}
     judge = Classifier(n_classes=10, image_size=32, latent_dim=8, width=4, norm="batch").eval()
 

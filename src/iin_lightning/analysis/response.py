@@ -15,6 +15,7 @@ from torch import Tensor
 
 from iin_lightning.analysis.bootstrap import Estimate, blocks, estimate, resample
 from iin_lightning.analysis.chunks import CHUNK, in_chunks
+from iin_lightning.analysis.walk import law_of
 from iin_lightning.errors import ConfigError, ShapeError
 from iin_lightning.interpreter import Interpreter
 from iin_lightning.progress import track
@@ -63,7 +64,7 @@ def redrawn_outputs(
 ) -> Tensor:
     """Return the outputs y^k (D, B, C) of all examples z (B, N) with each of D draws of a factor, on the processor.
 
-    Draws are from the prior N(0, 1), where all walks in that factor end, or from ``like`` (m, N_k), values of the
+    Draws are from the density of z̃, where all walks in that factor end, or from ``like`` (m, N_k), values of the
     factor. Walks tend to the Gaussian of their mean and covariance (`ornstein_uhlenbeck`); the draws are some of them.
 
     Raises:
@@ -72,7 +73,7 @@ def redrawn_outputs(
     """
     if draws < 2:
         raise ConfigError(f"draws={draws} of a factor have no variance: take 2 or more, better 100.")
-    dim = interpreter.factors[name]
+    dim, like = interpreter.factors[name], law_of(interpreter, name, like, generator)
     if like is None:
         fresh = torch.randn(draws, dim, generator=generator)
     else:

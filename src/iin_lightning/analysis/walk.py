@@ -8,7 +8,10 @@ from torch import Tensor
 
 from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.errors import ConfigError
+from iin_lightning.flows.density import Mixture
 from iin_lightning.interpreter import Interpreter
+
+DRAWS = 1000  # from a mixture, for the mean and covariance that walks tend to
 
 
 def ornstein_uhlenbeck(
@@ -55,6 +58,13 @@ def ornstein_uhlenbeck(
     return torch.stack(points) + mean
 
 
+def law_of(interpreter: Interpreter, name: str, like: Tensor | None, generator: torch.Generator) -> Tensor | None:
+    """Return values (m, N_k) whose law a factor is drawn from: those given, or draws of a mixture; None: N(0, 1)."""
+    if like is None and isinstance(interpreter.density, Mixture):
+        return interpreter.factors.split(interpreter.density.sample(DRAWS, generator))[name]
+    return like
+
+
 @torch.no_grad()
 def factor_walks(
     interpreter: Interpreter,
@@ -86,7 +96,7 @@ def factor_walks(
     """
     interpreter.factors[name]
     parts = interpreter.factors.split(in_chunks(interpreter.translate, z.to(interpreter.device)))
-    path = ornstein_uhlenbeck(parts[name], steps, r, generator, like)
+    path = ornstein_uhlenbeck(parts[name], steps, r, generator, law_of(interpreter, name, like, generator))
     rest = {other: part.expand(steps + 1, -1, -1) for other, part in parts.items()}
     z_tilde = interpreter.factors.merge(rest | {name: path})
     return in_chunks(interpreter.untranslate, z_tilde.flatten(0, 1)).unflatten(0, (steps + 1, len(z)))

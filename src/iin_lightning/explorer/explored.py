@@ -209,15 +209,15 @@ class Explored:
 
     @alone
     def redraw(self, picture: Picture, name: str, seed: int, place: int) -> Tensor:
-        """Return a picture whose named factor is drawn anew from N(0, 1), the draw at a place of those of a seed."""
+        """Return a picture whose named factor is drawn anew, the draw at a place of those of a seed."""
         z_tilde, rest = self.encode(picture)
-        parts = self.factors.split(z_tilde)
-        noise = torch.randn(place + 1, self.factors[name], generator=generator(seed, "explore", name))[place:]
-        return self.decode(self.factors.merge(parts | {name: noise.to(z_tilde)}), rest)
+        drawn = self.interpreter.density.sample(place + 1, generator(seed, "explore", name))[place:]
+        parts = self.factors.split(z_tilde) | {name: self.factors.split(drawn.to(z_tilde))[name]}
+        return self.decode(self.factors.merge(parts), rest)
 
     @alone
     def sample(self, seed: int, place: int) -> Tensor:
-        """Return z̃ (1, N) ~ N(0, 1), the sample at a place of those of a seed."""
+        """Return z̃ (1, N) of the translator's density, the sample at a place of those of a seed."""
         noise = self.interpreter.density.sample(place + 1, generator(seed, "explore samples"))
         return noise[place:].to(self.interpreter.device)
 

@@ -76,7 +76,8 @@ class SampleTab(Tab[SampleState]):
         if before is None or before.seed != state.seed:
             grid["value"] = buttons(_samples(explored, state), [f"sample {i + 1}" for i in range(SAMPLES)])
         strip = row(*(tile(image, kind="small") for image in _strip(explored, state)), kind="strip")
-        note = "New images: factors are drawn from **N(0, 1)**, and the network decodes what they mean."
+        density = explored.interpreter.density.name
+        note = f"New images: factors are drawn from **{density}**, and the network decodes what they mean."
         return [*self.move(explored, state), strip, gr.HTML(**grid), note, gr.Row(visible=True)]
 
     def move(self, explored: Explored, state: SampleState) -> list[Any]:

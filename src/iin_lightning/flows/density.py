@@ -40,11 +40,11 @@ class StandardNormal(nn.Module):
         return f"dim={self.dim}"
 
 
-class Mixture(StandardNormal):
+class Mixture(nn.Module):
     """A mixture of K Gaussians with a variance for each dimension: ``log p(z̃) = log sum_k w_k N(z̃; μ_k, diag σ_k^2)``.
 
-    Weights, means and deviations are learned with T. The first batch in training sets the means to its own factors,
-    that of all ranks: means drawn from N(0, 1) stay where no cluster is.
+    Weights, means and deviations are learned with T. The first batch in training, of all ranks, gives its own
+    factors as means, since means drawn from N(0, 1) stay where no cluster is.
 
     Raises:
         ConfigError: fewer than 2 components.
@@ -66,10 +66,10 @@ class Mixture(StandardNormal):
     initialized: Tensor
 
     def __init__(self, dim: int, components: int, generator: torch.Generator) -> None:
-        super().__init__(dim)
+        super().__init__()
         if components < 2:
             raise ConfigError(f"A mixture needs at least 2 components, got {components}; 0 stands for N(0, 1).")
-        self.name = f"a mixture of {components} Gaussians"
+        self.dim, self.name = dim, f"a mixture of {components} Gaussians"
         self.logits = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(torch.randn(components, dim, generator=generator))
         self.log_scale = nn.Parameter(torch.zeros(components, dim))
@@ -107,7 +107,7 @@ class Mixture(StandardNormal):
         """Draw z̃ (count, N) by a generator of the processor, and on it."""
         logits, mean, log_scale = self.logits.cpu(), self.mean.cpu(), self.log_scale.cpu().clamp(min=SMALLEST)
         part = torch.multinomial(logits.softmax(0), count, replacement=True, generator=generator)
-        return mean[part] + log_scale[part].exp() * super().sample(count, generator)
+        return mean[part] + log_scale[part].exp() * torch.randn(count, self.dim, generator=generator)
 
     def extra_repr(self) -> str:
         """Show N and K."""

@@ -1,4 +1,4 @@
-"""``analysis=sample``: images of z̃ ~ N(0, 1) (Eq. 13), beside those of other densities of the same latents."""
+"""``analysis=sample``: images of z̃ ~ N(0, 1) (Eq. 13) or of a mixture, beside those of other densities of z."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -10,6 +10,7 @@ from iin_lightning.analysis.chunks import in_chunks
 from iin_lightning.analysis.interpolate import measure, spread, told_apart
 from iin_lightning.analysis.priors import COMPONENTS, PriorKind, fit_prior
 from iin_lightning.errors import ConfigError
+from iin_lightning.flows.density import StandardNormal
 from iin_lightning.plots.grids import panels_figure
 from iin_lightning.progress import track
 from iin_lightning.questions.answer import Answer
@@ -56,7 +57,8 @@ def sample(
             if kind not in get_args(PriorKind):
                 raise
             left_out[kind] = str(error)
-    titles = {OURS: f"$\\tilde{{z}} \\sim$ {network.density.name}, through $T^{{-1}}$ (Eq. 13)", **TITLES}
+    of_paper = " (Eq. 13)" if isinstance(network.density, StandardNormal) else ""
+    titles = {OURS: f"$\\tilde{{z}} \\sim$ {network.density.name}, through $T^{{-1}}${of_paper}", **TITLES}
     images = {titles[name]: network.decode(z[:shown]).cpu() for name, z in drawn.items()}
     usual_z = subject.pick_latents(count, seed, sampled=True)[0].to(subject.device)
     unit, classify = spread(usual_z), judge and judge.network

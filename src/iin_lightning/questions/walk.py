@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -32,7 +32,6 @@ from iin_lightning.questions.subject import Subject
 from iin_lightning.seeding import generator
 
 Law = Literal["prior", "data"]
-LAWS: dict[Law, str] = {"prior": "N(0, 1)", "data": "other examples"}
 MOST = 40  # classes, or values, that a figure shows
 ALL = "all"  # values together
 LABELS = {
@@ -73,13 +72,14 @@ def walk(
         ConfigError: nothing can read the network's outputs, or an option is out of range.
     """
     network, dims = subject.interpreter, subject.interpreter.factors
-    if law not in LAWS:
-        raise ConfigError(f"There is no analysis.law={law}; {choices(str(law), LAWS)}.")
+    if law not in get_args(Law):
+        raise ConfigError(f"There is no analysis.law={law}; {choices(str(law), get_args(Law))}.")
     if walks < 2:
         raise ConfigError(f"analysis.walks={walks}: what a factor explains is asked of 2 test images or more, say 100.")
     if subject.encoder.output == "values":
         return _walk_values(subject, walks, draws, law == "data", concept, seed)
     latents, labels = subject.pick_latents(walks, seed)
+    drawn = "other examples" if law == "data" else network.density.name
     reader = _choose_reader(subject, concept, latents, labels)
     own = network.encode(subject.pick(walks, seed)).to(latents) if subject.own else latents[:0]
     z, measured = torch.cat([own, latents]).to(subject.device), slice(len(own), None)
@@ -111,10 +111,10 @@ def walk(
             )
             for name, part in found.items()
         }
-        figures[title] = response_figure(responses, classes, reader.concept or "class", len(latents), LAWS[law])
+        figures[title] = response_figure(responses, classes, reader.concept or "class", len(latents), drawn)
         tables |= _example_tables(title, responses, classes)
     numbers: dict[str, Any] = {
-        "of": f"{reader.text}, {len(latents)} test images, {draws} draws a factor from {LAWS[law]}, "
+        "of": f"{reader.text}, {len(latents)} test images, {draws} draws a factor from {drawn}, "
         f"walks of {steps} steps with r={r}",
         "factors": {name: _plain(estimates) for name, estimates in measures.items()},
     }
@@ -279,7 +279,7 @@ def _walk_values(subject: Subject, walks: int, draws: int, like: bool, concept: 
         found[name] = {ALL: explained_variance(anew, y, seed)} | {
             value: explained_variance(anew[..., [i]], y[:, [i]], seed) for i, value in enumerate(columns)
         }
-    law = "other examples" if like else "N(0, 1)"
+    law = "other examples" if like else network.density.name
     numbers: dict[str, Any] = {
         "of": f"the network's own values, {len(z)} test images, {draws} draws a factor from {law}",
         "explained_variance": {name: {v: e.value for v, e in shares.items()} for name, shares in found.items()},
