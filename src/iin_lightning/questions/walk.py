@@ -79,7 +79,7 @@ def walk(
     if subject.encoder.output == "values":
         return _walk_values(subject, walks, draws, law == "data", concept, seed)
     latents, labels = subject.pick_latents(walks, seed)
-    drawn = "other examples" if law == "data" else network.density.name
+    drawn_from = "other examples" if law == "data" else network.density.name
     reader = _choose_reader(subject, concept, latents, labels)
     own = network.encode(subject.pick(walks, seed)).to(latents) if subject.own else latents[:0]
     z, measured = torch.cat([own, latents]).to(subject.device), slice(len(own), None)
@@ -111,10 +111,10 @@ def walk(
             )
             for name, part in found.items()
         }
-        figures[title] = response_figure(responses, classes, reader.concept or "class", len(latents), drawn)
+        figures[title] = response_figure(responses, classes, reader.concept or "class", len(latents), drawn_from)
         tables |= _example_tables(title, responses, classes)
     numbers: dict[str, Any] = {
-        "of": f"{reader.text}, {len(latents)} test images, {draws} draws a factor from {drawn}, "
+        "of": f"{reader.text}, {len(latents)} test images, {draws} draws a factor from {drawn_from}, "
         f"walks of {steps} steps with r={r}",
         "factors": {name: _plain(estimates) for name, estimates in measures.items()},
     }
