@@ -20,6 +20,7 @@ from iin_lightning.training.pictures import autoencoder_figures, interpreter_fig
 
 IMAGES = 24  # held-out images that are looked at
 WALKS = 6  # of them walked, a row each
+HELD = 500  # held-out images whose mean and covariance walks keep to
 STEPS = 11  # of a walk
 CORRELATION = 0.9  # of neighbouring steps: far enough to see more than one value, slow enough to follow
 
@@ -29,7 +30,7 @@ CAPTIONS = {
         "Each cell is the image at its left with one factor, named above the grid, taken from the image at its top.",
     ),
     "reconstructions": ("Reconstructions", "Held-out images, each above what the network makes of its latent."),
-    "samples": ("Samples", "New images: standard normal factors, translated back and decoded."),
+    "samples": ("Samples", "New images: drawn factors, translated back and decoded; concepts are of held-out images."),
     "interpolations": ("Interpolations", "Straight walks between the factors of two held-out images, one in each row."),
 }
 """Title and caption of the figures that runs draw."""
@@ -66,8 +67,11 @@ def _figures(subject: Subject, known: Collection[str], seed: int) -> list[Pictur
 @torch.no_grad()
 def _walk(subject: Subject, network: Interpreter, name: str, seed: int) -> list[Picture]:
     """Draw random walks in a factor, decoded."""
-    x = subject.pick(WALKS, seed)
-    path = factor_walks(network, network.encode(x), name, STEPS, CORRELATION, generator(seed, "walk", name))
+    x, like = subject.pick(WALKS, seed), None
+    if network.factors.concepts:  # of a few classes, or narrow: N(0, 1) would lead to what is no image
+        z = subject.pick_latents(HELD, seed)[0].to(subject.device)
+        like = network.factors.split(network.translate(z))[name]
+    path = factor_walks(network, network.encode(x), name, STEPS, CORRELATION, generator(seed, "walk", name), like)
     rest = network.complement(x)
     rest = None if rest is None else rest.repeat(len(path), *[1] * (rest.ndim - 1))
     images = network.resume(path.flatten(0, 1), rest).unflatten(0, path.shape[:2]).cpu()
@@ -75,7 +79,8 @@ def _walk(subject: Subject, network: Interpreter, name: str, seed: int) -> list[
     moved = f"the {dims} dimensions of {name}, all other factors as they were"
     if len(network.factors) == 1:
         moved, title = f"all {dims} dimensions", "everything walks"
-    text = f"From each held-out image (left) a random walk in {moved}; neighbours are correlated by {CORRELATION}."
+    law = "the translator's density" if like is None else "the mean and covariance of held-out images"
+    text = f"From each held-out image (left) a random walk in {moved}, within {law}; neighbours have r={CORRELATION}."
     return [drawn(walk_figure(images, title), f"Walk in {name}", text)]
 
 
